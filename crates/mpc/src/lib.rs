@@ -1,1 +1,17 @@
-//! x
+//! The protocols of fdrtd: secure multi-party computation, pure. No clock, no files, no sockets, no randomness of its own: a protocol is an `async fn`
+//! over [`net::Net`], and [`net::Machine`] turns it inside out into a state machine that a node, a simulator or a fuzzer drives.
+//!
+//! Read on: [`net`] (what a protocol may do), [`mask`] (secure addition), [`microprotocols::secure_sum`] (a whole microprotocol),
+//! [`microprotocol`] (the table the node uses), [`number`] (decimal numbers as exact integers), [`sim`] (tests with faults).
+//!
+//! Not supported yet: comparison, oblivious transfer, thresholds inside a protocol, parties that drop out.
+
+pub mod data;
+pub mod mask;
+pub mod microprotocol;
+pub mod microprotocols;
+pub mod net;
+pub mod number;
+pub mod ring;
+pub mod sim;
+pub mod wire;

@@ -1,0 +1,195 @@
+//! What a computation is to the node: a name, parameters everybody agrees on, a private input, and a protocol.
+//!
+//! A microprotocol is one file that implements [`Microprotocol`] and one line in [`ALL`]. The table's entries are plain function pointers, so
+//! that the node needs to know no types.
+
+use std::fmt;
+use std::future::Future;
+
+use serde::Serialize;
+
+use crate::data;
+use crate::microprotocols::secure_sum::SecureSum;
+use crate::net::{Abort, Machine, Net, Session};
+
+/// All microprotocols of this build.
+pub static ALL: &[Entry] = &[Entry::of::<SecureSum>()];
+
+/// Parameters or an input that cannot be used. Shown to the party whose they are; never contains a value of the input.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Refusal {
+    /// Stable name of the reason.
+    pub code: &'static str,
+    /// Where: `""` for the whole, else for example `columns.age[4]`.
+    pub at: String,
+    /// What is wrong.
+    pub message: String,
+    /// What to do.
+    pub hint: String,
+}
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message)
+    }
+}
+
+impl From<data::Refusal> for Refusal {
+    fn from(refusal: data::Refusal) -> Refusal {
+        Refusal { code: refusal.code(), message: refusal.message(), hint: refusal.hint(), at: refusal.at }
+    }
+}
+
+/// The public part of an input: it must be the same at every party, and is compared before anything is sent.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Shape {
+    /// For people; sizes but no names, since names may be private: "a vector of 5 numbers".
+    pub text: String,
+    /// Everything that has to agree, in a form that is hashed with the session id before it travels.
+    pub exact: String,
+    /// The longest message of any round, in bytes.
+    pub message_bytes: usize,
+}
+
+/// A multi-party computation, for any number of parties.
+pub trait Microprotocol: 'static {
+    /// Its name in the API.
+    const NAME: &'static str;
+    /// Names that older clients use.
+    const ALIASES: &'static [&'static str];
+    /// Rounds of data messages after the last input.
+    const ROUNDS: u32;
+    /// Agreed by all, part of the task's descriptor.
+    type Params: Clone + Send + Sync + 'static;
+    /// This party's private input, parsed and validated.
+    type Input: Send + 'static;
+    /// What opens: the same at every party.
+    type Output: Serialize;
+
+    /// Reads parameters from a JSON object; `{}` gives the defaults.
+    ///
+    /// # Errors
+    /// Unknown or unusable parameters.
+    fn params(json: &str) -> Result<Self::Params, Refusal>;
+
+    /// The parameters as JSON text, all of them, in one fixed form.
+    fn canonical(params: &Self::Params) -> String;
+
+    /// Reads this party's inputs (JSON texts; several ones are taken together) and checks that the result has room for `parties` of them.
+    ///
+    /// # Errors
+    /// What cannot be held exactly enough, with its position.
+    fn input(params: &Self::Params, parties: usize, texts: &[&str]) -> Result<Self::Input, Refusal>;
+
+    /// The public part of the input.
+    fn shape(params: &Self::Params, input: &Self::Input) -> Shape;
+
+    /// The protocol.
+    fn run(
+        params: Self::Params,
+        input: Self::Input,
+        net: &mut Net,
+    ) -> impl Future<Output = Result<Self::Output, Abort>> + Send;
+}
+
+/// A microprotocol in the table.
+#[derive(Clone, Copy)]
+pub struct Entry {
+    /// Its name.
+    pub name: &'static str,
+    /// Older names.
+    pub aliases: &'static [&'static str],
+    configure: fn(&str) -> Result<Configured, Refusal>,
+}
+
+impl fmt::Debug for Entry {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name)
+    }
+}
+
+impl Entry {
+    const fn of<M: Microprotocol>() -> Entry {
+        Entry { name: M::NAME, aliases: M::ALIASES, configure: Configured::of::<M> }
+    }
+
+    /// The microprotocol of that name or older name.
+    pub fn find(name: &str) -> Option<&'static Entry> {
+        ALL.iter().find(|entry| entry.name == name || entry.aliases.contains(&name))
+    }
+
+    /// Fixes the parameters: a JSON object.
+    ///
+    /// # Errors
+    /// Parameters that the microprotocol does not know or cannot use.
+    pub fn configure(&self, params: &str) -> Result<Configured, Refusal> {
+        (self.configure)(params)
+    }
+}
+
+type Accept = dyn Fn(usize, &[&str]) -> Result<Prepared, Refusal> + Send + Sync;
+
+/// A microprotocol with its parameters.
+pub struct Configured {
+    /// The parameters as JSON text in one fixed form.
+    pub canonical: String,
+    /// Rounds of data messages after the last input.
+    pub rounds: u32,
+    accept: Box<Accept>,
+}
+
+impl fmt::Debug for Configured {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Configured").field(&self.canonical).finish()
+    }
+}
+
+impl Configured {
+    fn of<M: Microprotocol>(params: &str) -> Result<Configured, Refusal> {
+        let params = M::params(params)?;
+        let canonical = M::canonical(&params);
+        let accept = Box::new(move |parties: usize, texts: &[&str]| {
+            let input = M::input(&params, parties, texts)?;
+            let shape = M::shape(&params, &input);
+            let params = params.clone();
+            let start = Box::new(move |session| Machine::new(session, |net| drive::<M>(params, input, net)));
+            Ok(Prepared { shape, start })
+        });
+        Ok(Configured { canonical, rounds: M::ROUNDS, accept })
+    }
+
+    /// Reads and checks this party's inputs.
+    ///
+    /// # Errors
+    /// An input that cannot be used, with its position.
+    pub fn input(&self, parties: usize, texts: &[&str]) -> Result<Prepared, Refusal> {
+        (self.accept)(parties, texts)
+    }
+}
+
+/// A validated input, ready to be computed with.
+pub struct Prepared {
+    /// Its public part.
+    pub shape: Shape,
+    start: Box<dyn FnOnce(Session) -> Machine + Send>,
+}
+
+impl fmt::Debug for Prepared {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Prepared").field(&self.shape).finish()
+    }
+}
+
+impl Prepared {
+    /// The machine that computes with this input, once.
+    pub fn start(self, session: Session) -> Machine {
+        (self.start)(session)
+    }
+}
+
+async fn drive<M: Microprotocol>(params: M::Params, input: M::Input, mut net: Net) -> (Net, Result<String, Abort>) {
+    let output = M::run(params, input, &mut net).await;
+    let text = output
+        .and_then(|output| serde_json::to_string(&output).map_err(|_| Abort::Internal("a result that is not JSON")));
+    (net, text)
+}

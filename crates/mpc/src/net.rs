@@ -1,0 +1,379 @@
+//! The one thing a protocol may await: messages from its peers.
+//!
+//! A protocol is an `async fn` over [`Net`]; its only awaits are here. From outside, [`Machine`] takes incoming messages and yields outgoing
+//! ones: no clock, no socket, no thread. It is polled with a waker that does nothing, because whoever delivers a message polls next.
+//!
+//! Every message carries its round, so that a message lost, repeated or overtaken below is noticed here, and what was broadcast goes into a
+//! transcript. When the protocol has its result, the machine exchanges a **closing digest** of transcript and result with every peer:
+//! parties that were told different stories find out, and the result is [`State::Confirmed`] only if all digests agree.
+
+use std::collections::VecDeque;
+use std::fmt;
+use std::future::{Future, poll_fn};
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll, Waker};
+
+use bytes::Bytes;
+use subtle::ConstantTimeEq;
+use thiserror::Error;
+use zeroize::Zeroizing;
+
+use crate::wire::{Malformed, Reader};
+
+/// Most parties of one task.
+pub const MAX_PARTIES: usize = 64;
+
+/// Bytes in front of every payload: the round as `u32`.
+pub const HEADER: usize = 4;
+
+/// Messages of one peer that may wait while this party is still busy with an earlier round. A correct peer is at most one round ahead and may
+/// have its closing digest behind it.
+const AHEAD: usize = 4;
+
+/// The place of a party in the list of nodes, from 0.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Party(u16);
+
+impl Party {
+    /// The party at `index` of `parties`; `None` if there is no such place.
+    pub fn new(index: usize, parties: usize) -> Option<Party> {
+        if index < parties && parties <= MAX_PARTIES { u16::try_from(index).ok().map(Party) } else { None }
+    }
+
+    /// Its place in the list of nodes.
+    pub fn index(self) -> usize {
+        usize::from(self.0)
+    }
+
+    /// All parties in order.
+    pub fn all(parties: usize) -> impl Iterator<Item = Party> + use<> {
+        (0..parties.min(MAX_PARTIES)).filter_map(move |i| Party::new(i, parties))
+    }
+}
+
+impl fmt::Display for Party {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "party {}", self.0)
+    }
+}
+
+impl fmt::Debug for Party {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{self}")
+    }
+}
+
+/// What a peer can be shown to have done wrong.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+pub enum Fault {
+    /// Bytes that do not decode.
+    #[error("sent a message that cannot be read: {0}")]
+    Malformed(#[from] Malformed),
+    /// A message of another round than the one that is due.
+    #[error("sent a message out of turn")]
+    OutOfTurn,
+    /// More messages than the protocol has.
+    #[error("sent more messages than the protocol has")]
+    TooMany,
+}
+
+/// Why a computation ended without a result.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+pub enum Abort {
+    /// A peer broke the protocol, provably.
+    #[error("{0} {1}")]
+    Peer(Party, Fault),
+    /// The closing digests differ: not everybody was told the same. Nobody can be named, since the teller of two stories and a
+    /// slanderer look alike.
+    #[error("the parties were told different things, so the result cannot be trusted")]
+    StoriesDiffer,
+    /// A mistake of this program.
+    #[error("internal error: {0}")]
+    Internal(&'static str),
+}
+
+/// What the parties of one session share, and what this party alone has.
+///
+/// Secrets: `pairs[j]` is known to this party and party j only (both contributed half of it); `coins` to this party only.
+pub struct Session {
+    /// Identifies the session; every key is derived with it, so that nothing derived is ever used in two sessions.
+    pub sid: [u8; 32],
+    /// This party.
+    pub me: Party,
+    /// The number of parties.
+    pub parties: usize,
+    /// One secret per party: the seed of the lower party, then that of the higher one. The own entry is not used.
+    pub pairs: Vec<Zeroizing<[u8; 64]>>,
+    /// Fresh randomness of this party, never used before.
+    pub coins: Zeroizing<[u8; 32]>,
+}
+
+impl fmt::Debug for Session {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Session").field("me", &self.me).field("parties", &self.parties).finish_non_exhaustive()
+    }
+}
+
+impl Session {
+    /// The key of this pair for one use: both sides derive the same one.
+    ///
+    /// KDF(secret of the pair, sid, label, lower party, higher party, round) with BLAKE3 in its key-derivation mode. Every field has a fixed
+    /// length or carries its length, so different uses cannot collide.
+    pub fn pair_key(&self, label: &str, peer: Party, round: u32) -> Zeroizing<[u8; 32]> {
+        let (low, high) = (self.me.min(peer), self.me.max(peer));
+        let mut kdf = blake3::Hasher::new_derive_key("fdrtd 2026-11 key of a pair of parties, version 1");
+        if let Some(secret) = self.pairs.get(peer.index()) {
+            kdf.update(&secret[..]);
+        }
+        kdf.update(&self.sid);
+        kdf.update(&(label.len() as u64).to_le_bytes()).update(label.as_bytes());
+        kdf.update(&low.0.to_le_bytes()).update(&high.0.to_le_bytes()).update(&round.to_le_bytes());
+        let key = Zeroizing::new(*kdf.finalize().as_bytes());
+        zeroize::Zeroize::zeroize(&mut kdf);
+        key
+    }
+}
+
+#[derive(Default)]
+struct Mailbox {
+    incoming: Vec<VecDeque<Bytes>>,
+    outgoing: Vec<(Party, Bytes)>,
+    waiting: Vec<Party>,
+    round: u32,
+    opened: Option<String>,
+}
+
+/// A protocol's side of the network: authenticated, ordered channels to every other party.
+pub struct Net {
+    session: Session,
+    mailbox: Arc<Mutex<Mailbox>>,
+    round: u32,
+    transcript: blake3::Hasher,
+}
+
+impl fmt::Debug for Net {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Net").field("session", &self.session).field("round", &self.round).finish_non_exhaustive()
+    }
+}
+
+impl Net {
+    /// The session this protocol runs in.
+    pub fn session(&self) -> &Session {
+        &self.session
+    }
+
+    /// The number of the next round, from 0.
+    pub fn round(&self) -> u32 {
+        self.round
+    }
+
+    /// Everybody else, in order.
+    pub fn peers(&self) -> impl Iterator<Item = Party> + use<> {
+        let me = self.session.me;
+        Party::all(self.session.parties).filter(move |party| *party != me)
+    }
+
+    /// One round: sends the same `payload` to every peer and hands what each peer sent to `take`, in order of arrival.
+    ///
+    /// *Unverified*: a dishonest party may send different payloads to different peers. The closing digest detects that, after the fact.
+    /// `payload` must begin with [`HEADER`] spare bytes (see [`message`]), which saves a copy of a large vector.
+    ///
+    /// # Errors
+    /// A peer's message that `take` refuses, longer than `max`, or of another round.
+    pub async fn broadcast_unverified(
+        &mut self,
+        mut payload: Vec<u8>,
+        max: usize,
+        mut take: impl FnMut(Party, &[u8]) -> Result<(), Malformed>,
+    ) -> Result<(), Abort> {
+        let header = payload.get_mut(..HEADER).ok_or(Abort::Internal("a message without room for its header"))?;
+        header.copy_from_slice(&self.round.to_le_bytes());
+        let payload = Bytes::from(payload);
+        let mut digests = vec![blake3::Hash::from_bytes([0; 32]); self.session.parties];
+        digests[self.session.me.index()] = blake3::hash(&payload);
+        for peer in self.peers() {
+            self.send(peer, payload.clone());
+        }
+        let mut open: Vec<Party> = self.peers().collect();
+        while !open.is_empty() {
+            let (peer, message) = self.next_of(&open).await;
+            open.retain(|party| *party != peer);
+            let body = self.body(peer, &message, max)?;
+            take(peer, body).map_err(|malformed| Abort::Peer(peer, malformed.into()))?;
+            digests[peer.index()] = blake3::hash(&message);
+        }
+        for digest in &digests {
+            self.transcript.update(digest.as_bytes());
+        }
+        self.end_round();
+        Ok(())
+    }
+
+    /// The last round: everybody compares a digest of all that was broadcast and of the result.
+    async fn close(&mut self, result: &str) -> Result<(), Abort> {
+        let mut hasher = blake3::Hasher::new_derive_key("fdrtd 2026-11 closing digest, version 1");
+        hasher.update(&self.session.sid).update(self.transcript.finalize().as_bytes()).update(result.as_bytes());
+        let digest = *hasher.finalize().as_bytes();
+        let mut payload = message(digest.len());
+        payload.extend_from_slice(&digest);
+        let mut same = true;
+        let round = self.broadcast_unverified(payload, digest.len(), |_, theirs| {
+            let theirs: &[u8; 32] = theirs.try_into().map_err(|_| Malformed::Short)?;
+            same &= bool::from(theirs.ct_eq(&digest));
+            Ok(())
+        });
+        round.await?;
+        if same { Ok(()) } else { Err(Abort::StoriesDiffer) }
+    }
+
+    fn send(&mut self, to: Party, message: Bytes) {
+        lock(&self.mailbox).outgoing.push((to, message));
+    }
+
+    /// The next message of whichever of `open` has one.
+    async fn next_of(&self, open: &[Party]) -> (Party, Bytes) {
+        poll_fn(|_| {
+            let mut mailbox = lock(&self.mailbox);
+            for peer in open {
+                if let Some(message) = mailbox.incoming.get_mut(peer.index()).and_then(VecDeque::pop_front) {
+                    return Poll::Ready((*peer, message));
+                }
+            }
+            mailbox.waiting = open.to_vec();
+            Poll::Pending
+        })
+        .await
+    }
+
+    fn body<'a>(&self, peer: Party, message: &'a [u8], max: usize) -> Result<&'a [u8], Abort> {
+        let fault = |malformed: Malformed| Abort::Peer(peer, malformed.into());
+        let mut reader = Reader::new(message);
+        if reader.u32().map_err(fault)? != self.round {
+            return Err(Abort::Peer(peer, Fault::OutOfTurn));
+        }
+        let body = reader.rest();
+        if body.len() > max { Err(fault(Malformed::TooLong)) } else { Ok(body) }
+    }
+
+    fn end_round(&mut self) {
+        self.round += 1;
+        let mut mailbox = lock(&self.mailbox);
+        mailbox.round = self.round;
+        mailbox.waiting.clear();
+    }
+}
+
+/// An empty message with its header's bytes in place and room for `capacity` bytes of payload.
+pub fn message(capacity: usize) -> Vec<u8> {
+    let mut bytes = Vec::with_capacity(HEADER + capacity);
+    bytes.extend_from_slice(&[0; HEADER]);
+    bytes
+}
+
+/// How far a machine is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum State {
+    /// Needs messages of [`Machine::waiting_for`].
+    Running,
+    /// The result is there; the peers' closing digests are not all.
+    Opened(String),
+    /// The result, and every peer has the same.
+    Confirmed(String),
+    /// No result.
+    Aborted(Abort),
+}
+
+/// One party's run of one protocol: messages in, messages out. Not `Clone`: coins are used once.
+pub struct Machine {
+    run: Option<Pin<Box<dyn Future<Output = Result<(), Abort>> + Send>>>,
+    mailbox: Arc<Mutex<Mailbox>>,
+    ended: Option<Result<(), Abort>>,
+    me: Party,
+}
+
+impl fmt::Debug for Machine {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Machine").field("me", &self.me).field("ended", &self.ended).finish_non_exhaustive()
+    }
+}
+
+impl Machine {
+    /// A machine that will run `protocol`; nothing happens before the first [`Machine::step`]. The protocol's output is JSON text.
+    pub fn new<P, F>(session: Session, protocol: P) -> Machine
+    where
+        P: FnOnce(Net) -> F + Send + 'static,
+        F: Future<Output = (Net, Result<String, Abort>)> + Send,
+    {
+        let me = session.me;
+        let mailbox = Arc::new(Mutex::new(Mailbox {
+            incoming: (0..session.parties).map(|_| VecDeque::new()).collect(),
+            ..Mailbox::default()
+        }));
+        let net = Net { session, mailbox: Arc::clone(&mailbox), round: 0, transcript: blake3::Hasher::new() };
+        let for_result = Arc::clone(&mailbox);
+        let run = async move {
+            let (mut net, output) = protocol(net).await;
+            let output = output?;
+            lock(&for_result).opened = Some(output.clone());
+            net.close(&output).await
+        };
+        Machine { run: Some(Box::pin(run)), mailbox, ended: None, me }
+    }
+
+    /// Takes a message of a peer. Call [`Machine::step`] afterwards.
+    ///
+    /// # Errors
+    /// When the peer sends what no correct peer would; the computation should then be given up.
+    pub fn deliver(&mut self, from: Party, message: Bytes) -> Result<(), Abort> {
+        if from == self.me {
+            return Err(Abort::Internal("a message from oneself"));
+        }
+        let mut mailbox = lock(&self.mailbox);
+        let queue = mailbox.incoming.get_mut(from.index()).ok_or(Abort::Internal("a message from no party"))?;
+        if queue.len() >= AHEAD {
+            return Err(Abort::Peer(from, Fault::TooMany));
+        }
+        queue.push_back(message);
+        Ok(())
+    }
+
+    /// Runs until a message is needed or everything is done.
+    pub fn step(&mut self) -> State {
+        if let Some(run) = &mut self.run
+            && let Poll::Ready(ended) = run.as_mut().poll(&mut Context::from_waker(Waker::noop()))
+        {
+            self.run = None; // drops the coins and all secrets of the run
+            self.ended = Some(ended);
+        }
+        let opened = lock(&self.mailbox).opened.clone();
+        match (&self.ended, opened) {
+            (None, None) => State::Running,
+            (None, Some(result)) => State::Opened(result),
+            (Some(Ok(())), Some(result)) => State::Confirmed(result),
+            (Some(Ok(())), None) => State::Aborted(Abort::Internal("no result at the end")),
+            (Some(Err(abort)), _) => State::Aborted(*abort),
+        }
+    }
+
+    /// Messages to be sent, in order per peer.
+    pub fn outgoing(&mut self) -> Vec<(Party, Bytes)> {
+        std::mem::take(&mut lock(&self.mailbox).outgoing)
+    }
+
+    /// Whose message the protocol cannot go on without.
+    pub fn waiting_for(&self) -> Vec<Party> {
+        lock(&self.mailbox).waiting.clone()
+    }
+
+    /// Rounds that are complete.
+    pub fn round(&self) -> u32 {
+        lock(&self.mailbox).round
+    }
+}
+
+/// A poisoned lock means that a protocol panicked; what it protects is only a queue and stays usable.
+fn lock(mailbox: &Mutex<Mailbox>) -> MutexGuard<'_, Mailbox> {
+    mailbox.lock().unwrap_or_else(PoisonError::into_inner)
+}

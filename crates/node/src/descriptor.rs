@@ -1,0 +1,199 @@
+//! What all parties of a task agree on, and how it is invited to and compared.
+
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+use uuid::Uuid;
+
+use crate::identity::PeerKey;
+use crate::policy::Profile;
+use crate::url::NodeUrl;
+
+/// Version of the protocol between nodes.
+pub const PROTOCOL: u32 = 1;
+
+/// Longest descriptor, so that a Hello stays below 4 KiB.
+pub const MAX_BYTES: usize = 3_800;
+
+/// How long each part of a task may take, in milliseconds on each node's own monotonic clock.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Durations {
+    /// From this node's create or join until all have joined.
+    pub join: u64,
+    /// From then until all have their input.
+    pub input: u64,
+    /// From then to the result.
+    pub run: u64,
+    /// How long a peer may be silent while the computation needs it.
+    pub silence: u64,
+}
+
+impl Default for Durations {
+    fn default() -> Self {
+        const DAY: u64 = 24 * 3600 * 1000;
+        Durations { join: DAY, input: DAY, run: 600_000, silence: 30_000 }
+    }
+}
+
+/// Everything about a task that is the same at every party and known before it starts. Its JSON text is hashed into the session id.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Descriptor {
+    /// [`PROTOCOL`].
+    pub protocol: u32,
+    /// The task.
+    pub task: Uuid,
+    /// Name in the table of microprotocols (never an alias).
+    pub microprotocol: String,
+    /// Canonical JSON text of the parameters.
+    pub parameters: String,
+    /// The parties, in order.
+    pub nodes: Vec<NodeUrl>,
+    /// Time limits.
+    pub durations: Durations,
+}
+
+impl Descriptor {
+    /// Its one text form.
+    pub fn text(&self) -> String {
+        serde_json::to_string(self).unwrap_or_default()
+    }
+
+    /// The first thing in which two descriptors differ.
+    pub fn difference(&self, other: &Descriptor) -> Option<Field> {
+        let mut mine: Vec<_> = self.nodes.iter().collect();
+        let mut theirs: Vec<_> = other.nodes.iter().collect();
+        mine.sort();
+        theirs.sort();
+        [
+            (self.protocol != other.protocol, Field::Protocol),
+            (self.task != other.task, Field::Task),
+            (self.microprotocol != other.microprotocol, Field::Microprotocol),
+            (self.parameters != other.parameters, Field::Parameters),
+            (mine != theirs, Field::Nodes),
+            (self.nodes != other.nodes, Field::Order),
+            (self.durations != other.durations, Field::Durations),
+        ]
+        .into_iter()
+        .find_map(|(differs, field)| differs.then_some(field))
+    }
+}
+
+/// A part of the descriptor.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Field {
+    /// The version of the protocol between nodes.
+    Protocol,
+    /// The task's id.
+    Task,
+    /// The microprotocol.
+    Microprotocol,
+    /// Its parameters.
+    Parameters,
+    /// The list of nodes.
+    Nodes,
+    /// The same nodes in another order.
+    Order,
+    /// The time limits.
+    Durations,
+}
+
+impl Field {
+    /// For people.
+    pub fn name(self) -> &'static str {
+        match self {
+            Field::Protocol => "the protocol versions",
+            Field::Task => "the task ids",
+            Field::Microprotocol => "the microprotocols",
+            Field::Parameters => "the parameters",
+            Field::Nodes => "the lists of nodes",
+            Field::Order => "the orders of the nodes",
+            Field::Durations => "the durations",
+        }
+    }
+}
+
+/// What a party hands to the others, by any way it likes: it contains no secret.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Invitation {
+    /// [`PROTOCOL`].
+    pub fdrtd: u32,
+    /// The task.
+    pub task: Uuid,
+    /// The microprotocol's name.
+    pub microprotocol: String,
+    /// Its parameters, all of them.
+    pub parameters: Box<RawValue>,
+    /// The parties, in order.
+    pub nodes: Vec<NodeUrl>,
+    /// Their keys as far as the inviting node knows them.
+    #[serde(default)]
+    pub keys: Vec<Option<PeerKey>>,
+    /// Time limits in milliseconds.
+    pub durations: Durations,
+    /// The inviting node's policy, for information.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub policy: Option<Profile>,
+    /// Which party invites, for information.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub from: Option<usize>,
+}
+
+impl Invitation {
+    /// Invites to the task of `descriptor`.
+    pub fn new(descriptor: &Descriptor, keys: Vec<Option<PeerKey>>, policy: Profile, from: usize) -> Invitation {
+        let parameters = RawValue::from_string(descriptor.parameters.clone()).unwrap_or_else(|_| RawValue::NULL.to_owned());
+        Invitation {
+            fdrtd: descriptor.protocol,
+            task: descriptor.task,
+            microprotocol: descriptor.microprotocol.clone(),
+            parameters,
+            nodes: descriptor.nodes.clone(),
+            keys,
+            durations: descriptor.durations,
+            policy: Some(policy),
+            from: Some(from),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    fn descriptor() -> Descriptor {
+        Descriptor {
+            protocol: PROTOCOL,
+            task: Uuid::from_bytes([7; 16]),
+            microprotocol: "SecureSum".into(),
+            parameters: "{\"digits_after\":12}".into(),
+            nodes: ["http://localhost:1/a", "http://localhost:1/b"].map(|url| NodeUrl::parse(url).unwrap()).to_vec(),
+            durations: Durations::default(),
+        }
+    }
+
+    #[test]
+    fn the_first_difference_is_named() {
+        let mine = descriptor();
+        assert_eq!(mine.difference(&mine.clone()), None);
+        let order = Descriptor { nodes: mine.nodes.iter().rev().cloned().collect(), ..mine.clone() };
+        assert_eq!(mine.difference(&order), Some(Field::Order));
+        let list = Descriptor { nodes: vec![mine.nodes[0].clone()], ..mine.clone() };
+        assert_eq!(mine.difference(&list), Some(Field::Nodes));
+        let other = Descriptor { microprotocol: "Other".into(), parameters: "{}".into(), ..mine.clone() };
+        assert_eq!(mine.difference(&other), Some(Field::Microprotocol));
+        let durations = Descriptor { durations: Durations { run: 1, ..Durations::default() }, ..mine.clone() };
+        assert_eq!(mine.difference(&durations), Some(Field::Durations));
+    }
+
+    #[test]
+    fn texts_are_read_back() {
+        let mine = descriptor();
+        assert_eq!(serde_json::from_str::<Descriptor>(&mine.text()).unwrap(), mine);
+        let text = serde_json::to_string(&Invitation::new(&mine, vec![None, None], Profile::Teaching, 0)).unwrap();
+        assert!(text.contains("\"parameters\":{\"digits_after\":12}"));
+        assert_eq!(serde_json::from_str::<Invitation>(&text).unwrap().nodes, mine.nodes);
+    }
+}

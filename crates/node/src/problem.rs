@@ -1,0 +1,415 @@
+//! The one error type of the HTTP face: what went wrong, whose side it was on and what to do about it.
+//!
+//! Every refusal leaves the node as `application/problem+json` (RFC 9457) with a stable `code`. No message ever repeats a
+//! private value; names chosen by the caller are shown through [`quoted`], which shortens and escapes them.
+
+use axum::http::{HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use serde_json::{Map, Value};
+
+/// Every code a client can meet, with its meaning. A code, once published, keeps its meaning.
+pub const CODES: &[(&str, &str)] = &[
+    ("BODY_EMPTY", "The request needs a JSON body and has none."),
+    (
+        "BODY_TOO_LARGE",
+        "The request body, or a value it refers to, is larger than the node accepts.",
+    ),
+    (
+        "CALLBACK_INVALID",
+        "The callback does not have the form this service gave out.",
+    ),
+    (
+        "CALLBACK_MISSING",
+        "The function works on an object and the request names none.",
+    ),
+    (
+        "FUNCTION_NOT_PUBLIC",
+        "The service has no public function of this name.",
+    ),
+    ("INTERNAL", "The node made a mistake; its log says more."),
+    ("JSON_INVALID", "The text is not valid JSON."),
+    (
+        "NESTED_TOO_DEEP",
+        "The JSON text is nested more deeply than the node accepts.",
+    ),
+    ("NOT_A_NUMBER", "NaN and infinities are not JSON numbers."),
+    ("NOT_UTF8", "The request body is not UTF-8 text."),
+    (
+        "OBJECT_UNKNOWN",
+        "No such object, or it belongs to somebody else, or its time to live is over.",
+    ),
+    (
+        "PARAMETER_DUPLICATE",
+        "A parameter is given more than once.",
+    ),
+    (
+        "PARAMETER_MISSING",
+        "A parameter that the function needs is missing.",
+    ),
+    (
+        "PARAMETER_UNKNOWN",
+        "The function has no parameter of this name.",
+    ),
+    (
+        "QUOTA",
+        "A limit on the number or the size of stored things is reached.",
+    ),
+    (
+        "REFERENCE_INVALID",
+        "An object reference inside a parameter is malformed.",
+    ),
+    (
+        "STORAGE_FAILED",
+        "The node could not write to or read from its storage.",
+    ),
+    (
+        "VALUE_OUT_OF_RANGE",
+        "A parameter has the right type and an impossible value.",
+    ),
+    ("WRONG_TYPE", "A parameter has the wrong JSON type."),
+];
+
+/// Whose side an error is on, and so its HTTP status.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fault {
+    /// The request cannot be read at all.
+    Malformed,
+    /// The request is readable and its content unusable.
+    Input,
+    /// The function exists on no closed list of public functions.
+    NotPublic,
+    /// The object does not exist, or is another's.
+    Unknown,
+    /// The object is in a state that does not allow this, or its task has failed.
+    State,
+    /// The data holder's policy forbids it.
+    Policy,
+    /// Another node is the cause.
+    Peer,
+    /// Too many bytes.
+    TooLarge,
+    /// Too many objects or requests.
+    TooMany,
+    /// The content type is not JSON.
+    Media,
+    /// The HTTP method is not supported here.
+    Method,
+    /// The node cannot do it at the moment.
+    Unavailable,
+    /// A mistake of the node.
+    Internal,
+}
+
+impl Fault {
+    /// The HTTP status of this kind of error.
+    pub fn status(self) -> u16 {
+        match self {
+            Fault::Malformed => 400,
+            Fault::NotPublic | Fault::Policy => 403,
+            Fault::Unknown => 404,
+            Fault::Method => 405,
+            Fault::State | Fault::Peer => 409,
+            Fault::TooLarge => 413,
+            Fault::Media => 415,
+            Fault::Input => 422,
+            Fault::TooMany => 429,
+            Fault::Internal => 500,
+            Fault::Unavailable => 503,
+        }
+    }
+}
+
+/// An error on its way to a client.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Problem {
+    /// HTTP status.
+    pub status: u16,
+    /// Stable name of the error, one of [`CODES`].
+    pub code: &'static str,
+    /// What is wrong, in one sentence, without private values.
+    pub message: String,
+    /// What to do about it.
+    pub hint: String,
+    /// Further members of the body, such as `party`, `at` or `cause`.
+    pub extra: Vec<(&'static str, Value)>,
+}
+
+impl Problem {
+    /// A problem of any kind; the constructors named by kind read better.
+    pub fn new(
+        fault: Fault,
+        code: &'static str,
+        message: impl Into<String>,
+        hint: impl Into<String>,
+    ) -> Problem {
+        debug_assert!(
+            CODES.iter().any(|(known, _)| *known == code),
+            "{code} is not in CODES"
+        );
+        Problem {
+            status: fault.status(),
+            code,
+            message: message.into(),
+            hint: hint.into(),
+            extra: Vec::new(),
+        }
+    }
+
+    /// 400: the request cannot be read.
+    pub fn malformed(
+        code: &'static str,
+        message: impl Into<String>,
+        hint: impl Into<String>,
+    ) -> Problem {
+        Problem::new(Fault::Malformed, code, message, hint)
+    }
+
+    /// 422: the request is readable, its content unusable.
+    pub fn input(
+        code: &'static str,
+        message: impl Into<String>,
+        hint: impl Into<String>,
+    ) -> Problem {
+        Problem::new(Fault::Input, code, message, hint)
+    }
+
+    /// 403: not a public function.
+    pub fn not_public(
+        code: &'static str,
+        message: impl Into<String>,
+        hint: impl Into<String>,
+    ) -> Problem {
+        Problem::new(Fault::NotPublic, code, message, hint)
+    }
+
+    /// 404: unknown, or another's.
+    pub fn unknown(
+        code: &'static str,
+        message: impl Into<String>,
+        hint: impl Into<String>,
+    ) -> Problem {
+        Problem::new(Fault::Unknown, code, message, hint)
+    }
+
+    /// 409: wrong state, or a failed task.
+    pub fn state(
+        code: &'static str,
+        message: impl Into<String>,
+        hint: impl Into<String>,
+    ) -> Problem {
+        Problem::new(Fault::State, code, message, hint)
+    }
+
+    /// 403: refused by policy.
+    pub fn policy(
+        code: &'static str,
+        message: impl Into<String>,
+        hint: impl Into<String>,
+    ) -> Problem {
+        Problem::new(Fault::Policy, code, message, hint)
+    }
+
+    /// 409: another node is the cause.
+    pub fn peer(
+        code: &'static str,
+        message: impl Into<String>,
+        hint: impl Into<String>,
+    ) -> Problem {
+        Problem::new(Fault::Peer, code, message, hint)
+    }
+
+    /// 413: too many bytes.
+    pub fn too_large(
+        code: &'static str,
+        message: impl Into<String>,
+        hint: impl Into<String>,
+    ) -> Problem {
+        Problem::new(Fault::TooLarge, code, message, hint)
+    }
+
+    /// 429: too many objects or requests.
+    pub fn too_many(
+        code: &'static str,
+        message: impl Into<String>,
+        hint: impl Into<String>,
+    ) -> Problem {
+        Problem::new(Fault::TooMany, code, message, hint)
+    }
+
+    /// 415: the content type is not JSON.
+    pub fn media(
+        code: &'static str,
+        message: impl Into<String>,
+        hint: impl Into<String>,
+    ) -> Problem {
+        Problem::new(Fault::Media, code, message, hint)
+    }
+
+    /// 405: the HTTP method is not supported here.
+    pub fn method(
+        code: &'static str,
+        message: impl Into<String>,
+        hint: impl Into<String>,
+    ) -> Problem {
+        Problem::new(Fault::Method, code, message, hint)
+    }
+
+    /// 503: not at the moment.
+    pub fn unavailable(
+        code: &'static str,
+        message: impl Into<String>,
+        hint: impl Into<String>,
+    ) -> Problem {
+        Problem::new(Fault::Unavailable, code, message, hint)
+    }
+
+    /// 500: a mistake of the node.
+    pub fn internal(
+        code: &'static str,
+        message: impl Into<String>,
+        hint: impl Into<String>,
+    ) -> Problem {
+        Problem::new(Fault::Internal, code, message, hint)
+    }
+
+    /// Adds a member to the body. The standard members cannot be overwritten this way.
+    pub fn with(mut self, name: &'static str, value: impl Into<Value>) -> Problem {
+        self.extra.push((name, value.into()));
+        self
+    }
+
+    /// The body: `type`, `title`, `status`, `code`, `message`, `hint`, `detail` (the message again, for readers of
+    /// RFC 9457) and the extra members.
+    pub fn body(&self) -> Value {
+        let mut body: Map<String, Value> = self
+            .extra
+            .iter()
+            .map(|(name, value)| ((*name).to_owned(), value.clone()))
+            .collect();
+        let standard: [(&str, Value); 7] = [
+            ("type", "about:blank".into()),
+            ("title", reason(self.status).into()),
+            ("status", self.status.into()),
+            ("code", self.code.into()),
+            ("message", self.message.as_str().into()),
+            ("hint", self.hint.as_str().into()),
+            ("detail", self.message.as_str().into()),
+        ];
+        // Last, so that an extra member never hides a standard one.
+        body.extend(standard.map(|(name, value)| (name.to_owned(), value)));
+        Value::Object(body)
+    }
+}
+
+impl std::fmt::Display for Problem {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{} ({})", self.message, self.code)
+    }
+}
+
+impl std::error::Error for Problem {}
+
+impl IntoResponse for Problem {
+    fn into_response(self) -> Response {
+        let status = StatusCode::from_u16(self.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+        let content_type = HeaderValue::from_static("application/problem+json");
+        (
+            status,
+            [(header::CONTENT_TYPE, content_type)],
+            self.body().to_string(),
+        )
+            .into_response()
+    }
+}
+
+/// A name chosen by a caller, fit for a message: in quotes, control characters escaped, at most 60 characters.
+pub fn quoted(name: &str) -> String {
+    const LONGEST: usize = 60;
+    let mut shown = String::from("\"");
+    shown.extend(name.chars().take(LONGEST).flat_map(char::escape_debug));
+    if name.chars().nth(LONGEST).is_some() {
+        shown.push('…');
+    }
+    shown.push('"');
+    shown
+}
+
+fn reason(status: u16) -> &'static str {
+    StatusCode::from_u16(status)
+        .ok()
+        .and_then(|status| status.canonical_reason())
+        .unwrap_or("Error")
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn codes_are_unique_sorted_and_explained() {
+        for pair in CODES.windows(2) {
+            assert!(pair[0].0 < pair[1].0, "{} and {}", pair[0].0, pair[1].0);
+        }
+        for (code, meaning) in CODES {
+            assert!(
+                code.bytes()
+                    .all(|b| b.is_ascii_uppercase() || b.is_ascii_digit() || b == b'_'),
+                "{code}"
+            );
+            assert!(meaning.ends_with('.'), "{code}");
+        }
+    }
+
+    #[test]
+    fn every_fault_has_its_status() {
+        let expected = [
+            (Fault::Malformed, 400),
+            (Fault::Input, 422),
+            (Fault::NotPublic, 403),
+            (Fault::Unknown, 404),
+            (Fault::State, 409),
+            (Fault::Policy, 403),
+            (Fault::Peer, 409),
+            (Fault::TooLarge, 413),
+            (Fault::TooMany, 429),
+            (Fault::Media, 415),
+            (Fault::Method, 405),
+            (Fault::Unavailable, 503),
+            (Fault::Internal, 500),
+        ];
+        for (fault, status) in expected {
+            assert_eq!(fault.status(), status, "{fault:?}");
+            assert_ne!(reason(status), "Error");
+        }
+    }
+
+    #[test]
+    fn the_body_has_all_members_and_extras_hide_none() {
+        let problem = Problem::unknown("OBJECT_UNKNOWN", "no such object", "create it first")
+            .with("party", 2)
+            .with("status", 200);
+        let expected = serde_json::json!({
+            "type": "about:blank", "title": "Not Found", "status": 404, "code": "OBJECT_UNKNOWN",
+            "message": "no such object", "detail": "no such object", "hint": "create it first", "party": 2,
+        });
+        assert_eq!(problem.body(), expected);
+    }
+
+    #[test]
+    fn a_response_is_problem_json() {
+        let response = Problem::too_many("QUOTA", "full", "delete something").into_response();
+        assert_eq!(response.status().as_u16(), 429);
+        assert_eq!(
+            response.headers()["content-type"],
+            "application/problem+json"
+        );
+    }
+
+    #[test]
+    fn names_are_shortened_and_escaped() {
+        assert_eq!(quoted("a\n\"b"), r#""a\n\"b""#);
+        assert_eq!(quoted(&"ü".repeat(60)), format!("\"{}\"", "ü".repeat(60)));
+        assert_eq!(quoted(&"ü".repeat(61)), format!("\"{}…\"", "ü".repeat(60)));
+    }
+}

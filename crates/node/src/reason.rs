@@ -1,0 +1,233 @@
+//! Why a task ended without a confirmed result. The same reason reaches every party; texts are made on each node, so no peer can put words into a
+//! user's mouth.
+
+use std::fmt;
+
+use fdrtd_mpc::net::{Abort, Party};
+use serde::{Deserialize, Serialize};
+
+use crate::descriptor::Field;
+
+/// A part of a task's life with a time limit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Stage {
+    /// Waiting for all to join.
+    Join,
+    /// Waiting for all inputs.
+    Input,
+    /// Computing.
+    Run,
+}
+
+/// Parties are given by their index. Travels between nodes as JSON of at most [`Reason::MAX_BYTES`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "code", rename_all = "SCREAMING_SNAKE_CASE", deny_unknown_fields)]
+pub enum Reason {
+    /// A user ended or deleted it.
+    Cancelled {
+        /// Whose user.
+        party: usize,
+    },
+    /// A time limit passed.
+    Expired {
+        /// Which one.
+        stage: Stage,
+        /// Who was being waited for.
+        missing: Vec<usize>,
+    },
+    /// Nothing was heard of a party for too long while it was needed.
+    PeerSilent {
+        /// Who.
+        party: usize,
+    },
+    /// A party's node was started anew in the middle of the computation.
+    PeerRestarted {
+        /// Who.
+        party: usize,
+    },
+    /// A party wants another task than this one.
+    DescriptorsDiffer {
+        /// Who.
+        party: usize,
+        /// In what.
+        field: Field,
+    },
+    /// Two nodes disagree about somebody's key.
+    KeysDiffer {
+        /// Who sees other keys.
+        party: usize,
+    },
+    /// Two entries of the list of nodes are the same node.
+    KeyTwice {
+        /// The first.
+        party: usize,
+        /// The second.
+        other: usize,
+    },
+    /// Inputs of different form.
+    ShapesDiffer {
+        /// Whose differs.
+        party: usize,
+    },
+    /// A party's node broke the protocol.
+    PeerMalformed {
+        /// Who.
+        party: usize,
+    },
+    /// The closing digests differ.
+    StoriesDiffer {},
+    /// A mistake of a party's program.
+    Internal {
+        /// Whose.
+        party: usize,
+    },
+}
+
+impl Reason {
+    /// Longest encoding.
+    pub const MAX_BYTES: usize = 1_024;
+
+    /// From the end of a machine of party `me`.
+    pub fn from_abort(abort: Abort, me: Party) -> Reason {
+        match abort {
+            Abort::Peer(party, _) => Reason::PeerMalformed { party: party.index() },
+            Abort::StoriesDiffer => Reason::StoriesDiffer {},
+            Abort::Internal(_) => Reason::Internal { party: me.index() },
+        }
+    }
+
+    /// Stable name.
+    pub fn code(&self) -> &'static str {
+        match self {
+            Reason::Cancelled { .. } => "CANCELLED",
+            Reason::Expired { .. } => "EXPIRED",
+            Reason::PeerSilent { .. } => "PEER_SILENT",
+            Reason::PeerRestarted { .. } => "PEER_RESTARTED",
+            Reason::DescriptorsDiffer { .. } => "DESCRIPTORS_DIFFER",
+            Reason::KeysDiffer { .. } => "KEYS_DIFFER",
+            Reason::KeyTwice { .. } => "KEY_TWICE",
+            Reason::ShapesDiffer { .. } => "SHAPES_DIFFER",
+            Reason::PeerMalformed { .. } => "PEER_MALFORMED",
+            Reason::StoriesDiffer {} => "STORIES_DIFFER",
+            Reason::Internal { .. } => "INTERNAL",
+        }
+    }
+
+    /// The one party it is about, if it is one.
+    pub fn party(&self) -> Option<usize> {
+        match self {
+            Reason::Cancelled { party }
+            | Reason::PeerSilent { party }
+            | Reason::PeerRestarted { party }
+            | Reason::DescriptorsDiffer { party, .. }
+            | Reason::KeysDiffer { party }
+            | Reason::KeyTwice { party, .. }
+            | Reason::ShapesDiffer { party }
+            | Reason::PeerMalformed { party }
+            | Reason::Internal { party } => Some(*party),
+            Reason::Expired { missing, .. } => match missing[..] {
+                [only] => Some(only),
+                _ => None,
+            },
+            Reason::StoriesDiffer {} => None,
+        }
+    }
+
+    /// Whether every party it mentions exists.
+    pub fn fits(&self, parties: usize) -> bool {
+        let others = match self {
+            Reason::Expired { missing, .. } => missing.clone(),
+            Reason::KeyTwice { other, .. } => vec![*other],
+            _ => Vec::new(),
+        };
+        self.party().into_iter().chain(others).all(|party| party < parties)
+    }
+
+    /// What the user may do about it.
+    pub fn hint(&self) -> &'static str {
+        match self {
+            Reason::Cancelled { .. } => "ask that party, and create a new task",
+            Reason::Expired { stage: Stage::Join, .. } => {
+                "give these parties the invitation and see that their nodes reach this one; then create a new task"
+            }
+            Reason::Expired { stage: Stage::Input, .. } => "these parties have joined but given no input; create a new task",
+            Reason::Expired { stage: Stage::Run, .. } => "create a new task, with a longer 'run' duration if the data are large",
+            Reason::PeerSilent { .. } => "see whether that node runs and can be reached, then create a new task",
+            Reason::PeerRestarted { .. } => "create a new task: a computation that was cut off is never repeated with the same randomness",
+            Reason::DescriptorsDiffer { .. } => "join with the invitation as it was sent, unchanged",
+            Reason::KeysDiffer { .. } => {
+                "somebody may stand between the nodes, or a node has a new identity: compare `fdrtd identity` of all nodes"
+            }
+            Reason::KeyTwice { .. } => "give every party a node of its own",
+            Reason::ShapesDiffer { .. } => "all parties must give the same form: numbers, vectors of one length, or the same columns",
+            Reason::PeerMalformed { .. } => "that node runs other software or is not honest; tell its operator",
+            Reason::StoriesDiffer {} => "one of the parties is not honest or its node is broken; do not use any of these results",
+            Reason::Internal { .. } => "report it to the operator of that node, with the task's id",
+        }
+    }
+}
+
+impl fmt::Display for Reason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Reason::Cancelled { party } => write!(f, "party {party} cancelled the task"),
+            Reason::Expired { stage, missing } => {
+                let what = match stage {
+                    Stage::Join => "to join",
+                    Stage::Input => "for the input",
+                    Stage::Run => "for the computation",
+                };
+                write!(f, "the time {what} is over; missing: {}", parties(missing))
+            }
+            Reason::PeerSilent { party } => write!(f, "nothing was heard of party {party} for too long"),
+            Reason::PeerRestarted { party } => write!(f, "the node of party {party} was started anew during the computation"),
+            Reason::DescriptorsDiffer { party, field } => write!(f, "{} of party {party} and of the others differ", field.name()),
+            Reason::KeysDiffer { party } => write!(f, "party {party} sees other keys behind the same list of nodes"),
+            Reason::KeyTwice { party, other } => write!(f, "party {party} and party {other} are the same node"),
+            Reason::ShapesDiffer { party } => write!(f, "the input of party {party} has another form than that of the others"),
+            Reason::PeerMalformed { party } => write!(f, "party {party} broke the protocol"),
+            Reason::StoriesDiffer {} => write!(f, "the parties were told different things, so there is no result"),
+            Reason::Internal { party } => write!(f, "the node of party {party} made a mistake of its own"),
+        }
+    }
+}
+
+/// "party 1 and party 2", for people.
+pub fn parties(list: &[usize]) -> String {
+    let names: Vec<String> = list.iter().map(|party| format!("party {party}")).collect();
+    match &names[..] {
+        [] => "nobody".to_owned(),
+        [only] => only.clone(),
+        [init @ .., last] => format!("{} and {last}", init.join(", ")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn travels_as_json_with_its_code() {
+        let reasons = [
+            Reason::Cancelled { party: 1 },
+            Reason::Expired { stage: Stage::Join, missing: vec![0, 2] },
+            Reason::DescriptorsDiffer { party: 2, field: Field::Order },
+            Reason::KeyTwice { party: 0, other: 1 },
+            Reason::StoriesDiffer {},
+        ];
+        for reason in reasons {
+            let text = serde_json::to_string(&reason).unwrap();
+            assert!(text.contains(&format!("\"code\":\"{}\"", reason.code())), "{text}");
+            assert_eq!(serde_json::from_str::<Reason>(&text).unwrap(), reason);
+        }
+    }
+
+    #[test]
+    fn parties_that_do_not_exist_are_noticed() {
+        assert!(Reason::Expired { stage: Stage::Run, missing: vec![0, 2] }.fits(3));
+        assert!(!Reason::Expired { stage: Stage::Run, missing: vec![0, 3] }.fits(3));
+        assert!(!Reason::KeyTwice { party: 0, other: 9 }.fits(3));
+    }
+}

@@ -1,0 +1,356 @@
+//! All tasks of a node, and the Hellos of tasks it has not joined.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use fdrtd_mpc::microprotocol::Entry;
+use fdrtd_mpc::net::{MAX_PARTIES, Party};
+use serde_json::{Value, json};
+use uuid::Uuid;
+
+use crate::descriptor::{Descriptor, Invitation, PROTOCOL};
+use crate::identity::PeerKey;
+use crate::peer::{Event, TaskId};
+use crate::policy::{Permit, Profile};
+use crate::problem::Problem;
+use crate::services::Principal;
+use crate::session::{CONTROL_BYTES, is_abort, peek_hello};
+use crate::task::{Context, Mode, RECORD, Record, Task};
+
+/// Limits on what others can make this node keep.
+#[derive(Clone, Copy, Debug)]
+pub struct Quota {
+    /// Tasks at once, ended ones included until their time to live is over.
+    pub tasks: usize,
+    /// Hellos of tasks not joined here, in all.
+    pub hellos: usize,
+    /// Hellos of tasks not joined here, of one node.
+    pub hellos_per_peer: usize,
+}
+
+/// See the [module](self). Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Tasks {
+    context: Arc<Context>,
+    quota: Quota,
+    table: Arc<Mutex<Table>>,
+}
+
+#[derive(Debug, Default)]
+struct Table {
+    /// By the object's id, which only the owner knows.
+    objects: HashMap<Uuid, Arc<Task>>,
+    /// By the task's id, which all parties know.
+    ids: HashMap<Uuid, Arc<Task>>,
+    pending: HashMap<Uuid, Vec<Pending>>,
+}
+
+/// A Hello of a task that is not joined here, or whose sender is not yet known to be a party.
+#[derive(Debug)]
+struct Pending {
+    from: PeerKey,
+    hello: Bytes,
+    descriptor: Descriptor,
+    profile: Profile,
+    since: Instant,
+}
+
+impl Tasks {
+    /// No tasks yet.
+    pub fn new(context: Arc<Context>, quota: Quota) -> Tasks {
+        Tasks { context, quota, table: Arc::new(Mutex::new(Table::default())) }
+    }
+
+    /// What the tasks use.
+    pub fn context(&self) -> &Arc<Context> {
+        &self.context
+    }
+
+    /// Brings back what was there before a restart.
+    ///
+    /// # Errors
+    /// A store that cannot be read.
+    pub async fn restore(&self) -> Result<usize, crate::store::StoreError> {
+        let mut count = 0;
+        for record in self.context.store.load(RECORD).await? {
+            let Ok(record) = serde_json::from_slice::<Record>(&record.bytes) else {
+                tracing::warn!("a stored task is of another version and is left out");
+                continue;
+            };
+            if let Some(task) = Task::restore(Arc::clone(&self.context), record) {
+                self.insert(&task);
+                self.launch(&task);
+                count += 1;
+            }
+        }
+        Ok(count)
+    }
+
+    /// Makes a task: a new one, or one that this node was invited to.
+    ///
+    /// # Errors
+    /// 409 if this node takes part in it already; 429 if there are too many.
+    pub async fn add(
+        &self,
+        permit: &Permit,
+        descriptor: Descriptor,
+        configured: fdrtd_mpc::microprotocol::Configured,
+        me: Party,
+        mode: Mode,
+        known: Vec<(Party, PeerKey)>,
+    ) -> Result<Arc<Task>, Problem> {
+        let id = descriptor.task;
+        let task = Task::new(Arc::clone(&self.context), permit, descriptor, configured, me, mode);
+        {
+            let mut table = self.lock();
+            if let Some(there) = table.ids.get(&id) {
+                return Err(taken(there.me().index()));
+            }
+            if table.objects.len() >= self.quota.tasks {
+                return Err(Problem::too_many(
+                    "QUOTA",
+                    format!("this node keeps at most {} tasks at once", self.quota.tasks),
+                    "delete tasks that are over, or wait until their time to live ends",
+                ));
+            }
+            table.ids.insert(id, Arc::clone(&task));
+            table.objects.insert(task.object, Arc::clone(&task));
+        }
+        if let Err(problem) = task.put_record().await {
+            self.remove(&task);
+            return Err(problem);
+        }
+        for (party, key) in known {
+            self.found(&task, party, key);
+        }
+        self.launch(&task);
+        self.context.metrics.task_created();
+        Ok(task)
+    }
+
+    /// The task of that object, if it is the caller's.
+    pub fn of_object(&self, owner: &Principal, object: &Uuid) -> Option<Arc<Task>> {
+        self.lock().objects.get(object).filter(|task| task.owner == *owner).cloned()
+    }
+
+    /// Whether this node takes part in a task, and as which party.
+    pub fn taken(&self, id: &Uuid) -> Result<(), Problem> {
+        self.lock().ids.get(id).map_or(Ok(()), |task| Err(taken(task.me().index())))
+    }
+
+    /// Ends a task for all and forgets it.
+    pub async fn delete(&self, task: &Arc<Task>) {
+        task.cancel();
+        self.remove(task);
+        if self.context.store.delete(RECORD, task.object.to_string()).await.is_err() {
+            tracing::error!("a task's record could not be deleted");
+        }
+    }
+
+    /// The caller's tasks, without what gives access to them.
+    pub fn list(&self, owner: &Principal) -> Vec<Value> {
+        let tasks: Vec<_> = self.lock().objects.values().filter(|task| task.owner == *owner).cloned().collect();
+        tasks.iter().map(|task| task.summary()).collect()
+    }
+
+    /// How many tasks there are.
+    pub fn count(&self) -> usize {
+        self.lock().objects.len()
+    }
+
+    /// Tasks that this node was asked into and has not joined.
+    pub fn invitations(&self) -> Vec<Value> {
+        let table = self.lock();
+        let waiting = table.pending.iter().filter(|(id, _)| !table.ids.contains_key(id));
+        waiting
+            .filter_map(|(_, hellos)| {
+                let first = hellos.first()?;
+                let parties = first.descriptor.nodes.len();
+                let invitation = Invitation::new(&first.descriptor, vec![None; parties], first.profile, 0);
+                let mut value = serde_json::to_value(&invitation).ok()?;
+                value.as_object_mut()?.remove("from");
+                value["hellos"] = hellos.iter().map(|hello| json!(hello.from.fingerprint())).collect();
+                value["seconds"] = first.since.elapsed().as_secs().into();
+                Some(value)
+            })
+            .collect()
+    }
+
+    /// What the peers bring.
+    pub fn on_event(&self, event: Event) {
+        match event {
+            Event::Message { from, task, bytes } => self.on_message(from, task, bytes),
+            Event::TooLong { from, task } => {
+                let task = self.lock().ids.get(&Uuid::from_bytes(task)).cloned();
+                if let Some((task, party)) = task.and_then(|task| task.party_of(&from).map(|party| (task, party))) {
+                    task.peer_sent_too_much(party);
+                }
+            }
+            Event::Restarted { peer } => {
+                // What it had said before is void.
+                self.lock().forget_hellos_of(&peer);
+                for (task, party) in self.tasks_with(&peer) {
+                    task.peer_restarted(party);
+                }
+            }
+            Event::Up { .. } | Event::Down { .. } => {}
+        }
+    }
+
+    fn on_message(&self, from: PeerKey, id: TaskId, bytes: Bytes) {
+        let id = Uuid::from_bytes(id);
+        let mut table = self.lock();
+        let task = table.ids.get(&id).cloned();
+        match task.as_ref().and_then(|task| task.party_of(&from).map(|party| (task, party))) {
+            Some((task, party)) => {
+                drop(table);
+                task.receive(party, &bytes);
+            }
+            None if is_abort(&bytes) => table.forget_hello(&id, &from),
+            None => table.keep_hello(&self.quota, from, id, bytes),
+        }
+    }
+
+    /// Removes what has lived long enough; returns how many tasks and Hellos that were.
+    pub async fn sweep(&self) -> usize {
+        let over: Vec<Arc<Task>> = {
+            let mut table = self.lock();
+            table.expire_hellos(self.context.time_to_live);
+            table
+                .objects
+                .values()
+                .filter(|task| task.ended().is_some_and(|ended| ended.elapsed() >= task.kept()))
+                .cloned()
+                .collect()
+        };
+        for task in &over {
+            self.delete(task).await;
+        }
+        over.len()
+    }
+
+    fn launch(&self, task: &Arc<Task>) {
+        let tasks = self.clone();
+        let weak = Arc::downgrade(task);
+        task.launch(move |party, key| {
+            if let Some(task) = weak.upgrade() {
+                tasks.found(&task, party, key);
+            }
+        });
+    }
+
+    /// Both under the table's lock, so that no Hello is kept back after its sender became known, and none is overtaken.
+    fn found(&self, task: &Arc<Task>, party: Party, key: PeerKey) {
+        {
+            let mut table = self.lock();
+            let hello = table.take_hello(&task.id(), &key);
+            task.found(party, key, hello);
+        }
+        self.set_keep_alive();
+    }
+
+    /// Every peer of an open task is pinged often enough for the shortest silence that one of its tasks allows.
+    fn set_keep_alive(&self) {
+        let mut shortest: HashMap<PeerKey, Duration> = HashMap::new();
+        let tasks: Vec<_> = self.lock().objects.values().filter(|task| task.ended().is_none()).cloned().collect();
+        for task in tasks {
+            for (key, silence) in task.silences() {
+                let slot = shortest.entry(key).or_insert(Duration::from_secs(25));
+                *slot = (*slot).min(silence * 2 / 5);
+            }
+        }
+        for (key, interval) in shortest {
+            self.context.peers.set_keep_alive(&key, Some(interval));
+        }
+    }
+
+    fn tasks_with(&self, peer: &PeerKey) -> Vec<(Arc<Task>, Party)> {
+        let tasks: Vec<_> = self.lock().ids.values().cloned().collect();
+        tasks.into_iter().filter_map(|task| task.party_of(peer).map(|party| (task, party))).collect()
+    }
+
+    fn insert(&self, task: &Arc<Task>) {
+        let mut table = self.lock();
+        table.ids.insert(task.id(), Arc::clone(task));
+        table.objects.insert(task.object, Arc::clone(task));
+    }
+
+    fn remove(&self, task: &Arc<Task>) {
+        let mut table = self.lock();
+        table.objects.remove(&task.object);
+        if table.ids.get(&task.id()).is_some_and(|there| there.object == task.object) {
+            table.ids.remove(&task.id());
+        }
+        table.pending.remove(&task.id());
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Table> {
+        self.table.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Table {
+    /// Keeps a Hello if it is one, names a microprotocol we know and there is room; anything else of a stranger is dropped.
+    fn keep_hello(&mut self, quota: &Quota, from: PeerKey, id: Uuid, hello: Bytes) {
+        if hello.len() > CONTROL_BYTES {
+            return;
+        }
+        let Ok((descriptor, profile)) = peek_hello(&hello) else { return };
+        let parties = descriptor.nodes.len();
+        if descriptor.task != id || descriptor.protocol != PROTOCOL || !(2..=MAX_PARTIES).contains(&parties) {
+            return;
+        }
+        if Entry::find(&descriptor.microprotocol).is_none_or(|entry| entry.configure(&descriptor.parameters).is_err()) {
+            return;
+        }
+        self.forget_hello(&id, &from);
+        let all = || self.pending.values().flatten();
+        let full = all().count() >= quota.hellos || all().filter(|kept| kept.from == from).count() >= quota.hellos_per_peer;
+        if full || self.pending.get(&id).is_some_and(|kept| kept.len() >= MAX_PARTIES) {
+            tracing::warn!(peer = %from.fingerprint(), "too many pending invitations, one more was dropped");
+            return;
+        }
+        tracing::info!(task = %id, peer = %from.fingerprint(), "invited to a task");
+        self.pending.entry(id).or_default().push(Pending { from, hello, descriptor, profile, since: Instant::now() });
+    }
+
+    fn take_hello(&mut self, id: &Uuid, from: &PeerKey) -> Option<Bytes> {
+        let kept = self.pending.get_mut(id)?;
+        let hello = kept.iter().position(|hello| hello.from == *from).map(|index| kept.remove(index).hello);
+        if kept.is_empty() {
+            self.pending.remove(id);
+        }
+        hello
+    }
+
+    fn forget_hello(&mut self, id: &Uuid, from: &PeerKey) {
+        let _ = self.take_hello(id, from);
+    }
+
+    fn forget_hellos_of(&mut self, peer: &PeerKey) {
+        self.pending.retain(|_, kept| {
+            kept.retain(|hello| hello.from != *peer);
+            !kept.is_empty()
+        });
+    }
+
+    fn expire_hellos(&mut self, time_to_live: Duration) {
+        self.pending.retain(|_, kept| {
+            kept.retain(|hello| {
+                hello.since.elapsed() < time_to_live.min(Duration::from_millis(hello.descriptor.durations.join))
+            });
+            !kept.is_empty()
+        });
+    }
+}
+
+fn taken(party: usize) -> Problem {
+    Problem::state(
+        "MYSELF_TAKEN",
+        format!("this node takes part in this task already, as party {party}: 'myself' is given twice"),
+        "every party joins at a node of its own; ask the api of the node at nodes[myself]",
+    )
+    .with("party", party)
+}

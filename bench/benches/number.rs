@@ -10,9 +10,7 @@ const NUMBERS: u64 = 1_000_000;
 fn main() {
     let mut criterion = Criterion::default().configure_from_args();
     let mut group = criterion.benchmark_group("number");
-    group
-        .throughput(Throughput::Elements(NUMBERS))
-        .sample_size(20);
+    group.throughput(Throughput::Elements(NUMBERS)).sample_size(20);
     let default = Digits::default();
     let wide = Digits::new(60, 60).expect("120 digits can be declared");
     for (name, kinds, digits) in [
@@ -47,10 +45,7 @@ fn list(kinds: &[u8]) -> String {
             0 => format!("{sign}{}", bits >> 30),
             1 => format!("{sign}{}.{:02}", bits >> 36, bits % 100),
             // From 1 to 1000, 15 to 17 digits.
-            _ => format!(
-                "{sign}{:?}",
-                1.0 + 999.0 * bits as f64 / (1_u64 << 53) as f64
-            ),
+            _ => format!("{sign}{:?}", 1.0 + 999.0 * bits as f64 / (1_u64 << 53) as f64),
         }
     });
     format!("[{}]", numbers.collect::<Vec<_>>().join(", "))

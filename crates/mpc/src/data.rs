@@ -158,8 +158,7 @@ impl Reader<'_> {
                 } else if self.peek() == Some(b'{') {
                     self.columns("columns.", false)?
                 } else {
-                    let what =
-                        "must be an object of lists, such as {\"columns\": {\"age\": [31, 40]}}";
+                    let what = "must be an object of lists, such as {\"columns\": {\"age\": [31, 40]}}";
                     return Err(self.shape("columns", what));
                 };
                 return match self.next() {
@@ -221,8 +220,7 @@ impl Reader<'_> {
             if self.limit == 0 {
                 return Err(self.too_many_rows(path));
             }
-            self.number(&mut sum)
-                .map_err(|reason| self.refuse(path, reason))?;
+            self.number(&mut sum).map_err(|reason| self.refuse(path, reason))?;
             return Ok((sum, 1));
         }
         self.at += 1;

@@ -90,7 +90,10 @@ impl Prg {
     /// The key is used for this stream only, so the nonce may be constant.
     fn new(key: &Zeroizing<[u8; 32]>) -> Prg {
         let stream = ChaCha20::new(&(**key).into(), &[0; 12].into());
-        Prg { stream, bytes: Zeroizing::new(Vec::new()) }
+        Prg {
+            stream,
+            bytes: Zeroizing::new(Vec::new()),
+        }
     }
 
     fn fill(&mut self, words: &mut [u64]) {

@@ -36,7 +36,12 @@ impl fmt::Display for Refusal {
 
 impl From<data::Refusal> for Refusal {
     fn from(refusal: data::Refusal) -> Refusal {
-        Refusal { code: refusal.code(), message: refusal.message(), hint: refusal.hint(), at: refusal.at }
+        Refusal {
+            code: refusal.code(),
+            message: refusal.message(),
+            hint: refusal.hint(),
+            at: refusal.at,
+        }
     }
 }
 
@@ -110,12 +115,17 @@ impl fmt::Debug for Entry {
 
 impl Entry {
     const fn of<M: Microprotocol>() -> Entry {
-        Entry { name: M::NAME, aliases: M::ALIASES, configure: Configured::of::<M> }
+        Entry {
+            name: M::NAME,
+            aliases: M::ALIASES,
+            configure: Configured::of::<M>,
+        }
     }
 
     /// The microprotocol of that name or older name.
     pub fn find(name: &str) -> Option<&'static Entry> {
-        ALL.iter().find(|entry| entry.name == name || entry.aliases.contains(&name))
+        ALL.iter()
+            .find(|entry| entry.name == name || entry.aliases.contains(&name))
     }
 
     /// Fixes the parameters: a JSON object.
@@ -155,7 +165,11 @@ impl Configured {
             let start = Box::new(move |session| Machine::new(session, |net| drive::<M>(params, input, net)));
             Ok(Prepared { shape, start })
         });
-        Ok(Configured { canonical, rounds: M::ROUNDS, accept })
+        Ok(Configured {
+            canonical,
+            rounds: M::ROUNDS,
+            accept,
+        })
     }
 
     /// Reads and checks this party's inputs.

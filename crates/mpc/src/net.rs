@@ -38,7 +38,11 @@ pub struct Party(u16);
 impl Party {
     /// The party at `index` of `parties`; `None` if there is no such place.
     pub fn new(index: usize, parties: usize) -> Option<Party> {
-        if index < parties && parties <= MAX_PARTIES { u16::try_from(index).ok().map(Party) } else { None }
+        if index < parties && parties <= MAX_PARTIES {
+            u16::try_from(index).ok().map(Party)
+        } else {
+            None
+        }
     }
 
     /// Its place in the list of nodes.
@@ -111,7 +115,10 @@ pub struct Session {
 
 impl fmt::Debug for Session {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Session").field("me", &self.me).field("parties", &self.parties).finish_non_exhaustive()
+        f.debug_struct("Session")
+            .field("me", &self.me)
+            .field("parties", &self.parties)
+            .finish_non_exhaustive()
     }
 }
 
@@ -128,7 +135,9 @@ impl Session {
         }
         kdf.update(&self.sid);
         kdf.update(&(label.len() as u64).to_le_bytes()).update(label.as_bytes());
-        kdf.update(&low.0.to_le_bytes()).update(&high.0.to_le_bytes()).update(&round.to_le_bytes());
+        kdf.update(&low.0.to_le_bytes())
+            .update(&high.0.to_le_bytes())
+            .update(&round.to_le_bytes());
         let key = Zeroizing::new(*kdf.finalize().as_bytes());
         zeroize::Zeroize::zeroize(&mut kdf);
         key
@@ -154,7 +163,10 @@ pub struct Net {
 
 impl fmt::Debug for Net {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Net").field("session", &self.session).field("round", &self.round).finish_non_exhaustive()
+        f.debug_struct("Net")
+            .field("session", &self.session)
+            .field("round", &self.round)
+            .finish_non_exhaustive()
     }
 }
 
@@ -188,7 +200,9 @@ impl Net {
         max: usize,
         mut take: impl FnMut(Party, &[u8]) -> Result<(), Malformed>,
     ) -> Result<(), Abort> {
-        let header = payload.get_mut(..HEADER).ok_or(Abort::Internal("a message without room for its header"))?;
+        let header = payload
+            .get_mut(..HEADER)
+            .ok_or(Abort::Internal("a message without room for its header"))?;
         header.copy_from_slice(&self.round.to_le_bytes());
         let payload = Bytes::from(payload);
         let mut digests = vec![blake3::Hash::from_bytes([0; 32]); self.session.parties];
@@ -214,7 +228,10 @@ impl Net {
     /// The last round: everybody compares a digest of all that was broadcast and of the result.
     async fn close(&mut self, result: &str) -> Result<(), Abort> {
         let mut hasher = blake3::Hasher::new_derive_key("fdrtd 2026-11 closing digest, version 1");
-        hasher.update(&self.session.sid).update(self.transcript.finalize().as_bytes()).update(result.as_bytes());
+        hasher
+            .update(&self.session.sid)
+            .update(self.transcript.finalize().as_bytes())
+            .update(result.as_bytes());
         let digest = *hasher.finalize().as_bytes();
         let mut payload = message(digest.len());
         payload.extend_from_slice(&digest);
@@ -254,7 +271,11 @@ impl Net {
             return Err(Abort::Peer(peer, Fault::OutOfTurn));
         }
         let body = reader.rest();
-        if body.len() > max { Err(fault(Malformed::TooLong)) } else { Ok(body) }
+        if body.len() > max {
+            Err(fault(Malformed::TooLong))
+        } else {
+            Ok(body)
+        }
     }
 
     fn end_round(&mut self) {
@@ -295,7 +316,10 @@ pub struct Machine {
 
 impl fmt::Debug for Machine {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Machine").field("me", &self.me).field("ended", &self.ended).finish_non_exhaustive()
+        f.debug_struct("Machine")
+            .field("me", &self.me)
+            .field("ended", &self.ended)
+            .finish_non_exhaustive()
     }
 }
 
@@ -311,7 +335,12 @@ impl Machine {
             incoming: (0..session.parties).map(|_| VecDeque::new()).collect(),
             ..Mailbox::default()
         }));
-        let net = Net { session, mailbox: Arc::clone(&mailbox), round: 0, transcript: blake3::Hasher::new() };
+        let net = Net {
+            session,
+            mailbox: Arc::clone(&mailbox),
+            round: 0,
+            transcript: blake3::Hasher::new(),
+        };
         let for_result = Arc::clone(&mailbox);
         let run = async move {
             let (mut net, output) = protocol(net).await;
@@ -319,7 +348,12 @@ impl Machine {
             lock(&for_result).opened = Some(output.clone());
             net.close(&output).await
         };
-        Machine { run: Some(Box::pin(run)), mailbox, ended: None, me }
+        Machine {
+            run: Some(Box::pin(run)),
+            mailbox,
+            ended: None,
+            me,
+        }
     }
 
     /// Takes a message of a peer. Call [`Machine::step`] afterwards.
@@ -331,7 +365,10 @@ impl Machine {
             return Err(Abort::Internal("a message from oneself"));
         }
         let mut mailbox = lock(&self.mailbox);
-        let queue = mailbox.incoming.get_mut(from.index()).ok_or(Abort::Internal("a message from no party"))?;
+        let queue = mailbox
+            .incoming
+            .get_mut(from.index())
+            .ok_or(Abort::Internal("a message from no party"))?;
         if queue.len() >= AHEAD {
             return Err(Abort::Peer(from, Fault::TooMany));
         }

@@ -64,18 +64,13 @@ impl Digits {
 
 impl Default for Digits {
     fn default() -> Self {
-        Digits {
-            before: 18,
-            after: 12,
-        }
+        Digits { before: 18, after: 12 }
     }
 }
 
 /// The declared digits cannot be held.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error(
-    "digits_before and digits_after add up to {total}; from 1 to {MAX_DIGITS} digits are possible"
-)]
+#[error("digits_before and digits_after add up to {total}; from 1 to {MAX_DIGITS} digits are possible")]
 pub struct DigitsError {
     total: u32,
 }
@@ -474,11 +469,7 @@ fn scan_exponent(text: &[u8], from: usize) -> Option<(i64, usize)> {
         exponent = exponent.min(EXPONENT_CAP / 10);
         at += 1;
     }
-    let signed = if sign == Some(&b'-') {
-        -exponent
-    } else {
-        exponent
-    };
+    let signed = if sign == Some(&b'-') { -exponent } else { exponent };
     (at > start).then_some((signed, at))
 }
 
@@ -513,9 +504,7 @@ fn slight_change(kept: u64, mut dropped: impl Iterator<Item = u64>, up: bool) ->
 }
 
 fn nearest_f64(decimal: &str) -> f64 {
-    let double: f64 = decimal
-        .parse()
-        .expect("plain decimal text is the syntax of f64");
+    let double: f64 = decimal.parse().expect("plain decimal text is the syntax of f64");
     // Turns −0, the nearest to a tiny negative value, into 0.
     double + 0.0
 }

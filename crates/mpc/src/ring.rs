@@ -228,13 +228,7 @@ mod tests {
     fn widths() {
         assert_eq!(Ring::new(0), None);
         assert_eq!(Ring::new(2049), None);
-        for (bits, limbs, bytes) in [
-            (1, 1, 1),
-            (4, 1, 1),
-            (64, 1, 8),
-            (65, 2, 9),
-            (2048, 32, 256),
-        ] {
+        for (bits, limbs, bytes) in [(1, 1, 1), (4, 1, 1), (64, 1, 8), (65, 2, 9), (2048, 32, 256)] {
             let ring = Ring::new(bits).unwrap();
             assert_eq!((ring.limbs(), ring.element_bytes()), (limbs, bytes));
         }

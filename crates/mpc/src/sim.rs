@@ -81,7 +81,9 @@ pub fn sessions(parties: usize, seed: u64) -> Vec<Session> {
         sid: *half(derive("sid", 0, 0)),
         me,
         parties,
-        pairs: (0..parties).map(|j| derive("pair", me.index().min(j), me.index().max(j))).collect(),
+        pairs: (0..parties)
+            .map(|j| derive("pair", me.index().min(j), me.index().max(j)))
+            .collect(),
         coins: half(derive("coins", me.index(), 0)),
     };
     Party::all(parties).map(session).collect()
@@ -89,7 +91,13 @@ pub fn sessions(parties: usize, seed: u64) -> Vec<Session> {
 
 /// Runs `machines` (one per party, in order) until nothing more can happen.
 pub fn run(mut machines: Vec<Machine>, schedule: u64, faults: &[FaultAt]) -> Outcome {
-    let mut wire = Wire { faults, sent: BTreeMap::new(), channels: BTreeMap::new(), held: Vec::new(), random: schedule };
+    let mut wire = Wire {
+        faults,
+        sent: BTreeMap::new(),
+        channels: BTreeMap::new(),
+        held: Vec::new(),
+        random: schedule,
+    };
     let mut delivered = Vec::new();
     let mut states: Vec<State> = machines.iter_mut().map(Machine::step).collect();
     let parties: Vec<Party> = Party::all(machines.len()).collect();
@@ -114,7 +122,10 @@ pub fn run(mut machines: Vec<Machine>, schedule: u64, faults: &[FaultAt]) -> Out
         State::Confirmed(result) => End::Confirmed(result),
         State::Aborted(abort) => End::Aborted(abort),
     };
-    Outcome { ends: machines.iter().zip(states).map(end).collect(), delivered }
+    Outcome {
+        ends: machines.iter().zip(states).map(end).collect(),
+        delivered,
+    }
 }
 
 type Channel = (Party, Party);
@@ -146,14 +157,21 @@ impl Wire<'_> {
 
     fn put(&mut self, channel: Channel, index: usize, message: Bytes) {
         let on_channel = |at: &&FaultAt| (at.from, at.to) == (channel.0.index(), channel.1.index());
-        let fault = self.faults.iter().filter(on_channel).find(|at| at.index == index).map(|at| at.fault);
+        let fault = self
+            .faults
+            .iter()
+            .filter(on_channel)
+            .find(|at| at.index == index)
+            .map(|at| at.fault);
         let covering = |at: &FaultAt| matches!(at.fault, Fault::Equivocate(_)) && at.index < index;
         let cover_up = self.faults.iter().filter(on_channel).any(covering);
         let queue = self.channels.entry(channel).or_default();
         match fault {
             Some(Fault::Drop) => {}
             Some(Fault::Repeat) => queue.extend([Item::Message(message.clone()), Item::Message(message)]),
-            Some(Fault::Truncate(n)) => queue.push_back(Item::Message(message.slice(..message.len().saturating_sub(n)))),
+            Some(Fault::Truncate(n)) => {
+                queue.push_back(Item::Message(message.slice(..message.len().saturating_sub(n))))
+            }
             Some(Fault::Flip(bit) | Fault::Equivocate(bit)) => queue.push_back(Item::Message(flip(&message, bit))),
             Some(Fault::Delay) => {
                 queue.push_back(Item::Message(message));
@@ -170,9 +188,16 @@ impl Wire<'_> {
             Item::Message(message) => Some(message.clone()),
             Item::Mirror(index) => self.sent.get(&(channel.1, channel.0))?.get(*index).cloned(),
         };
-        let ready: Vec<(Channel, Bytes)> =
-            self.channels.iter().filter_map(|(channel, queue)| Some((*channel, front(channel, queue)?))).collect();
-        let free: Vec<_> = ready.iter().filter(|(channel, _)| !self.held.contains(channel)).cloned().collect();
+        let ready: Vec<(Channel, Bytes)> = self
+            .channels
+            .iter()
+            .filter_map(|(channel, queue)| Some((*channel, front(channel, queue)?)))
+            .collect();
+        let free: Vec<_> = ready
+            .iter()
+            .filter(|(channel, _)| !self.held.contains(channel))
+            .cloned()
+            .collect();
         let choice = if free.is_empty() { ready } else { free };
         self.random = self.random.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mixed = (self.random ^ (self.random >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);

@@ -105,7 +105,11 @@ impl<'a> Reader<'a> {
     /// # Errors
     /// [`Malformed::Trailing`] if bytes are left.
     pub fn end(self) -> Result<(), Malformed> {
-        if self.0.is_empty() { Ok(()) } else { Err(Malformed::Trailing) }
+        if self.0.is_empty() {
+            Ok(())
+        } else {
+            Err(Malformed::Trailing)
+        }
     }
 }
 

@@ -81,16 +81,8 @@ fn every_refusal_has_its_position() {
     for (json, at, reason) in [
         ("1e-13", "", fine()),
         ("[1, 1e300]", "[1]", large()),
-        (
-            r#"{"vectors": [[1, 2], [3, 1e-13]]}"#,
-            "vectors[1][1]",
-            fine(),
-        ),
-        (
-            r#"{"columns": {"age": [1, null]}}"#,
-            "columns.age[1]",
-            null(),
-        ),
+        (r#"{"vectors": [[1, 2], [3, 1e-13]]}"#, "vectors[1][1]", fine()),
+        (r#"{"columns": {"age": [1, null]}}"#, "columns.age[1]", null()),
         (r#"{"age": [1, null]}"#, "age[1]", null()),
         (r#"{"age": null}"#, "age", null()),
         ("null", "", null()),
@@ -103,36 +95,23 @@ fn every_refusal_has_its_position() {
         (
             r#"{"vectors": [[1, 2], [3]]}"#,
             "vectors[1]",
-            Reason::Ragged {
-                expected: 2,
-                found: 1,
-            },
+            Reason::Ragged { expected: 2, found: 1 },
         ),
         (
             r#"{"vectors": [[1, 2], []]}"#,
             "vectors[1]",
-            Reason::Ragged {
-                expected: 2,
-                found: 0,
-            },
+            Reason::Ragged { expected: 2, found: 0 },
         ),
         (
             r#"{"vectors": [[1, 2], [3, 4, 5, 6]]}"#,
             "vectors[1]",
-            Reason::Ragged {
-                expected: 2,
-                found: 4,
-            },
+            Reason::Ragged { expected: 2, found: 4 },
         ),
         (r#"{"vectors": []}"#, "vectors", Reason::Empty),
         (r#"{"vectors": [[]]}"#, "vectors[0]", Reason::Empty),
         ("{}", "", Reason::Empty),
         (r#"{"columns": {}}"#, "columns", Reason::Empty),
-        (
-            r#"{"a": 1, "b": 2, "\u0061": 3}"#,
-            "a",
-            Reason::DuplicateName,
-        ),
+        (r#"{"a": 1, "b": 2, "\u0061": 3}"#, "a", Reason::DuplicateName),
         (r#"{"": 1}"#, "", Reason::NameLength),
         ("", "", Reason::NotJson { byte: 0 }),
         ("1 2", "", Reason::NotJson { byte: 2 }),
@@ -171,10 +150,7 @@ fn sizes_are_bounded() {
     let over = |at: &str| Some((at.to_owned(), limit.clone()));
     assert_eq!(rows("[1, 2, 3]").err(), over(""));
     assert_eq!(rows(r#"{"a": 1, "b": [1, 2, 3]}"#).err(), over("b"));
-    assert_eq!(
-        rows(r#"{"vectors": [[1], [2], [3]]}"#).err(),
-        over("vectors")
-    );
+    assert_eq!(rows(r#"{"vectors": [[1], [2], [3]]}"#).err(), over("vectors"));
     assert!(read(&grid, 0, "[]").is_ok());
     assert!(read(&grid, 0, "1").is_err());
 
@@ -208,16 +184,11 @@ fn inputs_of_one_party_merge() {
     let refusal = sums.merge(&grid, 4, read("1")).unwrap_err();
     assert_eq!(refusal.reason, Reason::TooManyRows { limit: 4 });
     let refusal = sums.merge(&grid, 4, read(r#"{"a": 1}"#)).unwrap_err();
-    assert!(
-        refusal
-            .to_string()
-            .contains("has one named column, an earlier")
-    );
+    assert!(refusal.to_string().contains("has one named column, an earlier"));
     assert_eq!((&sums.samples[..], &sums.shape), (&[4][..], &Shape::Scalar));
 
     let mut sums = read(r#"{"a": [1, 2], "b": 3}"#);
-    sums.merge(&grid, 4, read(r#"{"b": [1, 2], "a": 10}"#))
-        .unwrap();
+    sums.merge(&grid, 4, read(r#"{"b": [1, 2], "a": 10}"#)).unwrap();
     assert_eq!(sums.samples[..], [3, 3]);
     assert_eq!(grid.to_decimal(&sums.sums[..2]), "13");
     assert_eq!(grid.to_decimal(&sums.sums[2..]), "6");
@@ -237,12 +208,7 @@ fn messages_name_the_remedy_and_never_the_value() {
          parameters={\"digits_before\": 304}"
     );
     assert!(message("7777e999").contains("no more than 608 digits"));
-    for json in [
-        "\"7777\"",
-        "[7777 7777]",
-        "[7777, {\"7777\": 1}]",
-        "{\"a\": \"7777\"}",
-    ] {
+    for json in ["\"7777\"", "[7777 7777]", "[7777, {\"7777\": 1}]", "{\"a\": \"7777\"}"] {
         assert!(!message(json).contains("7777"), "{json}");
     }
     let sums = read(&grid(), ROWS, "[7777]").unwrap();

@@ -28,7 +28,9 @@ fn views(inputs: [u64; N], me: usize) -> BTreeMap<View, u32> {
         let published: Vec<u64> = Party::all(N)
             .map(|party| {
                 let mut vector = [inputs[party.index()]];
-                mask::apply(ring, party, N, &mut vector, |peer, pad| pad[0] = pair(party.index(), peer.index()));
+                mask::apply(ring, party, N, &mut vector, |peer, pad| {
+                    pad[0] = pair(party.index(), peer.index())
+                });
                 vector[0]
             })
             .collect();
@@ -88,7 +90,9 @@ fn known_answers() {
         })
         .collect();
     messages.sort();
-    let expected: Vec<&str> =
-        include_str!("../../../vectors/secure-sum.txt").lines().filter(|line| !line.starts_with('#')).collect();
+    let expected: Vec<&str> = include_str!("../../../vectors/secure-sum.txt")
+        .lines()
+        .filter(|line| !line.starts_with('#'))
+        .collect();
     assert_eq!(messages, expected);
 }

@@ -24,15 +24,11 @@ fn decimal(before: u16, after: u16, texts: &[&str]) -> Result<String, NumberErro
 }
 
 fn too_large(digits_before_needed: u32) -> Result<String, NumberError> {
-    Err(NumberError::TooLarge {
-        digits_before_needed,
-    })
+    Err(NumberError::TooLarge { digits_before_needed })
 }
 
 fn too_fine(digits_after_needed: u32) -> Result<String, NumberError> {
-    Err(NumberError::TooFine {
-        digits_after_needed,
-    })
+    Err(NumberError::TooFine { digits_after_needed })
 }
 
 #[test]
@@ -133,21 +129,10 @@ fn one_part_in_a_thousand_millions_is_the_limit_of_rounding() {
 
 #[test]
 fn only_json_numbers_are_numbers() {
-    let zeros = [
-        "0",
-        "-0",
-        "0.0",
-        "-0.000e5",
-        "0e99999",
-        "0E-999999999999999999999",
-    ];
+    let zeros = ["0", "-0", "0.0", "-0.000e5", "0e99999", "0E-999999999999999999999"];
     for text in zeros {
         for (before, after) in [(18, 12), (1, 0), (0, 1), (300, 300)] {
-            assert_eq!(
-                decimal(before, after, &[text]).as_deref(),
-                Ok("0"),
-                "{text}"
-            );
+            assert_eq!(decimal(before, after, &[text]).as_deref(), Ok("0"), "{text}");
         }
     }
     for (text, value) in [("1.5E-7", "0.00000015"), ("12e+0", "12"), ("0.00e1", "0")] {
@@ -179,11 +164,7 @@ fn only_json_numbers_are_numbers() {
         "1.2.3",
         "\u{664}",
     ] {
-        assert_eq!(
-            decimal(18, 12, &[text]),
-            Err(NumberError::NotANumber),
-            "{text}"
-        );
+        assert_eq!(decimal(18, 12, &[text]), Err(NumberError::NotANumber), "{text}");
     }
 }
 
@@ -281,12 +262,7 @@ mod oracle {
     }
 
     /// The rule for one number: digits · 10^exponent on the grid, in units of 10^−after, or what it needs.
-    pub(super) fn place(
-        digits: &[u8],
-        exponent: i64,
-        before: u16,
-        after: u16,
-    ) -> Result<Vec<u8>, NumberError> {
+    pub(super) fn place(digits: &[u8], exponent: i64, before: u16, after: u16) -> Result<Vec<u8>, NumberError> {
         let mut digits = trim(digits);
         let mut exponent = exponent;
         if digits.is_empty() {
@@ -390,18 +366,13 @@ fn write(negative: bool, digits: Vec<u8>, exponent: i64, point: usize, plain: bo
 fn drawn(most_digits: usize, span: i64) -> impl Strategy<Value = Drawn> {
     let digit = prop_oneof![4 => 0..10_u8, 2 => Just(0), 2 => Just(9), 1 => Just(5)];
     let digits = proptest::collection::vec(digit, 1..=most_digits);
-    (
-        any::<bool>(),
-        digits,
-        -span..=span,
-        any::<usize>(),
-        any::<bool>(),
-    )
-        .prop_map(|(negative, digits, lead, point, plain)| {
+    (any::<bool>(), digits, -span..=span, any::<usize>(), any::<bool>()).prop_map(
+        |(negative, digits, lead, point, plain)| {
             // The exponent is drawn for the leading digit, so that long and short numbers have the same sizes.
             let exponent = lead - digits.len() as i64;
             write(negative, digits, exponent, point, plain)
-        })
+        },
+    )
 }
 
 /// Digits to declare, with numbers whose sizes lie around what they hold.

@@ -11,14 +11,20 @@ fn run_with(inputs: &[&str], params: &str, seed: u64, faults: &[FaultAt]) -> Res
     let configured = Entry::find("SecureSum").unwrap().configure(params)?;
     let machines: Result<Vec<Machine>, Refusal> = sim::sessions(inputs.len(), seed)
         .into_iter()
-        .map(|session| Ok(configured.input(inputs.len(), &[inputs[session.me.index()]])?.start(session)))
+        .map(|session| {
+            Ok(configured
+                .input(inputs.len(), &[inputs[session.me.index()]])?
+                .start(session))
+        })
         .collect();
     Ok(sim::run(machines?, seed, faults))
 }
 
 fn results(inputs: &[&str], params: &str, seed: u64) -> String {
     let outcome = run_with(inputs, params, seed, &[]).unwrap();
-    let End::Confirmed(first) = &outcome.ends[0] else { panic!("{:?}", outcome.ends) };
+    let End::Confirmed(first) = &outcome.ends[0] else {
+        panic!("{:?}", outcome.ends)
+    };
     for end in &outcome.ends {
         assert_eq!(*end, End::Confirmed(first.clone()), "the same bytes everywhere");
     }
@@ -32,14 +38,25 @@ fn three_numbers() {
 
 #[test]
 fn all_forms() {
-    assert_eq!(results(&["[0.1, 0.2]", "[]", "5"], "{}", 2), r#"{"samples":3,"sum":5.3}"#);
+    assert_eq!(
+        results(&["[0.1, 0.2]", "[]", "5"], "{}", 2),
+        r#"{"samples":3,"sum":5.3}"#
+    );
     assert_eq!(results(&["0.1", "0.2"], "{}", 2), r#"{"samples":2,"sum":0.3}"#);
     assert_eq!(
-        results(&[r#"{"vectors": [[1, 2], [3, 4]]}"#, r#"{"vectors": [[-1.5, 1e3]]}"#], "{}", 3),
+        results(
+            &[r#"{"vectors": [[1, 2], [3, 4]]}"#, r#"{"vectors": [[-1.5, 1e3]]}"#],
+            "{}",
+            3
+        ),
         r#"{"samples":3,"sum":[2.5,1006]}"#
     );
     assert_eq!(
-        results(&[r#"{"b": [1], "a": [2, 3]}"#, r#"{"columns": {"a": [], "b": [0.5]}}"#], "{}", 3),
+        results(
+            &[r#"{"b": [1], "a": [2, 3]}"#, r#"{"columns": {"a": [], "b": [0.5]}}"#],
+            "{}",
+            3
+        ),
         r#"{"a":{"samples":2,"sum":5},"b":{"samples":2,"sum":1.5}}"#
     );
 }
@@ -47,12 +64,24 @@ fn all_forms() {
 #[test]
 fn numbers_that_floats_get_wrong() {
     let large = "[9007199254740993, 9007199254740993]";
-    assert_eq!(results(&[large, "0"], "{}", 4), r#"{"samples":3,"sum":18014398509481986}"#);
-    assert_eq!(results(&["[1e16, 1, -1e16]", "[1]"], "{}", 4), r#"{"samples":4,"sum":2}"#);
+    assert_eq!(
+        results(&[large, "0"], "{}", 4),
+        r#"{"samples":3,"sum":18014398509481986}"#
+    );
+    assert_eq!(
+        results(&["[1e16, 1, -1e16]", "[1]"], "{}", 4),
+        r#"{"samples":4,"sum":2}"#
+    );
     let tiny = format!("[{}]", ["1e-13"; 10].join(","));
     let refused = run_with(&[&tiny, "0"], "{}", 4, &[]).unwrap_err();
-    assert!(refused.at == "[0]" && refused.hint.contains("13") || refused.message.contains("13"), "{refused:?}");
-    assert_eq!(results(&[&tiny, "0"], r#"{"digits_after": 13}"#, 4), r#"{"samples":11,"sum":1e-12}"#);
+    assert!(
+        refused.at == "[0]" && refused.hint.contains("13") || refused.message.contains("13"),
+        "{refused:?}"
+    );
+    assert_eq!(
+        results(&[&tiny, "0"], r#"{"digits_after": 13}"#, 4),
+        r#"{"samples":11,"sum":1e-12}"#
+    );
     let refused = run_with(&["1e300", "0"], "{}", 4, &[]).unwrap_err();
     assert!(refused.message.contains("301"), "{refused:?}");
     assert_eq!(
@@ -65,12 +94,21 @@ fn numbers_that_floats_get_wrong() {
 fn parameters_are_checked_and_made_canonical() {
     let entry = Entry::find("BasicSum").unwrap();
     assert_eq!(entry.name, "SecureSum");
-    assert_eq!(entry.configure("{}").unwrap().canonical, r#"{"digits_after":12,"digits_before":18}"#);
+    assert_eq!(
+        entry.configure("{}").unwrap().canonical,
+        r#"{"digits_after":12,"digits_before":18}"#
+    );
     assert_eq!(
         entry.configure(r#"{"digits_before": 3}"#).unwrap().canonical,
         r#"{"digits_after":12,"digits_before":3}"#
     );
-    for bad in [r#"{"digits": 3}"#, r#"{"digits_after": -1}"#, r#"{"digits_after": 3.5}"#, "[]", r#"{"digits_after": 9999}"#] {
+    for bad in [
+        r#"{"digits": 3}"#,
+        r#"{"digits_after": -1}"#,
+        r#"{"digits_after": 3.5}"#,
+        "[]",
+        r#"{"digits_after": 9999}"#,
+    ] {
         assert_eq!(entry.configure(bad).unwrap_err().code, "PARAMETERS_UNUSABLE", "{bad}");
     }
 }
@@ -80,30 +118,52 @@ fn parameters_are_checked_and_made_canonical() {
 fn the_transcript_has_one_message_per_peer_and_round() {
     let lengths = |inputs: &[&str]| {
         let outcome = run_with(inputs, "{}", 5, &[]).unwrap();
-        let mut lengths: Vec<_> = outcome.delivered.iter().map(|(from, to, bytes)| (*from, *to, bytes.len())).collect();
+        let mut lengths: Vec<_> = outcome
+            .delivered
+            .iter()
+            .map(|(from, to, bytes)| (*from, *to, bytes.len()))
+            .collect();
         lengths.sort();
         lengths
     };
     let small = lengths(&["0", "0", "0"]);
     assert_eq!(small.len(), 3 * 2 * 2);
     assert_eq!(small, lengths(&["[1e17, 0.000000000001, 3, 4]", "-1e17", "[]"]));
-    assert!(small.iter().all(|(_, _, bytes)| *bytes == 4 + 2 * 16 || *bytes == 4 + 32));
+    assert!(
+        small
+            .iter()
+            .all(|(_, _, bytes)| *bytes == 4 + 2 * 16 || *bytes == 4 + 32)
+    );
 }
 
 #[test]
 fn a_dropped_message_is_noticed() {
-    let fault = [FaultAt { from: 0, to: 1, index: 0, fault: Fault::Drop }];
+    let fault = [FaultAt {
+        from: 0,
+        to: 1,
+        index: 0,
+        fault: Fault::Drop,
+    }];
     let ends = run_with(&["1", "2", "3"], "{}", 6, &fault).unwrap().ends;
     let party = Party::new(0, 3).unwrap();
     // Party 0 goes on to its closing digest, which party 1 sees out of turn.
-    assert_eq!(ends[1], End::Aborted(Abort::Peer(party, PeerFault::OutOfTurn)), "{ends:?}");
+    assert_eq!(
+        ends[1],
+        End::Aborted(Abort::Peer(party, PeerFault::OutOfTurn)),
+        "{ends:?}"
+    );
     assert!(matches!(&ends[0], End::Unconfirmed(..)) && matches!(&ends[2], End::Unconfirmed(..)));
 }
 
 #[test]
 fn equivocation_is_noticed_by_those_who_were_told_different_things() {
     for seed in 0..20 {
-        let fault = [FaultAt { from: 0, to: 1, index: 0, fault: Fault::Equivocate(5) }];
+        let fault = [FaultAt {
+            from: 0,
+            to: 1,
+            index: 0,
+            fault: Fault::Equivocate(5),
+        }];
         let ends = run_with(&["1", "2", "3"], "{}", seed, &fault).unwrap().ends;
         assert_eq!(ends[1], End::Aborted(Abort::StoriesDiffer));
         assert_eq!(ends[2], End::Aborted(Abort::StoriesDiffer));
@@ -112,8 +172,19 @@ fn equivocation_is_noticed_by_those_who_were_told_different_things() {
 
 #[test]
 fn different_lengths_are_malformed_not_summed() {
-    let ends = run_with(&[r#"{"vectors": [[1, 2]]}"#, r#"{"vectors": [[1, 2, 3]]}"#], "{}", 7, &[]).unwrap().ends;
-    assert!(ends.iter().all(|end| matches!(end, End::Aborted(Abort::Peer(_, PeerFault::Malformed(_))))), "{ends:?}");
+    let ends = run_with(
+        &[r#"{"vectors": [[1, 2]]}"#, r#"{"vectors": [[1, 2, 3]]}"#],
+        "{}",
+        7,
+        &[],
+    )
+    .unwrap()
+    .ends;
+    assert!(
+        ends.iter()
+            .all(|end| matches!(end, End::Aborted(Abort::Peer(_, PeerFault::Malformed(_))))),
+        "{ends:?}"
+    );
 }
 
 fn any_fault() -> impl Strategy<Value = Fault> {

@@ -31,7 +31,12 @@ pub struct Durations {
 impl Default for Durations {
     fn default() -> Self {
         const DAY: u64 = 24 * 3600 * 1000;
-        Durations { join: DAY, input: DAY, run: 600_000, silence: 30_000 }
+        Durations {
+            join: DAY,
+            input: DAY,
+            run: 600_000,
+            silence: 30_000,
+        }
     }
 }
 
@@ -143,7 +148,8 @@ pub struct Invitation {
 impl Invitation {
     /// Invites to the task of `descriptor`.
     pub fn new(descriptor: &Descriptor, keys: Vec<Option<PeerKey>>, policy: Profile, from: usize) -> Invitation {
-        let parameters = RawValue::from_string(descriptor.parameters.clone()).unwrap_or_else(|_| RawValue::NULL.to_owned());
+        let parameters =
+            RawValue::from_string(descriptor.parameters.clone()).unwrap_or_else(|_| RawValue::NULL.to_owned());
         Invitation {
             fdrtd: descriptor.protocol,
             task: descriptor.task,
@@ -169,7 +175,9 @@ mod tests {
             task: Uuid::from_bytes([7; 16]),
             microprotocol: "SecureSum".into(),
             parameters: "{\"digits_after\":12}".into(),
-            nodes: ["http://localhost:1/a", "http://localhost:1/b"].map(|url| NodeUrl::parse(url).unwrap()).to_vec(),
+            nodes: ["http://localhost:1/a", "http://localhost:1/b"]
+                .map(|url| NodeUrl::parse(url).unwrap())
+                .to_vec(),
             durations: Durations::default(),
         }
     }
@@ -178,13 +186,29 @@ mod tests {
     fn the_first_difference_is_named() {
         let mine = descriptor();
         assert_eq!(mine.difference(&mine.clone()), None);
-        let order = Descriptor { nodes: mine.nodes.iter().rev().cloned().collect(), ..mine.clone() };
+        let order = Descriptor {
+            nodes: mine.nodes.iter().rev().cloned().collect(),
+            ..mine.clone()
+        };
         assert_eq!(mine.difference(&order), Some(Field::Order));
-        let list = Descriptor { nodes: vec![mine.nodes[0].clone()], ..mine.clone() };
+        let list = Descriptor {
+            nodes: vec![mine.nodes[0].clone()],
+            ..mine.clone()
+        };
         assert_eq!(mine.difference(&list), Some(Field::Nodes));
-        let other = Descriptor { microprotocol: "Other".into(), parameters: "{}".into(), ..mine.clone() };
+        let other = Descriptor {
+            microprotocol: "Other".into(),
+            parameters: "{}".into(),
+            ..mine.clone()
+        };
         assert_eq!(mine.difference(&other), Some(Field::Microprotocol));
-        let durations = Descriptor { durations: Durations { run: 1, ..Durations::default() }, ..mine.clone() };
+        let durations = Descriptor {
+            durations: Durations {
+                run: 1,
+                ..Durations::default()
+            },
+            ..mine.clone()
+        };
         assert_eq!(mine.difference(&durations), Some(Field::Durations));
     }
 

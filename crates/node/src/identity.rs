@@ -191,10 +191,7 @@ impl Identity {
         let seed = random_seed()?;
         let mut suffix = [0; 8];
         getrandom::fill(&mut suffix).map_err(|_| IdentityError::Random)?;
-        let draft = directory.join(format!(
-            "{KEY_FILE}.{:016x}.new",
-            u64::from_le_bytes(suffix)
-        ));
+        let draft = directory.join(format!("{KEY_FILE}.{:016x}.new", u64::from_le_bytes(suffix)));
         let made = write_private(&draft, &seed[..]).and_then(|()| publish(&draft, path));
         let _ = fs::remove_file(&draft);
         match made {
@@ -241,8 +238,7 @@ impl Certificate {
     /// # Errors
     /// [`IdentityError::Certificate`].
     pub fn verify(&self) -> Result<PeerKey, IdentityError> {
-        let key = VerifyingKey::from_bytes(self.key.as_bytes())
-            .map_err(|_| IdentityError::Certificate)?;
+        let key = VerifyingKey::from_bytes(self.key.as_bytes()).map_err(|_| IdentityError::Certificate)?;
         key.verify_strict(
             &signed_text(&self.noise_public),
             &Signature::from_bytes(&self.signature),
@@ -307,8 +303,7 @@ impl IdentityDocument {
             return Err(IdentityError::Document);
         }
         // The version first: a later one may have changed everything else.
-        let Version { protocol } =
-            serde_json::from_slice(bytes).map_err(|_| IdentityError::Document)?;
+        let Version { protocol } = serde_json::from_slice(bytes).map_err(|_| IdentityError::Document)?;
         if protocol != PROTOCOL {
             return Err(IdentityError::Version(protocol));
         }
@@ -447,9 +442,7 @@ fn unbase32<const N: usize>(text: &str) -> Option<[u8; N]> {
     if text.len() != BASE32_NOPAD.encode_len(N) {
         return None;
     }
-    let decoded = BASE32_NOPAD
-        .decode(text.to_ascii_uppercase().as_bytes())
-        .ok()?;
+    let decoded = BASE32_NOPAD.decode(text.to_ascii_uppercase().as_bytes()).ok()?;
     decoded.try_into().ok()
 }
 
@@ -495,10 +488,7 @@ mod tests {
             let starts: Vec<_> = (0..8)
                 .map(|_| scope.spawn(|| Identity::open(&directory.0).unwrap().key()))
                 .collect();
-            starts
-                .into_iter()
-                .map(|start| start.join().unwrap())
-                .collect()
+            starts.into_iter().map(|start| start.join().unwrap()).collect()
         });
         assert!(keys.iter().all(|key| *key == keys[0]));
     }
@@ -510,10 +500,7 @@ mod tests {
         let directory = Directory::new();
         Identity::open(&directory.0).unwrap();
         let path = directory.0.join(KEY_FILE);
-        assert_eq!(
-            fs::metadata(&path).unwrap().permissions().mode() & 0o777,
-            0o600
-        );
+        assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
         fs::set_permissions(&path, fs::Permissions::from_mode(0o640)).unwrap();
         let error = Identity::open(&directory.0).unwrap_err();
         assert_eq!(error, IdentityError::Permissions { path, mode: 0o640 });
@@ -545,10 +532,7 @@ mod tests {
         assert!(KNOWN_KEY.starts_with(&identity.key().fingerprint().replace('-', "")));
         assert_ne!(Identity::from_seed(&[8; 32]).key(), identity.key());
         assert_ne!(identity.derive_secret("a"), identity.derive_secret("b"));
-        assert_ne!(
-            *identity.derive_secret(NOISE_CONTEXT),
-            **identity.noise_secret()
-        );
+        assert_ne!(*identity.derive_secret(NOISE_CONTEXT), **identity.noise_secret());
     }
 
     const KNOWN_KEY: &str = "lr3ysnozznqk4g3cdtdjyleugys4x6nkunbbxmm5vnzsh2dfgcnq";
@@ -593,26 +577,17 @@ mod tests {
         for bit in 0..Certificate::LENGTH * 8 {
             let mut changed = bytes;
             changed[bit / 8] ^= 1 << (bit % 8);
-            assert!(
-                Certificate::from_bytes(&changed).verify().is_err(),
-                "bit {bit}"
-            );
+            assert!(Certificate::from_bytes(&changed).verify().is_err(), "bit {bit}");
         }
         // With a key of small order anything would verify in the lax mode.
-        assert!(
-            Certificate::from_bytes(&[0; Certificate::LENGTH])
-                .verify()
-                .is_err()
-        );
+        assert!(Certificate::from_bytes(&[0; Certificate::LENGTH]).verify().is_err());
     }
 
     #[test]
     fn documents_are_checked_as_a_whole() {
         let identity = Identity::from_seed(&[7; 32]);
         let good = identity.document();
-        let parse = |document: &IdentityDocument| {
-            IdentityDocument::parse(&serde_json::to_vec(document).unwrap())
-        };
+        let parse = |document: &IdentityDocument| IdentityDocument::parse(&serde_json::to_vec(document).unwrap());
         assert_eq!(parse(&good), Ok(identity.key()));
 
         let other = Identity::from_seed(&[8; 32]).document();
@@ -631,11 +606,7 @@ mod tests {
             IdentityDocument::parse(br#"{"protocol":2,"anything":[]}"#),
             Err(IdentityError::Version(2))
         );
-        let long = format!(
-            "{}{}",
-            serde_json::to_string(&good).unwrap(),
-            " ".repeat(MAX_DOCUMENT)
-        );
+        let long = format!("{}{}", serde_json::to_string(&good).unwrap(), " ".repeat(MAX_DOCUMENT));
         for bad in ["", "{}", "[]", "<html>", "{\"protocol\":1}", &long] {
             assert_eq!(
                 IdentityDocument::parse(bad.as_bytes()),

@@ -11,6 +11,7 @@ mod parameters;
 mod references;
 mod scan;
 
+pub(crate) use parameters::nearest;
 pub use parameters::{Parameters, Raw};
 pub use references::{ObjectRef, resolve};
 use scan::{Flaw, What, is_space, skip_space, skip_value, string_end, validate};
@@ -66,10 +67,7 @@ pub fn check<'a>(bytes: &'a [u8], limits: &Limits) -> Result<&'a str, Problem> {
         ));
     }
     // The trimmed text starts where the leading space ends; positions are told in the body as it came.
-    let lead = bytes
-        .iter()
-        .take_while(|byte| is_space(char::from(**byte)))
-        .count();
+    let lead = bytes.iter().take_while(|byte| is_space(char::from(**byte))).count();
     validate(text.as_bytes(), limits.depth).map_err(|flaw| flaw.problem(lead, limits))?;
     Ok(text)
 }
@@ -199,10 +197,7 @@ impl Flaw {
         let problem = match self.what {
             What::Deep => Problem::malformed(
                 "NESTED_TOO_DEEP",
-                format!(
-                    "the JSON text is nested deeper than {} at byte {at}",
-                    limits.depth
-                ),
+                format!("the JSON text is nested deeper than {} at byte {at}", limits.depth),
                 "send flatter data: lists of numbers, or lists of columns",
             ),
             What::NotANumber => Problem::malformed(
@@ -279,16 +274,8 @@ mod tests {
     fn nan_and_infinities_are_told_with_their_place() {
         for word in ["NaN", "Infinity", "-Infinity", "nan", "-inf"] {
             let refused = refused(format!("  {{\"value\": [1, {word}]}}").as_bytes());
-            assert_eq!(
-                (refused.status, refused.code),
-                (400, "NOT_A_NUMBER"),
-                "{word}"
-            );
-            assert!(
-                refused.message.ends_with("see byte 16"),
-                "{}",
-                refused.message
-            );
+            assert_eq!((refused.status, refused.code), (400, "NOT_A_NUMBER"), "{word}");
+            assert!(refused.message.ends_with("see byte 16"), "{}", refused.message);
             assert_eq!(refused.body()["at"], 16);
         }
     }
@@ -306,10 +293,7 @@ mod tests {
         );
         assert!(!colon.body().to_string().contains("4711"));
         let latin1 = refused(b"{\"a\": \"\xfc\"}");
-        assert_eq!(
-            (latin1.code, latin1.body()["at"].as_u64()),
-            ("NOT_UTF8", Some(7))
-        );
+        assert_eq!((latin1.code, latin1.body()["at"].as_u64()), ("NOT_UTF8", Some(7)));
     }
 
     #[test]
@@ -319,10 +303,7 @@ mod tests {
             ..Limits::default()
         };
         assert!(check(b"1234", &limits).is_ok());
-        assert_eq!(
-            check(b"\xff\xff\xff\xff\xff", &limits).unwrap_err().status,
-            413
-        );
+        assert_eq!(check(b"\xff\xff\xff\xff\xff", &limits).unwrap_err().status, 413);
     }
 
     #[test]

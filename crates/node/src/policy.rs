@@ -44,7 +44,9 @@ impl Profile {
 
     /// From a byte of a peer.
     pub fn from_byte(byte: u8) -> Option<Profile> {
-        [Profile::Teaching, Profile::Standard, Profile::Strict].into_iter().find(|profile| profile.to_byte() == byte)
+        [Profile::Teaching, Profile::Standard, Profile::Strict]
+            .into_iter()
+            .find(|profile| profile.to_byte() == byte)
     }
 }
 
@@ -93,11 +95,17 @@ impl Profile {
         match self {
             Profile::Teaching => Ok(Permit { owner, profile: self }),
             Profile::Standard | Profile::Strict => {
-                let (min_parties, total, own) = if self == Profile::Standard { (3, 10, 5) } else { (4, 20, 10) };
+                let (min_parties, total, own) = if self == Profile::Standard {
+                    (3, 10, 5)
+                } else {
+                    (4, 20, 10)
+                };
                 if parties < min_parties {
                     return Err(Problem::policy(
                         "POLICY_TOO_FEW_PARTIES",
-                        format!("this node's policy '{self}' wants at least {min_parties} parties, the network has {parties}"),
+                        format!(
+                            "this node's policy '{self}' wants at least {min_parties} parties, the network has {parties}"
+                        ),
                         "take more parties, or ask this node's operator for another policy".to_owned(),
                     ));
                 }
@@ -122,7 +130,10 @@ mod tests {
 
     #[test]
     fn the_strictest_is_the_greatest() {
-        assert_eq!([Profile::Strict, Profile::Teaching].into_iter().max(), Some(Profile::Strict));
+        assert_eq!(
+            [Profile::Strict, Profile::Teaching].into_iter().max(),
+            Some(Profile::Strict)
+        );
         for profile in [Profile::Teaching, Profile::Standard, Profile::Strict] {
             assert_eq!(Profile::from_byte(profile.to_byte()), Some(profile));
             assert_eq!(profile.name().parse(), Ok(profile));
@@ -133,9 +144,13 @@ mod tests {
     #[test]
     fn what_cannot_be_checked_is_refused_with_the_rule() {
         assert!(Profile::Teaching.permit(Principal::anonymous(), "SecureSum", 2).is_ok());
-        let few = Profile::Standard.permit(Principal::anonymous(), "SecureSum", 2).unwrap_err();
+        let few = Profile::Standard
+            .permit(Principal::anonymous(), "SecureSum", 2)
+            .unwrap_err();
         assert_eq!((few.status, few.code), (403, "POLICY_TOO_FEW_PARTIES"));
-        let unchecked = Profile::Strict.permit(Principal::anonymous(), "SecureSum", 9).unwrap_err();
+        let unchecked = Profile::Strict
+            .permit(Principal::anonymous(), "SecureSum", 9)
+            .unwrap_err();
         assert_eq!((unchecked.status, unchecked.code), (403, "POLICY_CANNOT_CHECK"));
         assert!(unchecked.message.contains("20 samples"));
     }

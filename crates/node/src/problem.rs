@@ -9,11 +9,17 @@ use serde_json::{Map, Value};
 
 /// Every code a client can meet, with its meaning. A code, once published, keeps its meaning.
 pub const CODES: &[(&str, &str)] = &[
+    (
+        "ALREADY_STARTED",
+        "The task has its input and has started; it takes no more.",
+    ),
     ("BODY_EMPTY", "The request needs a JSON body and has none."),
+    ("BODY_INCOMPLETE", "The request's body did not arrive."),
     (
         "BODY_TOO_LARGE",
         "The request body, or a value it refers to, is larger than the node accepts.",
     ),
+    ("BUSY", "Another request is changing the same task."),
     (
         "CALLBACK_INVALID",
         "The callback does not have the form this service gave out.",
@@ -22,34 +28,98 @@ pub const CODES: &[(&str, &str)] = &[
         "CALLBACK_MISSING",
         "The function works on an object and the request names none.",
     ),
+    ("CALL_INVALID", "A call lacks a member, or has one of the wrong type."),
+    ("CONTENT_TYPE", "The request's body is not marked as JSON."),
+    (
+        "DURATIONS_UNUSABLE",
+        "The durations of a task are not as they should be.",
+    ),
     (
         "FUNCTION_NOT_PUBLIC",
         "The service has no public function of this name.",
     ),
+    (
+        "HANDLE_UNKNOWN",
+        "This node has no service with this handle; it may be another node's.",
+    ),
+    (
+        "IDENTIFIERS_INVALID",
+        "The identifiers of a service are not a JSON object.",
+    ),
+    (
+        "INPUT_REFUSED",
+        "The input of a task cannot be used; nothing was sent, and the task waits for another.",
+    ),
     ("INTERNAL", "The node made a mistake; its log says more."),
+    ("INVITATION_MALFORMED", "This is not an invitation to a task."),
     ("JSON_INVALID", "The text is not valid JSON."),
+    ("KEYS_DIFFER", "A node has another key than the invitation says."),
+    ("KEY_TWICE", "Two entries of the list of nodes are the same node."),
+    ("METHOD_NOT_ALLOWED", "The HTTP method is not supported here."),
+    ("MICROPROTOCOL_UNKNOWN", "There is no microprotocol of this name."),
+    ("MYSELF_NOT_THIS_NODE", "The node at the place 'myself' is another one."),
+    ("MYSELF_OUT_OF_RANGE", "The place 'myself' is not in the list of nodes."),
+    ("MYSELF_TAKEN", "This node takes part in the task already."),
+    (
+        "MYSELF_UNREACHABLE",
+        "Whether the node at the place 'myself' is this one could not be checked.",
+    ),
     (
         "NESTED_TOO_DEEP",
         "The JSON text is nested more deeply than the node accepts.",
     ),
+    (
+        "NETWORK_MALFORMED",
+        "The description of the network is not as it should be.",
+    ),
+    ("NETWORK_SIZE", "The network has too few or too many nodes."),
+    (
+        "NETWORK_TOO_LARGE",
+        "The description of the task is too long to be sent to the peers.",
+    ),
+    ("NODES_DIFFER", "The list of nodes is not that of the invitation."),
+    (
+        "NODES_ORDER_DIFFERS",
+        "The list of nodes has another order than that of the invitation.",
+    ),
+    ("NODE_TWICE", "A URL stands twice in the list of nodes."),
+    ("NODE_URL_UNUSABLE", "A URL in the list of nodes cannot be used."),
     ("NOT_A_NUMBER", "NaN and infinities are not JSON numbers."),
     ("NOT_UTF8", "The request body is not UTF-8 text."),
+    ("NO_INPUT", "The task has no input yet."),
     (
         "OBJECT_UNKNOWN",
         "No such object, or it belongs to somebody else, or its time to live is over.",
     ),
     (
-        "PARAMETER_DUPLICATE",
-        "A parameter is given more than once.",
+        "PARAMETERS_UNUSABLE",
+        "The parameters of the microprotocol cannot be used.",
     ),
+    ("PARAMETER_DUPLICATE", "A parameter is given more than once."),
+    ("PARAMETER_MISSING", "A parameter that the function needs is missing."),
+    ("PARAMETER_UNKNOWN", "The function has no parameter of this name."),
     (
-        "PARAMETER_MISSING",
-        "A parameter that the function needs is missing.",
+        "PATH_UNKNOWN",
+        "There is nothing under this path; the URL is not that of a node.",
     ),
+    ("PEER_BAD_CERTIFICATE", "A node's certificate does not verify."),
+    ("PEER_BUSY", "Too many nodes are connecting at once."),
+    ("PEER_IS_MYSELF", "A peer's URL leads to this node itself."),
     (
-        "PARAMETER_UNKNOWN",
-        "The function has no parameter of this name.",
+        "PEER_KEY_CHANGED",
+        "Another node answers than the one whose key is known.",
     ),
+    ("PEER_NOT_A_NODE", "What answers at a peer's URL is not a node."),
+    ("PEER_NOT_PINNED", "The peer is not among the configured ones."),
+    ("PEER_UNREACHABLE", "A peer cannot be reached."),
+    ("PEER_UPGRADE", "The address is for other nodes, over WebSocket."),
+    ("PEER_URL_REFUSED", "A peer's URL is against this node's policy."),
+    ("PEER_VERSION", "A peer speaks another version of the protocol."),
+    (
+        "POLICY_CANNOT_CHECK",
+        "This node's policy has a rule that this version cannot check yet.",
+    ),
+    ("POLICY_TOO_FEW_PARTIES", "This node's policy wants more parties."),
     (
         "QUOTA",
         "A limit on the number or the size of stored things is reached.",
@@ -58,13 +128,23 @@ pub const CODES: &[(&str, &str)] = &[
         "REFERENCE_INVALID",
         "An object reference inside a parameter is malformed.",
     ),
+    ("SERVICE_UNKNOWN", "No service of this node has these identifiers."),
     (
         "STORAGE_FAILED",
         "The node could not write to or read from its storage.",
     ),
     (
+        "TASK_FAILED",
+        "The task ended without a result; the member 'cause' says why.",
+    ),
+    ("TASK_FINISHED", "The task has its result already."),
+    (
         "VALUE_OUT_OF_RANGE",
         "A parameter has the right type and an impossible value.",
+    ),
+    (
+        "VERSIONS_DIFFER",
+        "The invitation is of another version of the protocol.",
     ),
     ("WRONG_TYPE", "A parameter has the wrong JSON type."),
 ];
@@ -136,16 +216,8 @@ pub struct Problem {
 
 impl Problem {
     /// A problem of any kind; the constructors named by kind read better.
-    pub fn new(
-        fault: Fault,
-        code: &'static str,
-        message: impl Into<String>,
-        hint: impl Into<String>,
-    ) -> Problem {
-        debug_assert!(
-            CODES.iter().any(|(known, _)| *known == code),
-            "{code} is not in CODES"
-        );
+    pub fn new(fault: Fault, code: &'static str, message: impl Into<String>, hint: impl Into<String>) -> Problem {
+        debug_assert!(CODES.iter().any(|(known, _)| *known == code), "{code} is not in CODES");
         Problem {
             status: fault.status(),
             code,
@@ -156,119 +228,67 @@ impl Problem {
     }
 
     /// 400: the request cannot be read.
-    pub fn malformed(
-        code: &'static str,
-        message: impl Into<String>,
-        hint: impl Into<String>,
-    ) -> Problem {
+    pub fn malformed(code: &'static str, message: impl Into<String>, hint: impl Into<String>) -> Problem {
         Problem::new(Fault::Malformed, code, message, hint)
     }
 
     /// 422: the request is readable, its content unusable.
-    pub fn input(
-        code: &'static str,
-        message: impl Into<String>,
-        hint: impl Into<String>,
-    ) -> Problem {
+    pub fn input(code: &'static str, message: impl Into<String>, hint: impl Into<String>) -> Problem {
         Problem::new(Fault::Input, code, message, hint)
     }
 
     /// 403: not a public function.
-    pub fn not_public(
-        code: &'static str,
-        message: impl Into<String>,
-        hint: impl Into<String>,
-    ) -> Problem {
+    pub fn not_public(code: &'static str, message: impl Into<String>, hint: impl Into<String>) -> Problem {
         Problem::new(Fault::NotPublic, code, message, hint)
     }
 
     /// 404: unknown, or another's.
-    pub fn unknown(
-        code: &'static str,
-        message: impl Into<String>,
-        hint: impl Into<String>,
-    ) -> Problem {
+    pub fn unknown(code: &'static str, message: impl Into<String>, hint: impl Into<String>) -> Problem {
         Problem::new(Fault::Unknown, code, message, hint)
     }
 
     /// 409: wrong state, or a failed task.
-    pub fn state(
-        code: &'static str,
-        message: impl Into<String>,
-        hint: impl Into<String>,
-    ) -> Problem {
+    pub fn state(code: &'static str, message: impl Into<String>, hint: impl Into<String>) -> Problem {
         Problem::new(Fault::State, code, message, hint)
     }
 
     /// 403: refused by policy.
-    pub fn policy(
-        code: &'static str,
-        message: impl Into<String>,
-        hint: impl Into<String>,
-    ) -> Problem {
+    pub fn policy(code: &'static str, message: impl Into<String>, hint: impl Into<String>) -> Problem {
         Problem::new(Fault::Policy, code, message, hint)
     }
 
     /// 409: another node is the cause.
-    pub fn peer(
-        code: &'static str,
-        message: impl Into<String>,
-        hint: impl Into<String>,
-    ) -> Problem {
+    pub fn peer(code: &'static str, message: impl Into<String>, hint: impl Into<String>) -> Problem {
         Problem::new(Fault::Peer, code, message, hint)
     }
 
     /// 413: too many bytes.
-    pub fn too_large(
-        code: &'static str,
-        message: impl Into<String>,
-        hint: impl Into<String>,
-    ) -> Problem {
+    pub fn too_large(code: &'static str, message: impl Into<String>, hint: impl Into<String>) -> Problem {
         Problem::new(Fault::TooLarge, code, message, hint)
     }
 
     /// 429: too many objects or requests.
-    pub fn too_many(
-        code: &'static str,
-        message: impl Into<String>,
-        hint: impl Into<String>,
-    ) -> Problem {
+    pub fn too_many(code: &'static str, message: impl Into<String>, hint: impl Into<String>) -> Problem {
         Problem::new(Fault::TooMany, code, message, hint)
     }
 
     /// 415: the content type is not JSON.
-    pub fn media(
-        code: &'static str,
-        message: impl Into<String>,
-        hint: impl Into<String>,
-    ) -> Problem {
+    pub fn media(code: &'static str, message: impl Into<String>, hint: impl Into<String>) -> Problem {
         Problem::new(Fault::Media, code, message, hint)
     }
 
     /// 405: the HTTP method is not supported here.
-    pub fn method(
-        code: &'static str,
-        message: impl Into<String>,
-        hint: impl Into<String>,
-    ) -> Problem {
+    pub fn method(code: &'static str, message: impl Into<String>, hint: impl Into<String>) -> Problem {
         Problem::new(Fault::Method, code, message, hint)
     }
 
     /// 503: not at the moment.
-    pub fn unavailable(
-        code: &'static str,
-        message: impl Into<String>,
-        hint: impl Into<String>,
-    ) -> Problem {
+    pub fn unavailable(code: &'static str, message: impl Into<String>, hint: impl Into<String>) -> Problem {
         Problem::new(Fault::Unavailable, code, message, hint)
     }
 
     /// 500: a mistake of the node.
-    pub fn internal(
-        code: &'static str,
-        message: impl Into<String>,
-        hint: impl Into<String>,
-    ) -> Problem {
+    pub fn internal(code: &'static str, message: impl Into<String>, hint: impl Into<String>) -> Problem {
         Problem::new(Fault::Internal, code, message, hint)
     }
 
@@ -313,12 +333,7 @@ impl IntoResponse for Problem {
     fn into_response(self) -> Response {
         let status = StatusCode::from_u16(self.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
         let content_type = HeaderValue::from_static("application/problem+json");
-        (
-            status,
-            [(header::CONTENT_TYPE, content_type)],
-            self.body().to_string(),
-        )
-            .into_response()
+        (status, [(header::CONTENT_TYPE, content_type)], self.body().to_string()).into_response()
     }
 }
 
@@ -400,10 +415,7 @@ mod tests {
     fn a_response_is_problem_json() {
         let response = Problem::too_many("QUOTA", "full", "delete something").into_response();
         assert_eq!(response.status().as_u16(), 429);
-        assert_eq!(
-            response.headers()["content-type"],
-            "application/problem+json"
-        );
+        assert_eq!(response.headers()["content-type"], "application/problem+json");
     }
 
     #[test]

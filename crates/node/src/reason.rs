@@ -151,18 +151,28 @@ impl Reason {
             Reason::Expired { stage: Stage::Join, .. } => {
                 "give these parties the invitation and see that their nodes reach this one; then create a new task"
             }
-            Reason::Expired { stage: Stage::Input, .. } => "these parties have joined but given no input; create a new task",
-            Reason::Expired { stage: Stage::Run, .. } => "create a new task, with a longer 'run' duration if the data are large",
+            Reason::Expired {
+                stage: Stage::Input, ..
+            } => "these parties have joined but given no input; create a new task",
+            Reason::Expired { stage: Stage::Run, .. } => {
+                "create a new task, with a longer 'run' duration if the data are large"
+            }
             Reason::PeerSilent { .. } => "see whether that node runs and can be reached, then create a new task",
-            Reason::PeerRestarted { .. } => "create a new task: a computation that was cut off is never repeated with the same randomness",
+            Reason::PeerRestarted { .. } => {
+                "create a new task: a computation that was cut off is never repeated with the same randomness"
+            }
             Reason::DescriptorsDiffer { .. } => "join with the invitation as it was sent, unchanged",
             Reason::KeysDiffer { .. } => {
                 "somebody may stand between the nodes, or a node has a new identity: compare `fdrtd identity` of all nodes"
             }
             Reason::KeyTwice { .. } => "give every party a node of its own",
-            Reason::ShapesDiffer { .. } => "all parties must give the same form: numbers, vectors of one length, or the same columns",
+            Reason::ShapesDiffer { .. } => {
+                "all parties must give the same form: numbers, vectors of one length, or the same columns"
+            }
             Reason::PeerMalformed { .. } => "that node runs other software or is not honest; tell its operator",
-            Reason::StoriesDiffer {} => "one of the parties is not honest or its node is broken; do not use any of these results",
+            Reason::StoriesDiffer {} => {
+                "one of the parties is not honest or its node is broken; do not use any of these results"
+            }
             Reason::Internal { .. } => "report it to the operator of that node, with the task's id",
         }
     }
@@ -181,11 +191,17 @@ impl fmt::Display for Reason {
                 write!(f, "the time {what} is over; missing: {}", parties(missing))
             }
             Reason::PeerSilent { party } => write!(f, "nothing was heard of party {party} for too long"),
-            Reason::PeerRestarted { party } => write!(f, "the node of party {party} was started anew during the computation"),
-            Reason::DescriptorsDiffer { party, field } => write!(f, "{} of party {party} and of the others differ", field.name()),
+            Reason::PeerRestarted { party } => {
+                write!(f, "the node of party {party} was started anew during the computation")
+            }
+            Reason::DescriptorsDiffer { party, field } => {
+                write!(f, "{} of party {party} and of the others differ", field.name())
+            }
             Reason::KeysDiffer { party } => write!(f, "party {party} sees other keys behind the same list of nodes"),
             Reason::KeyTwice { party, other } => write!(f, "party {party} and party {other} are the same node"),
-            Reason::ShapesDiffer { party } => write!(f, "the input of party {party} has another form than that of the others"),
+            Reason::ShapesDiffer { party } => {
+                write!(f, "the input of party {party} has another form than that of the others")
+            }
             Reason::PeerMalformed { party } => write!(f, "party {party} broke the protocol"),
             Reason::StoriesDiffer {} => write!(f, "the parties were told different things, so there is no result"),
             Reason::Internal { party } => write!(f, "the node of party {party} made a mistake of its own"),
@@ -212,8 +228,14 @@ mod tests {
     fn travels_as_json_with_its_code() {
         let reasons = [
             Reason::Cancelled { party: 1 },
-            Reason::Expired { stage: Stage::Join, missing: vec![0, 2] },
-            Reason::DescriptorsDiffer { party: 2, field: Field::Order },
+            Reason::Expired {
+                stage: Stage::Join,
+                missing: vec![0, 2],
+            },
+            Reason::DescriptorsDiffer {
+                party: 2,
+                field: Field::Order,
+            },
             Reason::KeyTwice { party: 0, other: 1 },
             Reason::StoriesDiffer {},
         ];
@@ -226,8 +248,20 @@ mod tests {
 
     #[test]
     fn parties_that_do_not_exist_are_noticed() {
-        assert!(Reason::Expired { stage: Stage::Run, missing: vec![0, 2] }.fits(3));
-        assert!(!Reason::Expired { stage: Stage::Run, missing: vec![0, 3] }.fits(3));
+        assert!(
+            Reason::Expired {
+                stage: Stage::Run,
+                missing: vec![0, 2]
+            }
+            .fits(3)
+        );
+        assert!(
+            !Reason::Expired {
+                stage: Stage::Run,
+                missing: vec![0, 3]
+            }
+            .fits(3)
+        );
         assert!(!Reason::KeyTwice { party: 0, other: 9 }.fits(3));
     }
 }

@@ -81,7 +81,9 @@ enum Work {
 
 impl fmt::Debug for Job {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Job").field("weight", &self.weight).finish_non_exhaustive()
+        f.debug_struct("Job")
+            .field("weight", &self.weight)
+            .finish_non_exhaustive()
     }
 }
 
@@ -102,7 +104,9 @@ impl Job {
                 JobDone { machine, state }
             }
             Work::Step(mut machine, messages) => {
-                let delivered = messages.into_iter().try_for_each(|(from, bytes)| machine.deliver(from, bytes));
+                let delivered = messages
+                    .into_iter()
+                    .try_for_each(|(from, bytes)| machine.deliver(from, bytes));
                 let state = match delivered {
                     Ok(()) => machine.step(),
                     Err(abort) => State::Aborted(abort),
@@ -180,7 +184,10 @@ pub struct Session {
 
 impl fmt::Debug for Session {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Session").field("task", &self.descriptor.task).field("me", &self.me).finish_non_exhaustive()
+        f.debug_struct("Session")
+            .field("task", &self.descriptor.task)
+            .field("me", &self.me)
+            .finish_non_exhaustive()
     }
 }
 
@@ -234,7 +241,11 @@ impl Session {
 
     /// The strictest policy of all that have joined.
     pub fn profile(&self) -> Profile {
-        self.peers.iter().filter_map(|peer| peer.hello.as_ref()).map(|hello| hello.profile).fold(self.profile, Profile::max)
+        self.peers
+            .iter()
+            .filter_map(|peer| peer.hello.as_ref())
+            .map(|hello| hello.profile)
+            .fold(self.profile, Profile::max)
     }
 
     /// The key of each party, as far as known.
@@ -244,7 +255,8 @@ impl Session {
 
     /// The party with that key.
     pub fn party_of(&self, key: &PeerKey) -> Option<Party> {
-        Party::all(self.peers.len()).find(|party| *party != self.me && self.peers[party.index()].key.as_ref() == Some(key))
+        Party::all(self.peers.len())
+            .find(|party| *party != self.me && self.peers[party.index()].key.as_ref() == Some(key))
     }
 
     /// Whether a party has joined.
@@ -327,7 +339,10 @@ impl Session {
 
     /// The longest message that peers may send now.
     pub fn limit(&self) -> usize {
-        let data = self.shape.as_ref().map_or(0, |shape| shape.message_bytes + DATA_OVERHEAD);
+        let data = self
+            .shape
+            .as_ref()
+            .map_or(0, |shape| shape.message_bytes + DATA_OVERHEAD);
         data.max(CONTROL_BYTES)
     }
 
@@ -340,7 +355,10 @@ impl Session {
             && other != party.index()
         {
             let (low, high) = (other.min(party.index()), other.max(party.index()));
-            return self.fail(Reason::KeyTwice { party: low, other: high });
+            return self.fail(Reason::KeyTwice {
+                party: low,
+                other: high,
+            });
         }
         self.peers[party.index()].key = Some(key);
         self.greet(party);
@@ -394,7 +412,10 @@ impl Session {
                 self.outgoing.push((party, message.clone()));
             }
         }
-        self.finish_with(End::Failed { reason, reported_by: None });
+        self.finish_with(End::Failed {
+            reason,
+            reported_by: None,
+        });
     }
 
     /// A message of a peer. Hostile bytes: what no correct peer sends ends the task.
@@ -417,7 +438,9 @@ impl Session {
     /// The next piece of work, if there is one.
     pub fn job(&mut self) -> Option<Job> {
         let weight = self.limit() * self.peers.len();
-        let Phase::Running(run) = &mut self.phase else { return None };
+        let Phase::Running(run) = &mut self.phase else {
+            return None;
+        };
         if let Some(input) = self.input.take() {
             let session = net::Session {
                 sid: run.sid,
@@ -426,13 +449,19 @@ impl Session {
                 pairs: pair_secrets(&self.peers, self.me),
                 coins: random(),
             };
-            return Some(Job { work: Work::Start(input, session), weight });
+            return Some(Job {
+                work: Work::Start(input, session),
+                weight,
+            });
         }
         if run.inbox.is_empty() {
             return None;
         }
         let machine = run.machine.take()?;
-        Some(Job { work: Work::Step(machine, run.inbox.drain(..).collect()), weight })
+        Some(Job {
+            work: Work::Step(machine, run.inbox.drain(..).collect()),
+            weight,
+        })
     }
 
     /// Takes a finished piece of work back; then ask for the next [`Session::job`].
@@ -453,7 +482,10 @@ impl Session {
         match state {
             State::Running => {}
             State::Opened(result) => run.opened = Some(result),
-            State::Confirmed(result) => self.finish_with(End::Done { result, unconfirmed: Vec::new() }),
+            State::Confirmed(result) => self.finish_with(End::Done {
+                result,
+                unconfirmed: Vec::new(),
+            }),
             State::Aborted(abort) => {
                 let reason = Reason::from_abort(abort, self.me);
                 self.lost(reason, None);
@@ -484,7 +516,10 @@ impl Session {
         let (stage, missing) = self.waiting_for();
         let reason = match &self.phase {
             Phase::Running(run) => {
-                let silent = run.waiting.iter().find(|party| self.silent_at(run, **party, heard) <= now);
+                let silent = run
+                    .waiting
+                    .iter()
+                    .find(|party| self.silent_at(run, **party, heard) <= now);
                 silent.map(|party| Reason::PeerSilent { party: party.index() })
             }
             _ => None,
@@ -520,7 +555,13 @@ impl Session {
         if text != self.text {
             let theirs: Descriptor = serde_json::from_str(text).map_err(|_| Malformed::Value)?;
             let field = self.descriptor.difference(&theirs).ok_or(Malformed::Value)?;
-            self.lost(Reason::DescriptorsDiffer { party: from.index(), field }, None);
+            self.lost(
+                Reason::DescriptorsDiffer {
+                    party: from.index(),
+                    field,
+                },
+                None,
+            );
             return Ok(());
         }
         if !hello.has_ours && self.peers[from.index()].greeted {
@@ -550,7 +591,9 @@ impl Session {
 
     /// Says Ready once everybody has joined and the input is there.
     fn announce(&mut self, now: Millis) {
-        let (Some(sid), Some(shape)) = (self.sid(), &self.shape) else { return };
+        let (Some(sid), Some(shape)) = (self.sid(), &self.shape) else {
+            return;
+        };
         if self.input.is_none() || self.ready == Some(sid) {
             return;
         }
@@ -584,12 +627,16 @@ impl Session {
     }
 
     fn start_if_all_ready(&mut self, now: Millis) {
-        let (Some(sid), Some(shape)) = (self.ready, &self.shape) else { return };
+        let (Some(sid), Some(shape)) = (self.ready, &self.shape) else {
+            return;
+        };
         let digest = shape_digest(&sid, shape);
         for party in Party::all(self.peers.len()).filter(|party| *party != self.me) {
             match &self.peers[party.index()].ready {
                 Some(ready) if ready.sid != sid => return,
-                Some(ready) if ready.shape != digest => return self.lost(Reason::ShapesDiffer { party: party.index() }, None),
+                Some(ready) if ready.shape != digest => {
+                    return self.lost(Reason::ShapesDiffer { party: party.index() }, None);
+                }
                 Some(_) => {}
                 None => return,
             }
@@ -597,10 +644,23 @@ impl Session {
         let mut inbox = VecDeque::new();
         for party in Party::all(self.peers.len()) {
             let early = std::mem::take(&mut self.peers[party.index()].early);
-            inbox.extend(early.into_iter().filter(|(theirs, _)| *theirs == sid).map(|(_, bytes)| (party, bytes)));
+            inbox.extend(
+                early
+                    .into_iter()
+                    .filter(|(theirs, _)| *theirs == sid)
+                    .map(|(_, bytes)| (party, bytes)),
+            );
         }
         let waiting = Party::all(self.peers.len()).filter(|party| *party != self.me).collect();
-        let run = Run { machine: None, sid, inbox, opened: None, waiting, round: 0, started: now };
+        let run = Run {
+            machine: None,
+            sid,
+            inbox,
+            opened: None,
+            waiting,
+            round: 0,
+            started: now,
+        };
         self.phase = Phase::Running(Box::new(run));
     }
 
@@ -651,12 +711,20 @@ impl Session {
         {
             let mut unconfirmed: Vec<usize> = run.waiting.iter().map(|party| party.index()).collect();
             if unconfirmed.is_empty() {
-                unconfirmed = (0..self.peers.len()).filter(|party| *party != self.me.index()).collect();
+                unconfirmed = (0..self.peers.len())
+                    .filter(|party| *party != self.me.index())
+                    .collect();
             }
-            return self.finish_with(End::Done { result: result.clone(), unconfirmed });
+            return self.finish_with(End::Done {
+                result: result.clone(),
+                unconfirmed,
+            });
         }
         match reported_by {
-            Some(party) => self.finish_with(End::Failed { reason, reported_by: Some(party.index()) }),
+            Some(party) => self.finish_with(End::Failed {
+                reason,
+                reported_by: Some(party.index()),
+            }),
             None => self.fail(reason),
         }
     }
@@ -693,7 +761,9 @@ impl Session {
         }
         let mut hasher = blake3::Hasher::new_derive_key("fdrtd 2026-11 session id, version 1");
         hasher.update(self.descriptor.task.as_bytes());
-        hasher.update(&(self.text.len() as u64).to_le_bytes()).update(self.text.as_bytes());
+        hasher
+            .update(&(self.text.len() as u64).to_le_bytes())
+            .update(self.text.as_bytes());
         hasher.update(&(self.peers.len() as u64).to_le_bytes());
         for (index, peer) in self.peers.iter().enumerate() {
             let own = index == self.me.index();
@@ -744,7 +814,15 @@ fn read_hello(message: &[u8]) -> Result<(Hello, &str), Malformed> {
     let seed = Zeroizing::new(reader.array()?);
     let text = reader.text(MAX_BYTES)?;
     reader.end()?;
-    Ok((Hello { profile, has_ours, nonce, seed }, text))
+    Ok((
+        Hello {
+            profile,
+            has_ours,
+            nonce,
+            seed,
+        },
+        text,
+    ))
 }
 
 /// The shape travels only as this hash; the sid keeps anybody outside from guessing at it.
@@ -757,7 +835,11 @@ fn pair_secrets(peers: &[Peer], me: Party) -> Vec<Zeroizing<[u8; 64]>> {
     let pair = |(index, peer): (usize, &Peer)| {
         let mut secret = Zeroizing::new([0; 64]);
         if let Some(hello) = &peer.hello {
-            let (low, high) = if me.index() < index { (&peer.my_seed, &hello.seed) } else { (&hello.seed, &peer.my_seed) };
+            let (low, high) = if me.index() < index {
+                (&peer.my_seed, &hello.seed)
+            } else {
+                (&hello.seed, &peer.my_seed)
+            };
             secret[..32].copy_from_slice(&low[..]);
             secret[32..].copy_from_slice(&high[..]);
         }

@@ -172,19 +172,37 @@ impl Task {
         mode: Mode,
     ) -> Arc<Task> {
         let session = Session::new(descriptor, me, context.identity.key(), permit.profile(), context.now());
-        Self::build(context, Uuid::new_v4(), permit.owner().clone(), permit.profile(), mode, configured, session)
+        Self::build(
+            context,
+            Uuid::new_v4(),
+            permit.owner().clone(),
+            permit.profile(),
+            mode,
+            configured,
+            session,
+        )
     }
 
     /// A task that was there before a restart.
     pub(crate) fn restore(context: Arc<Context>, record: Record) -> Option<Arc<Task>> {
-        let configured = Entry::find(&record.descriptor.microprotocol)?.configure(&record.descriptor.parameters).ok()?;
+        let configured = Entry::find(&record.descriptor.microprotocol)?
+            .configure(&record.descriptor.parameters)
+            .ok()?;
         let parties = record.descriptor.nodes.len();
         let me = Party::new(record.me, parties)?;
         let age = context.clock.now().saturating_sub(record.since).saturating_mul(1000);
         let since = context.now().saturating_sub(age);
         let session = Session::new(record.descriptor, me, context.identity.key(), record.profile, since);
         let owner = Principal::from_record(&record.owner);
-        let task = Self::build(context, record.object, owner, record.profile, record.mode, configured, session);
+        let task = Self::build(
+            context,
+            record.object,
+            owner,
+            record.profile,
+            record.mode,
+            configured,
+            session,
+        );
         {
             let mut core = task.lock();
             core.sealed = record.sealed;
@@ -258,7 +276,9 @@ impl Task {
 
     /// How long it is kept after its end.
     pub fn kept(&self) -> Duration {
-        self.context.time_to_live.max(Duration::from_millis(self.lock().session.descriptor().durations.join))
+        self.context
+            .time_to_live
+            .max(Duration::from_millis(self.lock().session.descriptor().durations.join))
     }
 
     /// Starts what runs in the background until it ends: finding the peers, and the deadlines. `on_key` is told each peer's key.
@@ -277,9 +297,7 @@ impl Task {
                         }
                     }
                     let mut changed = task.changed.subscribe();
-                    let ended = async {
-                        while task.ended().is_none() && changed.changed().await.is_ok() {}
-                    };
+                    let ended = async { while task.ended().is_none() && changed.changed().await.is_ok() {} };
                     let _ = tokio::time::timeout(pause, ended).await;
                     pause = (pause * 2).min(Duration::from_secs(5));
                 }
@@ -329,13 +347,21 @@ impl Task {
     pub(crate) fn silences(&self) -> Vec<(PeerKey, Duration)> {
         let core = self.lock();
         let silence = Duration::from_millis(core.session.descriptor().durations.silence);
-        self.others(&core.session).into_iter().map(|key| (key, silence)).collect()
+        self.others(&core.session)
+            .into_iter()
+            .map(|key| (key, silence))
+            .collect()
     }
 
     /// What this party hands to the others.
     pub fn invitation(&self) -> Invitation {
         let core = self.lock();
-        Invitation::new(core.session.descriptor(), core.session.keys(), self.profile, core.session.me().index())
+        Invitation::new(
+            core.session.descriptor(),
+            core.session.keys(),
+            self.profile,
+            core.session.me().index(),
+        )
     }
 
     /// Gives an input (JSON text). It is validated before anything is kept; what cannot be used leaves the task as it was.
@@ -375,7 +401,11 @@ impl Task {
             let mut core = self.lock();
             self.check_open(&core)?;
             if core.inputs.is_empty() {
-                return Err(Problem::state("NO_INPUT", "the task has no input yet", "call input(source=…) before start()"));
+                return Err(Problem::state(
+                    "NO_INPUT",
+                    "the task has no input yet",
+                    "call input(source=…) before start()",
+                ));
             }
             core.sealed = true;
             (core.inputs.clone(), core.session.descriptor().nodes.len())
@@ -402,7 +432,8 @@ impl Task {
         } else {
             let _permit = self.context.pool.acquire().await;
             let read = tokio::task::spawn_blocking(read);
-            read.await.map_err(|_| Problem::internal("INTERNAL", "reading the input failed", "report it to the operator"))?
+            read.await
+                .map_err(|_| Problem::internal("INTERNAL", "reading the input failed", "report it to the operator"))?
         };
         prepared.map_err(|refusal| {
             Problem::input("INPUT_REFUSED", refusal.message, refusal.hint)
@@ -414,9 +445,11 @@ impl Task {
     fn check_open(&self, core: &Core) -> Result<(), Problem> {
         if let Some(end) = core.session.end() {
             return Err(match end {
-                End::Done { .. } => {
-                    Problem::state("TASK_FINISHED", "the task has its result already", "create a new task for new data")
-                }
+                End::Done { .. } => Problem::state(
+                    "TASK_FINISHED",
+                    "the task has its result already",
+                    "create a new task for new data",
+                ),
                 End::Failed { reason, reported_by } => failed(reason, *reported_by, core.session.descriptor()),
             });
         }
@@ -442,7 +475,11 @@ impl Task {
                 let core = self.lock();
                 match core.session.end() {
                     Some(End::Done { result, unconfirmed }) => {
-                        return Ok(Outcome::Result(whole_result(result, core.session.descriptor().nodes.len(), unconfirmed)));
+                        return Ok(Outcome::Result(whole_result(
+                            result,
+                            core.session.descriptor().nodes.len(),
+                            unconfirmed,
+                        )));
                     }
                     Some(End::Failed { reason, reported_by }) => {
                         return Err(failed(reason, *reported_by, core.session.descriptor()));
@@ -501,16 +538,24 @@ impl Task {
                 Stage::Run if session.opened() => "has not confirmed the result yet",
                 Stage::Run => "has not sent its part yet",
             };
-            let problem = statuses[index]["problem"].as_str().map(|text| format!(" ({text})")).unwrap_or_default();
+            let problem = statuses[index]["problem"]
+                .as_str()
+                .map(|text| format!(" ({text})"))
+                .unwrap_or_default();
             let who = if index == me { " (this node)" } else { "" };
             format!("party {index}{who} at {} {what}{problem}", descriptor.nodes[index])
         };
         let waiting: Vec<Value> = match session.end() {
             Some(_) => Vec::new(),
-            None => waiting.iter().map(|index| json!({"party": index, "why": why(*index)})).collect(),
+            None => waiting
+                .iter()
+                .map(|index| json!({"party": index, "why": why(*index)}))
+                .collect(),
         };
         let heard = self.heard(&keys);
-        let left = session.next_deadline(&heard).map(|at| at.saturating_sub(self.context.now()) / 1000);
+        let left = session
+            .next_deadline(&heard)
+            .map(|at| at.saturating_sub(self.context.now()) / 1000);
         let mut progress = json!({
             "task": descriptor.task,
             "microprotocol": descriptor.microprotocol,
@@ -549,13 +594,22 @@ impl Task {
         }
         let Some(key) = keys[index] else {
             let error = core.resolve_errors[index].as_ref();
-            return (false, Some(error.map_or("looking for its node".to_owned(), |error| format!("{error}; {}", error.hint()))));
+            return (
+                false,
+                Some(error.map_or("looking for its node".to_owned(), |error| {
+                    format!("{error}; {}", error.hint())
+                })),
+            );
         };
-        let status = self.context.peers.status(&key);
+        let status = self.context.peers.status(key);
         let problem = if status.connected {
             None
         } else {
-            Some(status.last_error.map_or("not connected".to_owned(), |error| format!("{error}; {}", error.hint())))
+            Some(
+                status
+                    .last_error
+                    .map_or("not connected".to_owned(), |error| format!("{error}; {}", error.hint())),
+            )
         };
         (status.connected, problem)
     }
@@ -563,7 +617,7 @@ impl Task {
     fn heard(&self, keys: &[Option<PeerKey>]) -> Vec<Millis> {
         let heard = |key: &Option<PeerKey>| {
             key.as_ref()
-                .and_then(|key| self.context.peers.status(key).last_heard)
+                .and_then(|key| self.context.peers.status(*key).last_heard)
                 .map_or(0, |instant| self.context.millis(instant))
         };
         keys.iter().map(heard).collect()
@@ -574,6 +628,11 @@ impl Task {
         let mut core = self.lock();
         let now = self.context.now();
         change(&mut core.session, now);
+        self.settle(core);
+    }
+
+    /// Computes what can be computed, sends what is to be sent, notes what has changed.
+    fn settle(self: &Arc<Self>, mut core: MutexGuard<'_, Core>) {
         loop {
             self.flush(&mut core);
             let Some(job) = core.session.job() else { break };
@@ -587,12 +646,17 @@ impl Task {
                 let done: Result<JobDone, _> = tokio::task::spawn_blocking(move || job.run()).await;
                 match done {
                     Ok(done) => task.with(|session, _| session.finish(done)),
-                    Err(_) => task.with(|session, _| session.fail(Reason::Internal { party: session.me().index() })),
+                    Err(_) => task.with(|session, _| {
+                        session.fail(Reason::Internal {
+                            party: session.me().index(),
+                        })
+                    }),
                 }
             });
             break;
         }
-        let entered = core.session.running() && !std::mem::replace(&mut core.running_recorded, core.session.running());
+        let entered = core.session.running() && !core.running_recorded;
+        core.running_recorded |= entered;
         let ended = core.session.end().is_some() && core.ended.is_none();
         if ended {
             core.ended = Some(Instant::now());
@@ -615,7 +679,7 @@ impl Task {
         if limit != core.limit {
             core.limit = limit;
             for key in self.others(&core.session) {
-                self.context.peers.set_limit(&key, id, limit);
+                self.context.peers.set_limit(key, id, limit);
             }
         }
         for (party, message) in core.session.outgoing() {
@@ -624,7 +688,7 @@ impl Task {
             }
             if let Some(key) = &keys[party.index()] {
                 self.context.metrics.task_message();
-                self.context.peers.send(key, id, message);
+                self.context.peers.send(*key, id, message);
             }
         }
     }
@@ -678,11 +742,15 @@ impl Task {
         let (others, id, silence) = {
             let core = self.lock();
             let descriptor = core.session.descriptor();
-            (self.others(&core.session), *descriptor.task.as_bytes(), descriptor.durations.silence)
+            (
+                self.others(&core.session),
+                *descriptor.task.as_bytes(),
+                descriptor.durations.silence,
+            )
         };
         let delivered = self.context.peers.delivered(&others, id);
         let _ = tokio::time::timeout(Duration::from_millis(silence), delivered).await;
-        for key in &others {
+        for key in others {
             self.context.peers.forget(key, id);
         }
     }
@@ -731,12 +799,14 @@ impl Task {
             let core = self.lock();
             let session = &core.session;
             let phase = match session.end() {
-                Some(End::Done { result, unconfirmed }) => {
-                    RecordPhase::Done { result: result.clone(), unconfirmed: unconfirmed.clone() }
-                }
-                Some(End::Failed { reason, reported_by }) => {
-                    RecordPhase::Failed { reason: reason.clone(), reported_by: *reported_by }
-                }
+                Some(End::Done { result, unconfirmed }) => RecordPhase::Done {
+                    result: result.clone(),
+                    unconfirmed: unconfirmed.clone(),
+                },
+                Some(End::Failed { reason, reported_by }) => RecordPhase::Failed {
+                    reason: reason.clone(),
+                    reported_by: *reported_by,
+                },
                 None if session.running() => RecordPhase::Running,
                 None => RecordPhase::Waiting,
             };
@@ -749,34 +819,59 @@ impl Task {
                 me: session.me().index(),
                 profile: self.profile,
                 mode: self.mode,
-                inputs: if waiting { core.inputs.iter().map(|text| text.to_string()).collect() } else { Vec::new() },
+                inputs: if waiting {
+                    core.inputs.iter().map(|text| text.to_string()).collect()
+                } else {
+                    Vec::new()
+                },
                 sealed: core.sealed,
                 since: self.context.clock.now().saturating_sub(age),
                 phase,
             };
             let durations = &session.descriptor().durations;
-            (record, (durations.join + durations.input + durations.run) / 1000 + self.context.time_to_live.as_secs())
+            (
+                record,
+                (durations.join + durations.input + durations.run) / 1000 + self.context.time_to_live.as_secs(),
+            )
         };
         let bytes = Zeroizing::new(serde_json::to_vec(&record).unwrap_or_default());
         for text in record.inputs {
             drop(Zeroizing::new(text));
         }
         let expires = self.context.clock.now() + kept;
-        self.context.store.put(RECORD, self.object.to_string(), bytes, expires).await.map_err(|_| {
-            Problem::internal("STORAGE_FAILED", "the node could not write to its storage", "tell the node's operator")
-        })
+        self.context
+            .store
+            .put(RECORD, self.object.to_string(), bytes, expires)
+            .await
+            .map_err(|_| {
+                Problem::internal(
+                    "STORAGE_FAILED",
+                    "the node could not write to its storage",
+                    "tell the node's operator",
+                )
+            })
     }
 }
 
 fn busy() -> Problem {
-    Problem::state("BUSY", "another input of this task is being read at the same time", "give one input after the other")
+    Problem::state(
+        "BUSY",
+        "another input of this task is being read at the same time",
+        "give one input after the other",
+    )
 }
 
 fn state_name(session: &Session) -> &'static str {
     match session.end() {
         Some(End::Done { .. }) => "done",
-        Some(End::Failed { reason: Reason::Cancelled { .. }, .. }) => "cancelled",
-        Some(End::Failed { reason: Reason::Expired { .. }, .. }) => "expired",
+        Some(End::Failed {
+            reason: Reason::Cancelled { .. },
+            ..
+        }) => "cancelled",
+        Some(End::Failed {
+            reason: Reason::Expired { .. },
+            ..
+        }) => "expired",
         Some(End::Failed { .. }) => "failed",
         None if session.running() => "running",
         None => match session.waiting_for().0 {
@@ -806,7 +901,10 @@ fn whole_result(result: &str, inputs: usize, unconfirmed: &[usize]) -> String {
     if warnings.is_empty() {
         format!("{{\"inputs\":{inputs},\"result\":{result}}}")
     } else {
-        format!("{{\"inputs\":{inputs},\"result\":{result},\"warnings\":{}}}", Value::from(warnings))
+        format!(
+            "{{\"inputs\":{inputs},\"result\":{result},\"warnings\":{}}}",
+            Value::from(warnings)
+        )
     }
 }
 
@@ -825,6 +923,10 @@ fn cause(reason: &Reason, reported_by: Option<usize>, descriptor: &Descriptor) -
 }
 
 fn failed(reason: &Reason, reported_by: Option<usize>, descriptor: &Descriptor) -> Problem {
-    Problem::state("TASK_FAILED", format!("the task has no result: {reason}"), reason.hint())
-        .with("cause", cause(reason, reported_by, descriptor))
+    Problem::state(
+        "TASK_FAILED",
+        format!("the task has no result: {reason}"),
+        reason.hint(),
+    )
+    .with("cause", cause(reason, reported_by, descriptor))
 }

@@ -60,7 +60,11 @@ struct Pending {
 impl Tasks {
     /// No tasks yet.
     pub fn new(context: Arc<Context>, quota: Quota) -> Tasks {
-        Tasks { context, quota, table: Arc::new(Mutex::new(Table::default())) }
+        Tasks {
+            context,
+            quota,
+            table: Arc::new(Mutex::new(Table::default())),
+        }
     }
 
     /// What the tasks use.
@@ -72,9 +76,9 @@ impl Tasks {
     ///
     /// # Errors
     /// A store that cannot be read.
-    pub async fn restore(&self) -> Result<usize, crate::store::StoreError> {
+    pub fn restore(&self) -> Result<usize, crate::store::StoreError> {
         let mut count = 0;
-        for record in self.context.store.load(RECORD).await? {
+        for record in self.context.store.load(RECORD)?.records {
             let Ok(record) = serde_json::from_slice::<Record>(&record.bytes) else {
                 tracing::warn!("a stored task is of another version and is left out");
                 continue;
@@ -132,26 +136,45 @@ impl Tasks {
 
     /// The task of that object, if it is the caller's.
     pub fn of_object(&self, owner: &Principal, object: &Uuid) -> Option<Arc<Task>> {
-        self.lock().objects.get(object).filter(|task| task.owner == *owner).cloned()
+        self.lock()
+            .objects
+            .get(object)
+            .filter(|task| task.owner == *owner)
+            .cloned()
     }
 
     /// Whether this node takes part in a task, and as which party.
     pub fn taken(&self, id: &Uuid) -> Result<(), Problem> {
-        self.lock().ids.get(id).map_or(Ok(()), |task| Err(taken(task.me().index())))
+        self.lock()
+            .ids
+            .get(id)
+            .map_or(Ok(()), |task| Err(taken(task.me().index())))
     }
 
     /// Ends a task for all and forgets it.
     pub async fn delete(&self, task: &Arc<Task>) {
         task.cancel();
         self.remove(task);
-        if self.context.store.delete(RECORD, task.object.to_string()).await.is_err() {
+        if self
+            .context
+            .store
+            .delete(RECORD, task.object.to_string())
+            .await
+            .is_err()
+        {
             tracing::error!("a task's record could not be deleted");
         }
     }
 
     /// The caller's tasks, without what gives access to them.
     pub fn list(&self, owner: &Principal) -> Vec<Value> {
-        let tasks: Vec<_> = self.lock().objects.values().filter(|task| task.owner == *owner).cloned().collect();
+        let tasks: Vec<_> = self
+            .lock()
+            .objects
+            .values()
+            .filter(|task| task.owner == *owner)
+            .cloned()
+            .collect();
         tasks.iter().map(|task| task.summary()).collect()
     }
 
@@ -203,7 +226,10 @@ impl Tasks {
         let id = Uuid::from_bytes(id);
         let mut table = self.lock();
         let task = table.ids.get(&id).cloned();
-        match task.as_ref().and_then(|task| task.party_of(&from).map(|party| (task, party))) {
+        match task
+            .as_ref()
+            .and_then(|task| task.party_of(&from).map(|party| (task, party)))
+        {
             Some((task, party)) => {
                 drop(table);
                 task.receive(party, &bytes);
@@ -254,7 +280,13 @@ impl Tasks {
     /// Every peer of an open task is pinged often enough for the shortest silence that one of its tasks allows.
     fn set_keep_alive(&self) {
         let mut shortest: HashMap<PeerKey, Duration> = HashMap::new();
-        let tasks: Vec<_> = self.lock().objects.values().filter(|task| task.ended().is_none()).cloned().collect();
+        let tasks: Vec<_> = self
+            .lock()
+            .objects
+            .values()
+            .filter(|task| task.ended().is_none())
+            .cloned()
+            .collect();
         for task in tasks {
             for (key, silence) in task.silences() {
                 let slot = shortest.entry(key).or_insert(Duration::from_secs(25));
@@ -262,13 +294,16 @@ impl Tasks {
             }
         }
         for (key, interval) in shortest {
-            self.context.peers.set_keep_alive(&key, Some(interval));
+            self.context.peers.set_keep_alive(key, Some(interval));
         }
     }
 
     fn tasks_with(&self, peer: &PeerKey) -> Vec<(Arc<Task>, Party)> {
         let tasks: Vec<_> = self.lock().ids.values().cloned().collect();
-        tasks.into_iter().filter_map(|task| task.party_of(peer).map(|party| (task, party))).collect()
+        tasks
+            .into_iter()
+            .filter_map(|task| task.party_of(peer).map(|party| (task, party)))
+            .collect()
     }
 
     fn insert(&self, task: &Arc<Task>) {
@@ -280,7 +315,11 @@ impl Tasks {
     fn remove(&self, task: &Arc<Task>) {
         let mut table = self.lock();
         table.objects.remove(&task.object);
-        if table.ids.get(&task.id()).is_some_and(|there| there.object == task.object) {
+        if table
+            .ids
+            .get(&task.id())
+            .is_some_and(|there| there.object == task.object)
+        {
             table.ids.remove(&task.id());
         }
         table.pending.remove(&task.id());
@@ -297,7 +336,9 @@ impl Table {
         if hello.len() > CONTROL_BYTES {
             return;
         }
-        let Ok((descriptor, profile)) = peek_hello(&hello) else { return };
+        let Ok((descriptor, profile)) = peek_hello(&hello) else {
+            return;
+        };
         let parties = descriptor.nodes.len();
         if descriptor.task != id || descriptor.protocol != PROTOCOL || !(2..=MAX_PARTIES).contains(&parties) {
             return;
@@ -307,18 +348,28 @@ impl Table {
         }
         self.forget_hello(&id, &from);
         let all = || self.pending.values().flatten();
-        let full = all().count() >= quota.hellos || all().filter(|kept| kept.from == from).count() >= quota.hellos_per_peer;
+        let full =
+            all().count() >= quota.hellos || all().filter(|kept| kept.from == from).count() >= quota.hellos_per_peer;
         if full || self.pending.get(&id).is_some_and(|kept| kept.len() >= MAX_PARTIES) {
             tracing::warn!(peer = %from.fingerprint(), "too many pending invitations, one more was dropped");
             return;
         }
         tracing::info!(task = %id, peer = %from.fingerprint(), "invited to a task");
-        self.pending.entry(id).or_default().push(Pending { from, hello, descriptor, profile, since: Instant::now() });
+        self.pending.entry(id).or_default().push(Pending {
+            from,
+            hello,
+            descriptor,
+            profile,
+            since: Instant::now(),
+        });
     }
 
     fn take_hello(&mut self, id: &Uuid, from: &PeerKey) -> Option<Bytes> {
         let kept = self.pending.get_mut(id)?;
-        let hello = kept.iter().position(|hello| hello.from == *from).map(|index| kept.remove(index).hello);
+        let hello = kept
+            .iter()
+            .position(|hello| hello.from == *from)
+            .map(|index| kept.remove(index).hello);
         if kept.is_empty() {
             self.pending.remove(id);
         }

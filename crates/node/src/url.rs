@@ -32,14 +32,10 @@ pub enum UrlError {
     )]
     Character,
     /// Neither `http://` nor `https://`.
-    #[error(
-        "the node URL must begin with https:// or http://, for example https://node.example.org/public1"
-    )]
+    #[error("the node URL must begin with https:// or http://, for example https://node.example.org/public1")]
     Scheme,
     /// `user:password@`.
-    #[error(
-        "the node URL must not contain a user name or password, write https://node.example.org/public1"
-    )]
+    #[error("the node URL must not contain a user name or password, write https://node.example.org/public1")]
     UserInfo,
     /// `?…` or `#…`.
     #[error("the node URL must not contain '?' or '#', write https://node.example.org/public1")]
@@ -50,9 +46,7 @@ pub enum UrlError {
     )]
     Host,
     /// Port missing after the colon, zero or above 65535.
-    #[error(
-        "the port of the node URL must be a number from 1 to 65535, for example http://127.0.0.1:8000"
-    )]
+    #[error("the port of the node URL must be a number from 1 to 65535, for example http://127.0.0.1:8000")]
     Port,
     /// `.` or `..` as a path segment.
     #[error(
@@ -152,9 +146,7 @@ impl NodeUrl {
     pub fn port(&self) -> u16 {
         let written = self.authority()[self.host().len()..].strip_prefix(':');
         let default = if self.is_tls() { 443 } else { 80 };
-        written
-            .and_then(|text| text.parse().ok())
-            .unwrap_or(default)
+        written.and_then(|text| text.parse().ok()).unwrap_or(default)
     }
 
     /// The base path: empty, or `/public1` and the like, never with a trailing slash.
@@ -230,10 +222,7 @@ fn split_port(authority: &str) -> Result<(&str, Option<&str>), UrlError> {
 }
 
 fn normal_host(host: &str) -> Result<String, UrlError> {
-    if let Some(inner) = host
-        .strip_prefix('[')
-        .and_then(|rest| rest.strip_suffix(']'))
-    {
+    if let Some(inner) = host.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')) {
         let ip: Ipv6Addr = inner.parse().map_err(|_| UrlError::Host)?;
         return Ok(format!("[{ip}]"));
     }
@@ -287,14 +276,8 @@ mod tests {
                 "https://node.example.org:443//public1///",
                 "https://node.example.org/public1",
             ),
-            (
-                "https://node.example.org:80/a//b/",
-                "https://node.example.org:80/a/b",
-            ),
-            (
-                "http://127.0.0.1:08000/Public1",
-                "http://127.0.0.1:8000/Public1",
-            ),
+            ("https://node.example.org:80/a//b/", "https://node.example.org:80/a/b"),
+            ("http://127.0.0.1:08000/Public1", "http://127.0.0.1:8000/Public1"),
             ("http://[0:0::1]:9000/x", "http://[::1]:9000/x"),
             (" http://localhost ", "http://localhost"),
         ] {
@@ -316,10 +299,7 @@ mod tests {
             ("http", "[::1]", 80, "")
         );
         let url = NodeUrl::parse("http://h:81").unwrap();
-        assert_eq!(
-            (url.host(), url.port(), url.path(), url.is_tls()),
-            ("h", 81, "", false)
-        );
+        assert_eq!((url.host(), url.port(), url.path(), url.is_tls()), ("h", 81, "", false));
     }
 
     #[test]
@@ -342,22 +322,10 @@ mod tests {
         let prefix = NodeUrl::parse("https://a.example/x").unwrap();
         let under = |text: &str| NodeUrl::parse(text).unwrap().is_under(&prefix);
         assert!(under("https://a.example/x") && under("https://a.example/x/y"));
-        assert!(
-            !under("https://a.example/xy")
-                && !under("https://a.example")
-                && !under("http://a.example/x")
-        );
+        assert!(!under("https://a.example/xy") && !under("https://a.example") && !under("http://a.example/x"));
         let host = NodeUrl::parse("https://a.example").unwrap();
-        assert!(
-            !NodeUrl::parse("https://a.example.evil.org")
-                .unwrap()
-                .is_under(&host)
-        );
-        assert!(
-            !NodeUrl::parse("https://a.example:8443")
-                .unwrap()
-                .is_under(&host)
-        );
+        assert!(!NodeUrl::parse("https://a.example.evil.org").unwrap().is_under(&host));
+        assert!(!NodeUrl::parse("https://a.example:8443").unwrap().is_under(&host));
     }
 
     #[test]

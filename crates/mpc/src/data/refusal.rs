@@ -123,9 +123,7 @@ impl Refusal {
                 "give numbers such as 31 or -0.5 and leave missing values out"
             }
             Reason::Ragged { .. } => "vectors are added element by element: make them equally long",
-            Reason::Empty => {
-                "give at least one element, for example {\"vectors\": [[1, 2]]} or {\"age\": []}"
-            }
+            Reason::Empty => "give at least one element, for example {\"vectors\": [[1, 2]]} or {\"age\": []}",
             Reason::TooManyRows { .. } => "add some of the values up first",
             Reason::NotJson { .. } | Reason::Shape(_) => {
                 "the forms are 31, [31, -0.5], {\"vectors\": [[1, 2], [3, 4]]} and {\"columns\": {\"age\": [31, 40]}}, \

@@ -74,11 +74,16 @@ impl Microprotocol for SecureSum {
     fn params(json: &str) -> Result<Grid, Refusal> {
         let given: serde_json::Map<String, serde_json::Value> =
             serde_json::from_str(json).map_err(|_| unusable("parameters are a JSON object"))?;
-        let mut digits = [("digits_before", Digits::default().before()), ("digits_after", Digits::default().after())];
+        let mut digits = [
+            ("digits_before", Digits::default().before()),
+            ("digits_after", Digits::default().after()),
+        ];
         for (name, value) in &given {
             let slot = digits.iter_mut().find(|(known, _)| known == name);
             let Some((_, slot)) = slot else {
-                return Err(unusable("SecureSum knows the parameters digits_before and digits_after only"));
+                return Err(unusable(
+                    "SecureSum knows the parameters digits_before and digits_after only",
+                ));
             };
             let number = value.as_u64().and_then(|number| u16::try_from(number).ok());
             *slot = number.ok_or_else(|| unusable("digits_before and digits_after are whole numbers from 0 to 608"))?;
@@ -90,7 +95,11 @@ impl Microprotocol for SecureSum {
 
     fn canonical(grid: &Grid) -> String {
         let digits = grid.digits();
-        format!("{{\"digits_after\":{},\"digits_before\":{}}}", digits.after(), digits.before())
+        format!(
+            "{{\"digits_after\":{},\"digits_before\":{}}}",
+            digits.after(),
+            digits.before()
+        )
     }
 
     fn input(grid: &Grid, parties: usize, texts: &[&str]) -> Result<Sums, Refusal> {
@@ -114,7 +123,11 @@ impl Microprotocol for SecureSum {
                 format!("columns {}", serde_json::Value::from(names.clone())),
             ),
         };
-        microprotocol::Shape { text, exact, message_bytes: elements * grid.ring().element_bytes() }
+        microprotocol::Shape {
+            text,
+            exact,
+            message_bytes: elements * grid.ring().element_bytes(),
+        }
     }
 
     async fn run(grid: Grid, input: Sums, net: &mut Net) -> Result<Output, Abort> {
@@ -152,17 +165,31 @@ fn decode(grid: &Grid, shape: &Shape, coordinates: usize, total: &[u64]) -> Resu
     };
     let count = |element: &[u64]| element.first().copied().ok_or(Abort::Internal("no count"));
     match shape {
-        Shape::Scalar => Ok(Output::Scalar(Total { samples: count(counts)?, sum: number(sums)? })),
+        Shape::Scalar => Ok(Output::Scalar(Total {
+            samples: count(counts)?,
+            sum: number(sums)?,
+        })),
         Shape::Vector(_) => {
             let sum = sums.chunks(limbs).map(number).collect::<Result<_, _>>()?;
-            Ok(Output::Vector(Total { samples: count(counts)?, sum }))
+            Ok(Output::Vector(Total {
+                samples: count(counts)?,
+                sum,
+            }))
         }
         Shape::Columns(names) => {
             let elements = sums.chunks(limbs).zip(counts.chunks(limbs));
             let column = |(name, (sum, samples)): (&String, (&[u64], &[u64]))| {
-                Ok((name.clone(), Total { samples: count(samples)?, sum: number(sum)? }))
+                Ok((
+                    name.clone(),
+                    Total {
+                        samples: count(samples)?,
+                        sum: number(sum)?,
+                    },
+                ))
             };
-            Ok(Output::Columns(names.iter().zip(elements).map(column).collect::<Result<_, _>>()?))
+            Ok(Output::Columns(
+                names.iter().zip(elements).map(column).collect::<Result<_, _>>()?,
+            ))
         }
     }
 }

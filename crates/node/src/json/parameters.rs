@@ -58,10 +58,7 @@ impl Parameters {
     ///
     /// # Errors
     /// Those of [`resolve`]; the bound on the size holds for all parameters together.
-    pub fn resolve(
-        &mut self,
-        mut look_up: impl FnMut(&ObjectRef) -> Result<String, Problem>,
-    ) -> Result<(), Problem> {
+    pub fn resolve(&mut self, mut look_up: impl FnMut(&ObjectRef) -> Result<String, Problem>) -> Result<(), Problem> {
         let mut total = 0;
         for (_, entry) in &mut self.entries {
             let Some(raw) = entry else { continue };
@@ -248,11 +245,7 @@ impl Raw {
         .with("parameter", name)
     }
 
-    fn read<T: serde::de::DeserializeOwned>(
-        &self,
-        kind: Kind,
-        expected: &str,
-    ) -> Result<T, Problem> {
+    fn read<T: serde::de::DeserializeOwned>(&self, kind: Kind, expected: &str) -> Result<T, Problem> {
         let structure = matches!(kind, Kind::Object | Kind::Array);
         if structure && self.text.len() > MAX_STRUCTURE {
             return Err(too_large(MAX_STRUCTURE).with("parameter", self.name));
@@ -310,7 +303,7 @@ fn short(name: &str) -> &str {
 }
 
 /// The candidate that a typing error may have turned into `name`, if any.
-fn nearest<'a>(name: &str, candidates: impl Iterator<Item = &'a str>) -> Option<&'a str> {
+pub(crate) fn nearest<'a>(name: &str, candidates: impl Iterator<Item = &'a str>) -> Option<&'a str> {
     const LONGEST: usize = 40;
     candidates
         .filter(|candidate| name.len() <= LONGEST && candidate.len() <= LONGEST)
@@ -353,13 +346,9 @@ mod tests {
 
     #[test]
     fn values_keep_their_text_to_the_byte() {
-        let mut given =
-            parse(r#"{ "value" : {"a": [0.10, 1e300,1180591620717411303424]} , "storage":"s"}"#);
+        let mut given = parse(r#"{ "value" : {"a": [0.10, 1e300,1180591620717411303424]} , "storage":"s"}"#);
         let value = given.required("value").unwrap();
-        assert_eq!(
-            value.text(),
-            r#"{"a": [0.10, 1e300,1180591620717411303424]}"#
-        );
+        assert_eq!(value.text(), r#"{"a": [0.10, 1e300,1180591620717411303424]}"#);
         assert_eq!(given.optional("storage").unwrap().string().unwrap(), "s");
         given.finish().unwrap();
     }
@@ -415,11 +404,7 @@ mod tests {
     fn only_objects_with_a_bounded_number_of_members_are_parameters() {
         for text in ["null", "[]", "1", "\"x\"", ""] {
             let refused = Parameters::parse("create", text).unwrap_err();
-            assert_eq!(
-                (refused.status, refused.code),
-                (400, "WRONG_TYPE"),
-                "{text}"
-            );
+            assert_eq!((refused.status, refused.code), (400, "WRONG_TYPE"), "{text}");
         }
         let many = |count: usize| {
             let members: Vec<String> = (0..count).map(|i| format!("\"p{i}\":0")).collect();
@@ -443,11 +428,7 @@ mod tests {
             "{a:1}",
             "{\"a\":\"ü",
         ] {
-            assert_eq!(
-                Parameters::parse("create", text).unwrap_err().status,
-                400,
-                "{text}"
-            );
+            assert_eq!(Parameters::parse("create", text).unwrap_err().status, 400, "{text}");
         }
     }
 

@@ -193,10 +193,7 @@ mod tests {
     fn a_reference_is_replaced_wherever_it_stands() {
         assert_eq!(resolved(REFERENCE), "7");
         assert_eq!(resolved(&format!(" {REFERENCE} ")), " 7 ");
-        assert_eq!(
-            resolved(&format!("[1, {REFERENCE},{REFERENCE} ]")),
-            "[1, 7,7 ]"
-        );
+        assert_eq!(resolved(&format!("[1, {REFERENCE},{REFERENCE} ]")), "[1, 7,7 ]");
         assert_eq!(
             resolved(&format!(r#"{{"a": {{"b": [{REFERENCE}]}}}}"#)),
             r#"{"a": {"b": [7]}}"#
@@ -247,17 +244,12 @@ mod tests {
     #[test]
     fn numbers_keep_their_text() {
         let text = format!("[0.10, 1e300, 1180591620717411303424, {REFERENCE}, -0, 1E+2]");
-        assert_eq!(
-            resolved(&text),
-            "[0.10, 1e300, 1180591620717411303424, 7, -0, 1E+2]"
-        );
+        assert_eq!(resolved(&text), "[0.10, 1e300, 1180591620717411303424, 7, -0, 1E+2]");
     }
 
     #[test]
     fn references_are_found_to_depth_eight_and_no_deeper() {
-        let nested = |depth: usize, inner: &str| {
-            format!("{}{inner}{}", "[".repeat(depth), "]".repeat(depth))
-        };
+        let nested = |depth: usize, inner: &str| format!("{}{inner}{}", "[".repeat(depth), "]".repeat(depth));
         assert_eq!(resolved(&nested(8, REFERENCE)), nested(8, "7"));
         let deep = nested(9, REFERENCE);
         assert_eq!(resolve(&deep, 8, never).unwrap(), deep);
@@ -266,18 +258,12 @@ mod tests {
     #[test]
     fn what_is_put_in_is_not_searched_again() {
         let text = format!("[{REFERENCE}]");
-        assert_eq!(
-            resolve(&text, 8, |_| Ok(REFERENCE.to_owned())).unwrap(),
-            text
-        );
+        assert_eq!(resolve(&text, 8, |_| Ok(REFERENCE.to_owned())).unwrap(), text);
     }
 
     #[test]
     fn a_malformed_reference_is_refused() {
-        let long = format!(
-            r#"{{"handle": "h", "callback": "{}"}}"#,
-            "x".repeat(MAX_CALLBACK)
-        );
+        let long = format!(r#"{{"handle": "h", "callback": "{}"}}"#, "x".repeat(MAX_CALLBACK));
         for text in [
             r#"{"handle": 5, "callback": 1}"#,
             r#"{"handle": null, "callback": 1}"#,
@@ -290,8 +276,7 @@ mod tests {
 
     #[test]
     fn a_failed_look_up_is_told() {
-        let refused =
-            resolve(REFERENCE, 8, |_| Err(crate::services::object_unknown("X"))).unwrap_err();
+        let refused = resolve(REFERENCE, 8, |_| Err(crate::services::object_unknown("X"))).unwrap_err();
         assert_eq!(refused.status, 404);
     }
 

@@ -41,19 +41,13 @@ pub(super) fn validate(bytes: &[u8], depth: usize) -> Result<(), Flaw> {
             return if done {
                 Ok(())
             } else {
-                Err(Flaw {
-                    at,
-                    what: What::End,
-                })
+                Err(Flaw { at, what: What::End })
             };
         };
         match (next, byte) {
             (Next::Value | Next::FirstElement, b'{' | b'[') => {
                 if open.len() == depth {
-                    return Err(Flaw {
-                        at,
-                        what: What::Deep,
-                    });
+                    return Err(Flaw { at, what: What::Deep });
                 }
                 open.push(byte);
                 next = if byte == b'{' {
@@ -136,10 +130,7 @@ fn scalar_end(bytes: &[u8], at: usize) -> Result<usize, Flaw> {
 }
 
 fn not_a_number(rest: &[u8], at: usize) -> Option<Flaw> {
-    let word = rest
-        .strip_prefix(b"-")
-        .or(rest.strip_prefix(b"+"))
-        .unwrap_or(rest);
+    let word = rest.strip_prefix(b"-").or(rest.strip_prefix(b"+")).unwrap_or(rest);
     let found = |name: &str| {
         word.get(..name.len())
             .is_some_and(|start| start.eq_ignore_ascii_case(name.as_bytes()))
@@ -188,10 +179,7 @@ pub(super) fn string_end(bytes: &[u8], start: usize) -> Result<usize, Flaw> {
     let mut at = start + 1;
     loop {
         let rest = bytes.get(at..).unwrap_or_default();
-        at += rest
-            .iter()
-            .take_while(|byte| !SPECIAL[usize::from(**byte)])
-            .count();
+        at += rest.iter().take_while(|byte| !SPECIAL[usize::from(**byte)]).count();
         match bytes.get(at) {
             Some(b'"') => return Ok(at + 1),
             Some(b'\\') => match bytes.get(at + 1) {
@@ -325,11 +313,7 @@ mod tests {
             "\"ü\u{2028}\"",
         ];
         for text in cases {
-            assert_eq!(
-                validate(text.as_bytes(), 64).is_ok(),
-                oracle(text),
-                "{text}"
-            );
+            assert_eq!(validate(text.as_bytes(), 64).is_ok(), oracle(text), "{text}");
         }
     }
 

@@ -8,6 +8,10 @@ use serde_json::{Map, Value};
 
 use crate::problem::{Problem, quoted};
 
+pub mod kv;
+pub mod simon;
+pub mod sync;
+
 /// Names an object to the service that made it.
 pub type Callback = Value;
 
@@ -69,8 +73,7 @@ impl Identifiers {
         wanted.iter().all(|(name, value)| {
             self.0.iter().any(|(own_name, own_value)| {
                 let same = value == own_value;
-                let alias =
-                    *own_name == "namespace" && (value == "fdrtd" || value == "federatedsecure");
+                let alias = *own_name == "namespace" && (value == "fdrtd" || value == "federatedsecure");
                 own_name == name && (same || alias)
             })
         })
@@ -113,10 +116,7 @@ impl Clock {
 pub fn not_public(service: &str, function: &str, public: &[&str]) -> Problem {
     Problem::not_public(
         "FUNCTION_NOT_PUBLIC",
-        format!(
-            "function not public: {service} has no function {}",
-            quoted(function)
-        ),
+        format!("function not public: {service} has no function {}", quoted(function)),
         format!("{service} offers: {}", public.join(", ")),
     )
 }
@@ -150,11 +150,7 @@ mod tests {
 
     #[test]
     fn a_service_is_found_by_any_of_its_pairs() {
-        let own = Identifiers(vec![
-            ("namespace", "fdrtd"),
-            ("plugin", "Util"),
-            ("version", "0.2.0"),
-        ]);
+        let own = Identifiers(vec![("namespace", "fdrtd"), ("plugin", "Util"), ("version", "0.2.0")]);
         assert!(own.matches(&wanted("{}")));
         assert!(own.matches(&wanted(r#"{"plugin": "Util"}"#)));
         assert!(own.matches(&wanted(

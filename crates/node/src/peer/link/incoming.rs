@@ -77,13 +77,7 @@ impl Incoming {
 
     /// Takes a data record. One that was here before is skipped: after a resume the peer sends whatever it does not
     /// know to have arrived.
-    pub(super) fn accept(
-        &mut self,
-        seq: u64,
-        task: TaskId,
-        part: Part,
-        payload: &[u8],
-    ) -> Result<(), Violation> {
+    pub(super) fn accept(&mut self, seq: u64, task: TaskId, part: Part, payload: &[u8]) -> Result<(), Violation> {
         if seq > self.received {
             return Err(Violation::Gap {
                 expected: self.received,
@@ -102,8 +96,7 @@ impl Incoming {
             Part::Only => {
                 self.require_none(task)?;
                 if self.admits(task, payload.len() as u64) {
-                    self.ready
-                        .push_back((task, Bytes::copy_from_slice(payload)));
+                    self.ready.push_back((task, Bytes::copy_from_slice(payload)));
                 }
             }
             Part::First(total) => {
@@ -112,10 +105,7 @@ impl Incoming {
                     return Err(Violation::TooManyStreams);
                 }
                 let kept = self.admits(task, total).then(Vec::new);
-                let mut partial = Partial {
-                    missing: total,
-                    kept,
-                };
+                let mut partial = Partial { missing: total, kept };
                 partial.extend(payload)?;
                 self.partial.insert(task, partial);
             }

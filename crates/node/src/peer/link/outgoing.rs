@@ -181,11 +181,7 @@ impl Outgoing {
                 Part::Last | Part::Abort => self.open -= 1,
                 Part::Middle | Part::Only => {}
             }
-            return Some(Cut {
-                task,
-                part,
-                payload,
-            });
+            return Some(Cut { task, part, payload });
         }
     }
 }

@@ -105,11 +105,7 @@ impl Resume {
     pub fn decode(bytes: &[u8]) -> Result<Self, Violation> {
         let bytes: &[u8; Self::LEN] = bytes.try_into().map_err(|_| Violation::BadResume)?;
         let mut rest = &bytes[..];
-        let (epoch, peer_epoch, received) = (
-            take_u64(&mut rest)?,
-            take_u64(&mut rest)?,
-            take_u64(&mut rest)?,
-        );
+        let (epoch, peer_epoch, received) = (take_u64(&mut rest)?, take_u64(&mut rest)?, take_u64(&mut rest)?);
         if epoch == 0 {
             return Err(Violation::BadResume);
         }

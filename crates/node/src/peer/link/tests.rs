@@ -28,10 +28,7 @@ fn pair(config: &LinkConfig) -> (Link, Link) {
 
 fn meet(a: &mut Link, b: &mut Link) -> (Connected, Connected) {
     let (from_a, from_b) = (a.hello(), b.hello());
-    (
-        a.connected(0, from_b).unwrap(),
-        b.connected(0, from_a).unwrap(),
-    )
+    (a.connected(0, from_b).unwrap(), b.connected(0, from_a).unwrap())
 }
 
 /// Moves records both ways, at one time, until both are quiet; counts the records of each direction.
@@ -67,16 +64,7 @@ fn deliver(a: &mut Link, b: &mut Link) {
 fn data(seq: u64, task: TaskId, part: Part, payload: &[u8]) -> Vec<u8> {
     let mut out = Vec::new();
     let payload = Bytes::copy_from_slice(payload);
-    write_data(
-        &mut out,
-        0,
-        seq,
-        &Cut {
-            task,
-            part,
-            payload,
-        },
-    );
+    write_data(&mut out, 0, seq, &Cut { task, part, payload });
     out
 }
 
@@ -191,10 +179,7 @@ fn silence_is_broken_by_a_ping_and_its_answer() {
     assert_eq!((a.next_wakeup(0), b.next_wakeup(0)), (Some(25_000), None));
     assert_eq!(run(24_999, &mut a, &mut b), (0, 0));
     assert_eq!(run(25_000, &mut a, &mut b), (1, 1));
-    assert_eq!(
-        (a.last_heard(), b.last_heard()),
-        (Some(25_000), Some(25_000))
-    );
+    assert_eq!((a.last_heard(), b.last_heard()), (Some(25_000), Some(25_000)));
     // Without an answer there is one ping each time, not more.
     let mut out = Vec::new();
     assert!(a.next_record(50_000, &mut out));
@@ -209,14 +194,7 @@ fn silence_is_broken_by_a_ping_and_its_answer() {
 fn messages_beyond_their_limit_are_skipped_and_reported_once() {
     let (mut a, mut b) = pair(&config(8 << 20, 100));
     b.set_limit(task(2), 200_000);
-    for (t, len) in [
-        (1, 100),
-        (1, 101),
-        (1, 200_000),
-        (1, 3),
-        (2, 200_000),
-        (2, 200_001),
-    ] {
+    for (t, len) in [(1, 100), (1, 101), (1, 200_000), (1, 3), (2, 200_000), (2, 200_001)] {
         a.send(task(t), pattern(9, len));
     }
     deliver(&mut a, &mut b);
@@ -236,15 +214,13 @@ fn messages_beyond_their_limit_are_skipped_and_reported_once() {
 #[test]
 fn memory_follows_bytes_not_claims() {
     let mut link = Link::new(1, config(8 << 20, usize::MAX));
-    link.connected(0, Link::new(2, LinkConfig::default()).hello())
-        .unwrap();
+    link.connected(0, Link::new(2, LinkConfig::default()).hello()).unwrap();
     let claim = u64::MAX;
     link.record(0, &data(0, task(1), Part::First(claim), &[1; 1000]))
         .unwrap();
     assert!(link.incoming.reserved() <= 2000);
     for seq in 1..100 {
-        link.record(0, &data(seq, task(1), Part::Middle, &[1; 1000]))
-            .unwrap();
+        link.record(0, &data(seq, task(1), Part::Middle, &[1; 1000])).unwrap();
         let received = 1000 * (seq as usize + 1);
         assert!(link.incoming.reserved() <= 2 * received);
     }
@@ -380,13 +356,7 @@ fn violations_are_named_and_both_ends_begin_anew() {
         (vec![vec![0; MAX_RECORD + 1]], Violation::Oversized),
         (vec![[&[2; 1][..], &[0; 9]].concat()], Violation::Trailing),
         (vec![vec![4; 9]], Violation::UnknownKind(4)),
-        (
-            vec![only(1)],
-            Violation::Gap {
-                expected: 0,
-                found: 1,
-            },
-        ),
+        (vec![only(1)], Violation::Gap { expected: 0, found: 1 }),
         (
             vec![only(0), only(u64::MAX)],
             Violation::Gap {
@@ -401,10 +371,7 @@ fn violations_are_named_and_both_ends_begin_anew() {
                 sent: 0,
             },
         ),
-        (
-            vec![data(0, task(1), Part::Abort, b"x")],
-            Violation::Trailing,
-        ),
+        (vec![data(0, task(1), Part::Abort, b"x")], Violation::Trailing),
     ];
     let bad_fragments = [
         vec![data(0, task(1), Part::Middle, b"x")],
@@ -421,9 +388,7 @@ fn violations_are_named_and_both_ends_begin_anew() {
         vec![first(1, 4), only(1)],
         vec![first(1, 4), data(1, task(1), Part::First(4), b"zz")],
     ];
-    let streams = (0..4)
-        .map(|t| data(t.into(), task(t), Part::First(9), b"z"))
-        .collect();
+    let streams = (0..4).map(|t| data(t.into(), task(t), Part::First(9), b"z")).collect();
     let check = |records: Vec<Vec<u8>>, is: &dyn Fn(Violation) -> bool| {
         let (mut a, mut b) = pair(&config(1000, 1000));
         let (last, good) = records.split_last().unwrap();

@@ -184,11 +184,7 @@ impl World {
             if learns[side] {
                 let told = greetings[1 - side];
                 let told = Resume::decode(&told.encode()).unwrap();
-                if self.links[side]
-                    .connected(self.now, told)
-                    .unwrap()
-                    .peer_restarted
-                {
+                if self.links[side].connected(self.now, told).unwrap().peer_restarted {
                     self.due[side].clear();
                 }
                 self.open[side] = true;

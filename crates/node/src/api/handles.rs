@@ -1,0 +1,171 @@
+//! The handle API (generation 0.2), at the base path: `GET` lists services, `PUT` selects one, `POST` calls a function.
+//!
+//! Statuses: 200 a value, 201 an object, 202 a service, 204 nothing; errors are problem+json.
+
+use axum::extract::Request;
+use axum::http::{HeaderValue, Method, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use serde_json::{Map, Value, json};
+
+use super::{json, json_body, not_allowed};
+use crate::json::{Kind, Limits, ObjectRef, Parameters, check, members};
+use crate::node::{Node, Service};
+use crate::problem::{Problem, quoted};
+use crate::services::{Callback, Principal, Reply};
+
+/// What is allowed here.
+pub(super) const METHODS: &str = "OPTIONS, PUT, POST, GET, HEAD";
+
+pub(super) async fn answer(node: &Node, request: Request) -> Result<Response, Problem> {
+    let (parts, body) = request.into_parts();
+    match parts.method {
+        Method::GET | Method::HEAD => {
+            let mut response = json(&node.catalogue());
+            response
+                .headers_mut()
+                .insert(header::VARY, HeaderValue::from_static("accept"));
+            Ok(response)
+        }
+        Method::PUT => {
+            let bytes = json_body(node, &parts.headers, body).await?;
+            select(node, body_text(node, &bytes)?)
+        }
+        Method::POST => {
+            let bytes = json_body(node, &parts.headers, body).await?;
+            call(node, body_text(node, &bytes)?).await
+        }
+        _ => Ok(not_allowed(METHODS)),
+    }
+}
+
+fn body_text<'a>(node: &Node, bytes: &'a [u8]) -> Result<&'a str, Problem> {
+    let limits = Limits {
+        depth: node.config.limits.json_depth,
+        bytes: node.config.limits.body_bytes,
+    };
+    check(bytes, &limits)
+}
+
+fn select(node: &Node, text: &str) -> Result<Response, Problem> {
+    let wanted: Map<String, Value> = serde_json::from_str(text).map_err(|_| {
+        Problem::malformed(
+            "IDENTIFIERS_INVALID",
+            "the identifiers of a service are a JSON object",
+            "for example {\"microservice\": \"KeyValueStorage\"}",
+        )
+    })?;
+    let service = node.select(&wanted).ok_or_else(|| {
+        let shown = wanted.iter().next().map_or_else(String::new, |(name, value)| {
+            format!(
+                ": {}={}",
+                quoted(name),
+                value.as_str().map_or_else(|| "…".to_owned(), quoted)
+            )
+        });
+        Problem::unknown(
+            "SERVICE_UNKNOWN",
+            format!("microservice not available{shown}"),
+            "list_microservices() shows what this node has",
+        )
+    })?;
+    let mut response = json(&format!("\"{}\"", node.handle(service)));
+    *response.status_mut() = StatusCode::ACCEPTED;
+    Ok(response)
+}
+
+/// The members of a call; others are ignored.
+struct Call<'a> {
+    handle: String,
+    function: String,
+    parameters: &'a str,
+    callback: Option<Callback>,
+}
+
+async fn call(node: &Node, text: &str) -> Result<Response, Problem> {
+    let call = read_call(text)?;
+    let who = Principal::anonymous();
+    let service = service_of(node, &call.handle)?;
+    let mut parameters = Parameters::parse(&call.function, call.parameters)?;
+    if node.is_public(service, &call.function) {
+        parameters.resolve(|reference: &ObjectRef| {
+            let service = service_of(node, &reference.handle)?;
+            node.value_of(service, &who, &reference.callback)
+        })?;
+    }
+    let reply = node
+        .call(service, &who, &call.function, parameters, call.callback.as_ref())
+        .await?;
+    Ok(translate(&call.handle, reply))
+}
+
+fn translate(handle: &str, reply: Reply) -> Response {
+    match reply {
+        Reply::Value(text) if text == "null" => StatusCode::NO_CONTENT.into_response(),
+        Reply::Value(text) => json(&text),
+        Reply::Object(callback) => {
+            let mut response = json(&json!({"callback": callback, "handle": handle}).to_string());
+            *response.status_mut() = StatusCode::CREATED;
+            response
+        }
+        Reply::Nothing => StatusCode::NO_CONTENT.into_response(),
+        Reply::Waiting(text) => {
+            let text: String = text.chars().filter(|c| !c.is_control()).take(1000).collect();
+            let mut response = StatusCode::NO_CONTENT.into_response();
+            if let Ok(value) = HeaderValue::from_bytes(text.as_bytes()) {
+                response.headers_mut().insert(super::WAITING, value);
+            }
+            response
+        }
+    }
+}
+
+fn service_of(node: &Node, handle: &str) -> Result<Service, Problem> {
+    node.service(handle).ok_or_else(|| {
+        Problem::unknown(
+            "HANDLE_UNKNOWN",
+            "microservice not available: this node has no service with this handle",
+            "select the service at this node's api; a handle of another node is not known here",
+        )
+    })
+}
+
+fn read_call(text: &str) -> Result<Call<'_>, Problem> {
+    const HINT: &str = "a call is {\"handle\": …, \"function\": …, \"parameters\": {…}, \"callback\": …}";
+    let wrong = |name: &str, kind: &str| {
+        Problem::malformed("CALL_INVALID", format!("'{name}' of the call is not {kind}"), HINT)
+    };
+    let missing = |name: &str| Problem::malformed("CALL_INVALID", format!("'{name}' is missing in the call"), HINT);
+    let (mut handle, mut function, mut parameters, mut callback) = (None, None, None, None);
+    for (name, raw) in members(text)? {
+        match &*name {
+            "handle" => handle = Some(raw),
+            "function" => function = Some(raw),
+            "parameters" => parameters = Some(raw),
+            "callback" => callback = Some(raw),
+            _ => {}
+        }
+    }
+    let string = |name, raw: Option<&str>| {
+        serde_json::from_str::<String>(raw.ok_or_else(|| missing(name))?).map_err(|_| wrong(name, "a string"))
+    };
+    let handle = string("handle", handle)?;
+    let function = string("function", function)?;
+    let parameters = parameters.ok_or_else(|| missing("parameters"))?;
+    if Kind::of(parameters) != Kind::Object {
+        return Err(wrong("parameters", "an object"));
+    }
+    let callback = match callback {
+        None | Some("null") => None,
+        Some(raw) if raw.len() > 4096 => return Err(wrong("callback", "of usable length")),
+        Some(raw) => match serde_json::from_str(raw) {
+            Ok(value @ (Value::String(_) | Value::Object(_))) => Some(value),
+            _ => return Err(wrong("callback", "a string or an object")),
+        },
+    };
+    Ok(Call {
+        handle,
+        function,
+        parameters,
+        callback,
+    })
+}

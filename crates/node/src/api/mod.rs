@@ -1,0 +1,204 @@
+//! The HTTP face: finds the node and the resource by path. A handler translates and nothing else.
+//!
+//! ```text
+//! {base}               the handle API            {base}/tasks     tasks and pending invitations
+//! {base}/peer          WebSocket between nodes   {base}/metrics   Prometheus text
+//! {base}/identity      this node's keys          {base}/healthz, {base}/readyz
+//! ```
+//! Doubled slashes collapse, a slash at the end makes no difference.
+
+mod handles;
+mod tasks;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::body::{Body, Bytes};
+use axum::extract::{Request, State};
+use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use tower_http::cors::{AllowOrigin, CorsLayer};
+
+use crate::node::Node;
+use crate::problem::Problem;
+
+/// How long a client may take to send its body.
+const BODY_TIME: Duration = Duration::from_secs(120);
+
+/// Says who is waited for, on an empty answer to `result`.
+pub const WAITING: &str = "fdrtd-waiting";
+
+/// All nodes of this process.
+#[derive(Clone, Debug)]
+struct Site(Arc<Vec<Arc<Node>>>);
+
+/// The service of all `nodes`, told apart by their base paths.
+pub fn router(nodes: Vec<Arc<Node>>, cors_origins: &[String]) -> Router {
+    Router::new()
+        .fallback(answer)
+        .with_state(Site(Arc::new(nodes)))
+        .layer(cors(cors_origins))
+        .layer(axum::middleware::from_fn(plain_options))
+}
+
+fn cors(origins: &[String]) -> CorsLayer {
+    let allowed = if origins.iter().any(|origin| origin == "*") {
+        AllowOrigin::any()
+    } else {
+        AllowOrigin::list(origins.iter().filter_map(|origin| HeaderValue::from_str(origin).ok()))
+    };
+    CorsLayer::new()
+        .allow_origin(allowed)
+        .allow_methods([Method::GET, Method::HEAD, Method::PUT, Method::POST])
+        .allow_headers([header::CONTENT_TYPE, header::AUTHORIZATION])
+        .expose_headers([header::HeaderName::from_static(WAITING)])
+        .max_age(Duration::from_secs(3600))
+}
+
+/// `OPTIONS` outside of a browser's preflight asks what is allowed.
+async fn plain_options(request: Request, next: axum::middleware::Next) -> Response {
+    if request.method() == Method::OPTIONS && !request.headers().contains_key(header::ACCESS_CONTROL_REQUEST_METHOD) {
+        return (StatusCode::OK, [(header::ALLOW, handles::METHODS)]).into_response();
+    }
+    next.run(request).await
+}
+
+async fn answer(State(site): State<Site>, request: Request) -> Response {
+    let segments: Vec<&str> = request
+        .uri()
+        .path()
+        .split('/')
+        .filter(|segment| !segment.is_empty())
+        .collect();
+    let path: String = segments.iter().map(|segment| format!("/{segment}")).collect();
+    let found = site
+        .0
+        .iter()
+        .filter_map(|node| Some((node, path.strip_prefix(&node.config.base_path)?)));
+    let best = found.filter(|(_, rest)| rest.is_empty() || rest.starts_with('/'));
+    let Some((node, rest)) = best.max_by_key(|(node, _)| node.config.base_path.len()) else {
+        return path_unknown(&site).into_response();
+    };
+    let node = Arc::clone(node);
+    let method = request.method().clone();
+    let result = match (rest, &method) {
+        ("", _) => handles::answer(&node, request).await,
+        ("/peer", &Method::GET) => Ok(peer(&node, request)),
+        ("/identity", &Method::GET | &Method::HEAD) => Ok(json(&node.identity_document())),
+        ("/tasks", &Method::GET | &Method::HEAD) => Ok(tasks::list(&node)),
+        ("/healthz" | "/readyz", &Method::GET | &Method::HEAD) => Ok(json("{\"status\":\"ok\"}")),
+        ("/metrics", &Method::GET | &Method::HEAD) => Ok(metrics(&node)),
+        ("/peer" | "/identity" | "/tasks" | "/healthz" | "/readyz" | "/metrics", _) => {
+            return not_allowed("GET, HEAD, OPTIONS");
+        }
+        _ => Err(path_unknown(&site)),
+    };
+    result.unwrap_or_else(IntoResponse::into_response)
+}
+
+fn peer(node: &Node, request: Request) -> Response {
+    match node.peers().upgrade(request) {
+        Ok(response) => response,
+        Err(error) => {
+            let (status, code) = match error {
+                crate::peer::UpgradeError::NotAnUpgrade => (StatusCode::UPGRADE_REQUIRED, "PEER_UPGRADE"),
+                crate::peer::UpgradeError::Busy => (StatusCode::SERVICE_UNAVAILABLE, "PEER_BUSY"),
+            };
+            let hint = "this is for other nodes; a proxy in front must pass WebSocket upgrades on";
+            let mut response = Problem::unavailable(code, error.to_string(), hint).into_response();
+            *response.status_mut() = status;
+            response
+        }
+    }
+}
+
+fn metrics(node: &Node) -> Response {
+    (
+        [(header::CONTENT_TYPE, "text/plain; version=0.0.4")],
+        node.metrics_text(),
+    )
+        .into_response()
+}
+
+/// A JSON text as an answer.
+fn json(text: &str) -> Response {
+    ([(header::CONTENT_TYPE, "application/json")], format!("{text}\n")).into_response()
+}
+
+fn not_allowed(allow: &'static str) -> Response {
+    let problem = Problem::method(
+        "METHOD_NOT_ALLOWED",
+        "this method is not allowed here",
+        format!("allowed are {allow}"),
+    );
+    let mut response = problem.into_response();
+    response
+        .headers_mut()
+        .insert(header::ALLOW, HeaderValue::from_static(allow));
+    response
+}
+
+fn path_unknown(site: &Site) -> Problem {
+    let paths: Vec<&str> = site
+        .0
+        .iter()
+        .map(|node| node.config.base_path.as_str())
+        .map(|path| if path.is_empty() { "/" } else { path })
+        .collect();
+    Problem::unknown(
+        "PATH_UNKNOWN",
+        "there is nothing under this path",
+        format!(
+            "the nodes here are under {}; check the path of the URL",
+            paths.join(", ")
+        ),
+    )
+}
+
+/// Reads a JSON body within the node's limits.
+async fn json_body(node: &Node, headers: &HeaderMap, body: Body) -> Result<Bytes, Problem> {
+    let kind = headers
+        .get(header::CONTENT_TYPE)
+        .and_then(|kind| kind.to_str().ok())
+        .unwrap_or("");
+    if !kind
+        .split(';')
+        .next()
+        .is_some_and(|kind| kind.trim().eq_ignore_ascii_case("application/json"))
+    {
+        return Err(Problem::media(
+            "CONTENT_TYPE",
+            "the request's body is not marked as JSON",
+            "send the header Content-Type: application/json",
+        ));
+    }
+    let limit = node.config.limits.body_bytes;
+    let too_large = || {
+        Problem::too_large(
+            "BODY_TOO_LARGE",
+            format!("the request is longer than {limit} bytes"),
+            "send less at once, or ask this node's operator to raise limits.body_bytes",
+        )
+    };
+    let announced = headers
+        .get(header::CONTENT_LENGTH)
+        .and_then(|length| length.to_str().ok()?.parse::<u64>().ok());
+    if announced.is_some_and(|length| length > limit as u64) {
+        return Err(too_large());
+    }
+    match tokio::time::timeout(BODY_TIME, axum::body::to_bytes(body, limit)).await {
+        Ok(Ok(bytes)) => Ok(bytes),
+        Ok(Err(error))
+            if std::error::Error::source(&error)
+                .is_some_and(|source| source.is::<http_body_util::LengthLimitError>()) =>
+        {
+            Err(too_large())
+        }
+        _ => Err(Problem::malformed(
+            "BODY_INCOMPLETE",
+            "the request's body did not arrive",
+            "send it again",
+        )),
+    }
+}

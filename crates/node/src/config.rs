@@ -1,0 +1,281 @@
+//! One struct for everything that can be configured. A TOML file, environment variables and flags fill it, later ones winning.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use serde::Deserialize;
+use thiserror::Error;
+
+use crate::identity::PeerKey;
+use crate::peer::{PeerConfig, Trust};
+use crate::policy::Profile;
+use crate::task::StopAt;
+use crate::tasks::Quota;
+use crate::url::NodeUrl;
+
+/// Configuration of one node. `docs/fdrtd.example.toml` shows every member with its default.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Config {
+    /// Address and port to listen on; port 0 takes any free one.
+    pub listen: SocketAddr,
+    /// Path in front of everything, such as `/public1`; empty for none.
+    pub base_path: String,
+    /// URLs under which others reach this node. If none is given, a node finds out by asking `nodes[myself]`.
+    pub public_url: Vec<NodeUrl>,
+    /// Where identity and storage live.
+    pub data_dir: PathBuf,
+    /// Keep everything in memory, with a new identity at every start.
+    pub ephemeral: bool,
+    /// The key that encrypts the storage, if it shall not lie in the data directory.
+    pub storage_key_file: Option<PathBuf>,
+    /// Disclosure rules.
+    pub policy: Profile,
+    /// Web origins whose pages may call this node; `*` for any.
+    pub cors_origins: Vec<String>,
+    /// How keys of other nodes become known.
+    pub trust: TrustMode,
+    /// Nodes whose keys are known beforehand.
+    pub peers: Vec<PinnedPeer>,
+    /// Whether peers beyond this machine may be reached without TLS.
+    pub allow_plain_http: bool,
+    /// URLs (with everything below them) to which this node may connect; empty for any.
+    pub allow_peer_urls: Vec<String>,
+    /// What is logged, such as `info` or `fdrtd=debug`.
+    pub log: String,
+    /// How it is logged.
+    pub log_format: LogFormat,
+    /// Limits.
+    pub limits: Limits,
+    /// Only tests that link this crate can set it.
+    #[serde(skip)]
+    pub stop_at: Option<StopAt>,
+}
+
+/// See [`Trust`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub enum TrustMode {
+    /// A URL's key is remembered at first use.
+    Tofu,
+    /// Configured peers only.
+    Pinned,
+}
+
+/// A peer whose key is known beforehand.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PinnedPeer {
+    /// Its URL.
+    pub url: NodeUrl,
+    /// Its key, as `fdrtd identity` prints it there.
+    pub key: PeerKey,
+}
+
+/// Form of the log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub enum LogFormat {
+    /// For people.
+    Text,
+    /// For programs.
+    Json,
+}
+
+/// What this node lets others make it keep or do.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Limits {
+    /// Longest request body.
+    pub body_bytes: usize,
+    /// Deepest nesting of JSON.
+    pub json_depth: usize,
+    /// Tasks at once, ended ones included.
+    pub tasks: usize,
+    /// Stored values at once.
+    pub objects: usize,
+    /// Bytes of stored values.
+    pub object_bytes: usize,
+    /// Pending invitations in all, and of one node.
+    pub invitations: usize,
+    /// Pending invitations of one node.
+    pub invitations_per_peer: usize,
+    /// Seconds that values, and tasks after their end, are kept.
+    pub time_to_live: f64,
+}
+
+impl Default for Config {
+    fn default() -> Config {
+        Config {
+            listen: SocketAddr::from(([127, 0, 0, 1], 55500)),
+            base_path: String::new(),
+            public_url: Vec::new(),
+            data_dir: PathBuf::from("fdrtd-data"),
+            ephemeral: false,
+            storage_key_file: None,
+            policy: Profile::Standard,
+            cors_origins: Vec::new(),
+            trust: TrustMode::Tofu,
+            peers: Vec::new(),
+            allow_plain_http: false,
+            allow_peer_urls: Vec::new(),
+            log: "info".to_owned(),
+            log_format: LogFormat::Text,
+            limits: Limits::default(),
+            stop_at: None,
+        }
+    }
+}
+
+impl Default for Limits {
+    fn default() -> Limits {
+        Limits {
+            body_bytes: 64 << 20,
+            json_depth: 64,
+            tasks: 10_000,
+            objects: 10_000,
+            object_bytes: 1 << 30,
+            invitations: 1_000,
+            invitations_per_peer: 200,
+            time_to_live: 48.0 * 3600.0,
+        }
+    }
+}
+
+/// A configuration that cannot be used.
+#[derive(Debug, Error)]
+pub enum ConfigError {
+    /// The file cannot be read.
+    #[error("{0}: {1}")]
+    Read(PathBuf, std::io::Error),
+    /// The file is no valid configuration.
+    #[error("{0}: {1}")]
+    Parse(PathBuf, toml::de::Error),
+    /// A value that cannot be used.
+    #[error("{0}")]
+    Value(String),
+}
+
+impl Config {
+    /// Reads a TOML file.
+    ///
+    /// # Errors
+    /// An unreadable file, unknown members, wrong types.
+    pub fn read(path: &Path) -> Result<Config, ConfigError> {
+        let text = std::fs::read_to_string(path).map_err(|error| ConfigError::Read(path.to_owned(), error))?;
+        toml::from_str(&text).map_err(|error| ConfigError::Parse(path.to_owned(), error))
+    }
+
+    /// Brings values into their one form and refuses what cannot be used.
+    ///
+    /// # Errors
+    /// With the member and what it should look like.
+    pub fn checked(mut self) -> Result<Config, ConfigError> {
+        let segments: Vec<&str> = self
+            .base_path
+            .split('/')
+            .filter(|segment| !segment.is_empty())
+            .collect();
+        let plain = |segment: &&str| {
+            segment
+                .bytes()
+                .all(|byte| byte.is_ascii_alphanumeric() || b"-_.~".contains(&byte))
+                && !segment.starts_with('.')
+        };
+        if !segments.iter().all(plain) {
+            return Err(ConfigError::Value(
+                "base_path has letters, digits, '-', '_', '.', '~' only, such as /public1".into(),
+            ));
+        }
+        self.base_path = segments.iter().map(|segment| format!("/{segment}")).collect();
+        if !(self.limits.time_to_live.is_finite() && self.limits.time_to_live >= 0.1) {
+            return Err(ConfigError::Value(
+                "limits.time_to_live is a number of seconds, at least 0.1".into(),
+            ));
+        }
+        if self.limits.json_depth == 0 || self.limits.json_depth > 100 {
+            return Err(ConfigError::Value("limits.json_depth is 1 to 100".into()));
+        }
+        Ok(self)
+    }
+
+    pub(crate) fn time_to_live(&self) -> Duration {
+        Duration::from_secs_f64(self.limits.time_to_live)
+    }
+
+    pub(crate) fn peer_config(&self) -> PeerConfig {
+        PeerConfig {
+            trust: match self.trust {
+                TrustMode::Tofu => Trust::Tofu,
+                TrustMode::Pinned => Trust::Pinned,
+            },
+            pinned: self.peers.iter().map(|peer| (peer.url.clone(), peer.key)).collect(),
+            allow_plain_http: self.allow_plain_http,
+            allow_urls: self.allow_peer_urls.clone(),
+            own_url: self.public_url.first().cloned(),
+            ..PeerConfig::default()
+        }
+    }
+
+    pub(crate) fn quota(&self) -> Quota {
+        Quota {
+            tasks: self.limits.tasks,
+            hellos: self.limits.invitations,
+            hellos_per_peer: self.limits.invitations_per_peer,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn the_example_file_shows_every_member_with_its_default() {
+        let text = include_str!("../../../docs/fdrtd.example.toml");
+        let shown: Config = toml::from_str(text).unwrap();
+        let uncommented: String = text
+            .lines()
+            .map(|line| line.strip_prefix("#: ").unwrap_or(line))
+            .collect::<Vec<_>>()
+            .join("\n");
+        let all: Config = toml::from_str(&uncommented).unwrap();
+        let default = Config::default();
+        assert_eq!(format!("{shown:?}"), format!("{default:?}"));
+        assert_eq!(all.peers.len(), 1);
+        let debug = format!("{default:?}");
+        for member in debug
+            .split([' ', '{', '}', ','])
+            .filter_map(|word| word.strip_suffix(':'))
+        {
+            assert!(
+                member == "stop_at" || text.contains(member),
+                "{member} is not in the example"
+            );
+        }
+    }
+
+    #[test]
+    fn unknown_members_and_unusable_values_are_refused() {
+        assert!(
+            toml::from_str::<Config>("listn = '127.0.0.1:1'")
+                .unwrap_err()
+                .to_string()
+                .contains("listn")
+        );
+        assert!(toml::from_str::<Config>("[limits]\nbodies = 3").is_err());
+        let path = |base_path: &str| {
+            Config {
+                base_path: base_path.into(),
+                ..Config::default()
+            }
+            .checked()
+        };
+        assert_eq!(path("public1//a/").unwrap().base_path, "/public1/a");
+        assert_eq!(path("/").unwrap().base_path, "");
+        assert!(path("/a/../b").is_err());
+        assert!(path("/a b").is_err());
+    }
+}

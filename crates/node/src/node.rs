@@ -1,0 +1,331 @@
+//! One node: its identity, peers, services and tasks. Several may live in one process; they share nothing but the listener.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use serde_json::{Map, Value, json};
+use tokio::sync::Semaphore;
+
+use crate::config::Config;
+use crate::identity::{Identity, PeerKey};
+use crate::json::Parameters;
+use crate::metrics::Metrics;
+use crate::peer::Peers;
+use crate::problem::Problem;
+use crate::services::kv::{self, KeyValueStorage, KvQuota};
+use crate::services::simon::Simon;
+use crate::services::sync::{Barrier, Broadcast, SyncQuota};
+use crate::services::{Callback, Clock, Identifiers, Principal, Reply, not_public};
+use crate::store::{Store, load_or_create_key};
+use crate::task::Context;
+use crate::tasks::Tasks;
+use crate::url::NodeUrl;
+
+/// Kind of the records of first uses.
+const TRUST: &str = "trust";
+
+/// A service of the handle API.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Service {
+    /// Stored values.
+    KeyValueStorage,
+    /// Meeting points.
+    Barrier,
+    /// Messages at meeting points.
+    Broadcast,
+    /// Tasks.
+    Simon,
+}
+
+impl Service {
+    /// In the order of the catalogue: the first match is selected.
+    const ALL: [Service; 4] = [
+        Service::KeyValueStorage,
+        Service::Barrier,
+        Service::Broadcast,
+        Service::Simon,
+    ];
+
+    fn identifiers(self) -> Identifiers {
+        match self {
+            Service::KeyValueStorage => kv::identifiers(),
+            Service::Barrier => Barrier::identifiers(),
+            Service::Broadcast => Broadcast::identifiers(),
+            Service::Simon => Simon::identifiers(),
+        }
+    }
+
+    fn public(self) -> &'static [&'static str] {
+        match self {
+            Service::KeyValueStorage => &kv::PUBLIC,
+            Service::Barrier => &Barrier::PUBLIC,
+            Service::Broadcast => &Broadcast::PUBLIC,
+            Service::Simon => Simon::PUBLIC,
+        }
+    }
+}
+
+/// See the [module](self).
+pub struct Node {
+    /// Its configuration.
+    pub config: Config,
+    /// Its tasks.
+    pub simon: Simon,
+    identity: Arc<Identity>,
+    handles: Vec<(String, Service)>,
+    kv: KeyValueStorage,
+    barrier: Barrier,
+    broadcast: Broadcast,
+    store: Store,
+}
+
+impl std::fmt::Debug for Node {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Node")
+            .field("identity", &self.identity)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Why a node cannot start.
+pub type StartError = Box<dyn std::error::Error + Send + Sync>;
+
+impl Node {
+    /// Opens identity and storage, and brings back what was there. Needs a tokio runtime.
+    ///
+    /// # Errors
+    /// An unusable data directory.
+    pub async fn start(config: Config) -> Result<Arc<Node>, StartError> {
+        let (identity, store) = open(&config)?;
+        let identity = Arc::new(identity);
+        let mut known = Vec::new();
+        for record in store.load(TRUST)?.records {
+            let key = std::str::from_utf8(&record.bytes)
+                .ok()
+                .and_then(|text| text.parse::<PeerKey>().ok());
+            if let (Ok(url), Some(key)) = (NodeUrl::parse(&record.id), key) {
+                known.push((url, key));
+            }
+        }
+        let tasks: Arc<std::sync::OnceLock<Tasks>> = Arc::default();
+        let on_event = {
+            let tasks = Arc::clone(&tasks);
+            Box::new(move |event| {
+                if let Some(tasks) = tasks.get() {
+                    tasks.on_event(event);
+                }
+            })
+        };
+        let on_trust = {
+            let store = store.clone();
+            Box::new(move |url: &NodeUrl, key: &PeerKey| {
+                let (store, url, key) = (store.clone(), url.to_string(), key.to_string());
+                tokio::spawn(async move {
+                    if store.put(TRUST, url, key.into_bytes(), u64::MAX >> 1).await.is_err() {
+                        tracing::error!("the key of a new peer could not be stored");
+                    }
+                });
+            })
+        };
+        let peers = Peers::new(Arc::clone(&identity), config.peer_config(), known, on_event, on_trust);
+        let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+        let context = Arc::new(Context {
+            identity: Arc::clone(&identity),
+            peers,
+            store: store.clone(),
+            pool: Arc::new(Semaphore::new(cores)),
+            metrics: Metrics::default(),
+            clock: Clock::System,
+            time_to_live: config.time_to_live(),
+            stop_at: config.stop_at,
+            start: Instant::now(),
+        });
+        let all = Tasks::new(context, config.quota());
+        let _ = tasks.set(all.clone());
+        let quota = KvQuota {
+            max_objects: config.limits.objects,
+            max_bytes: config.limits.object_bytes,
+            ttl: config.time_to_live(),
+        };
+        let kv = KeyValueStorage::new(store.clone(), quota)?;
+        let restored = all.restore()?;
+        if restored > 0 {
+            tracing::info!(tasks = restored, "tasks of an earlier run go on");
+        }
+        let meeting = SyncQuota {
+            ttl: config.time_to_live(),
+            ..SyncQuota::default()
+        };
+        let secret = identity.derive_secret("fdrtd 2026-11 service handles, version 1");
+        let handles = Service::ALL
+            .map(|service| (service_handle(&secret, service), service))
+            .to_vec();
+        let node = Arc::new(Node {
+            simon: Simon::new(all, config.policy, config.public_url.clone()),
+            handles,
+            kv,
+            barrier: Barrier::new(meeting, Clock::System),
+            broadcast: Broadcast::new(meeting, Clock::System),
+            identity,
+            store,
+            config,
+        });
+        tokio::spawn(sweep(Arc::downgrade(&node)));
+        Ok(node)
+    }
+
+    /// The other nodes.
+    pub fn peers(&self) -> &Peers {
+        &self.simon.tasks().context().peers
+    }
+
+    /// This node's key for people.
+    pub fn fingerprint(&self) -> String {
+        self.identity.key().fingerprint()
+    }
+
+    /// Delivers what is queued, closes connections and storage.
+    pub async fn stop(&self) {
+        self.peers().drain(Duration::from_secs(2)).await;
+        self.peers().shutdown();
+    }
+
+    /// `GET {base}/identity`, JSON text.
+    pub(crate) fn identity_document(&self) -> String {
+        serde_json::to_string(&self.identity.document()).unwrap_or_default()
+    }
+
+    /// The list of services, JSON text.
+    pub(crate) fn catalogue(&self) -> String {
+        let entry =
+            |service: Service| json!({"identifiers": service.identifiers().to_json(), "public": service.public()});
+        Value::from(Service::ALL.map(entry).to_vec()).to_string()
+    }
+
+    /// The first service with all the wanted identifiers.
+    pub(crate) fn select(&self, wanted: &Map<String, Value>) -> Option<Service> {
+        Service::ALL
+            .into_iter()
+            .find(|service| service.identifiers().matches(wanted))
+    }
+
+    /// A service's handle: derived from this node's key, so that it survives a restart.
+    pub(crate) fn handle(&self, service: Service) -> &str {
+        self.handles
+            .iter()
+            .find(|(_, known)| *known == service)
+            .map_or("", |(handle, _)| handle)
+    }
+
+    /// The service with that handle.
+    pub(crate) fn service(&self, handle: &str) -> Option<Service> {
+        self.handles
+            .iter()
+            .find(|(known, _)| known == handle)
+            .map(|(_, service)| *service)
+    }
+
+    /// Whether a service has a function of that name.
+    pub(crate) fn is_public(&self, service: Service, function: &str) -> bool {
+        service.public().contains(&function)
+    }
+
+    /// The value that an object stands for as a parameter.
+    pub(crate) fn value_of(&self, service: Service, who: &Principal, callback: &Callback) -> Result<String, Problem> {
+        match service {
+            Service::KeyValueStorage => Ok(self.kv.value_text(who, callback)?.to_string()),
+            _ => Err(Problem::input(
+                "REFERENCE_INVALID",
+                "this handle does not stand for a value",
+                "hand over what KeyValueStorage's create returned, or the value itself",
+            )),
+        }
+    }
+
+    /// Calls a function of a service.
+    pub(crate) async fn call(
+        &self,
+        service: Service,
+        who: &Principal,
+        function: &str,
+        parameters: Parameters,
+        callback: Option<&Callback>,
+    ) -> Result<Reply, Problem> {
+        if !self.is_public(service, function) {
+            let name = service
+                .identifiers()
+                .0
+                .iter()
+                .find(|(name, _)| *name == "microservice")
+                .map_or("", |(_, name)| name);
+            return Err(not_public(name, function, service.public()));
+        }
+        match service {
+            Service::KeyValueStorage => self.kv.call(who, function, parameters, callback).await,
+            Service::Barrier => self.barrier.call(who, function, parameters, callback),
+            Service::Broadcast => self.broadcast.call(who, function, parameters, callback),
+            Service::Simon => self.simon.call(who, function, parameters, callback).await,
+        }
+    }
+
+    /// `GET {base}/metrics`.
+    pub(crate) fn metrics_text(&self) -> String {
+        let tasks = self.simon.tasks();
+        let objects = self.kv.len() + self.barrier.len() + self.broadcast.len();
+        tasks
+            .context()
+            .metrics
+            .text(self.peers().counters(), tasks.count(), objects)
+    }
+}
+
+fn open(config: &Config) -> Result<(Identity, Store), StartError> {
+    if config.ephemeral {
+        return Ok((Identity::ephemeral()?, Store::ephemeral()));
+    }
+    let create = std::fs::create_dir_all(&config.data_dir);
+    create.map_err(|error| {
+        format!(
+            "the data directory {} cannot be made: {error}",
+            config.data_dir.display()
+        )
+    })?;
+    let identity = Identity::open(&config.data_dir)?;
+    let key_file = config
+        .storage_key_file
+        .clone()
+        .unwrap_or_else(|| config.data_dir.join("storage.key"));
+    let store = Store::open(&config.data_dir, load_or_create_key(&key_file)?)?;
+    Ok((identity, store))
+}
+
+fn service_handle(secret: &[u8; 32], service: Service) -> String {
+    let text = service.identifiers().to_json().to_string();
+    let hash = blake3::keyed_hash(secret, text.as_bytes());
+    let mut bytes = [0; 16];
+    bytes.copy_from_slice(&hash.as_bytes()[..16]);
+    uuid::Builder::from_random_bytes(bytes).into_uuid().to_string()
+}
+
+/// Removes what has lived long enough, for as long as the node lives.
+async fn sweep(node: std::sync::Weak<Node>) {
+    loop {
+        let Some(live) = node.upgrade() else { return };
+        let pause = live
+            .config
+            .time_to_live()
+            .div_f64(4.0)
+            .clamp(Duration::from_millis(100), Duration::from_secs(60));
+        let now = Clock::System.now();
+        let objects = live.kv.sweep(now) + live.barrier.sweep(now) + live.broadcast.sweep(now);
+        let removed = objects + live.simon.tasks().sweep().await;
+        if live.store.purge(now).await.is_err() {
+            tracing::error!("expired records could not be removed from the storage");
+        }
+        if removed > 0 {
+            tracing::debug!(removed, "time to live is over");
+        }
+        drop(live);
+        tokio::time::sleep(pause).await;
+    }
+}

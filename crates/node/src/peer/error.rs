@@ -1,0 +1,178 @@
+//! What can go wrong between two nodes, by layer, and what to do about it.
+
+use std::io;
+
+use tokio_tungstenite::tungstenite;
+
+use crate::identity::{IdentityError, PROTOCOL, PeerKey};
+
+/// Why a peer cannot be reached or is not talked to.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum PeerError {
+    /// The URL is against the policy of this node; the text says which rule.
+    #[error("the URL of the peer is refused: {0}")]
+    Url(String),
+    /// The host name cannot be resolved.
+    #[error("the host name of the peer cannot be resolved (DNS): {0}")]
+    Dns(String),
+    /// No TCP connection.
+    #[error("the peer cannot be reached (TCP): {0}")]
+    Refused(String),
+    /// A step took too long; the text names the step.
+    #[error("the peer did not answer in time: {0}")]
+    Timeout(&'static str),
+    /// No TLS session.
+    #[error("no secure connection to the peer (TLS): {0}")]
+    Tls(String),
+    /// The server answered with this HTTP status instead of what a node answers.
+    #[error("the peer's server answered with HTTP status {0}")]
+    Http(u16),
+    /// Something answers there, but not a node; the text says what was wrong.
+    #[error("what answers at the peer's URL is not a node: {0}")]
+    NotANode(&'static str),
+    /// No common version of the protocol.
+    #[error("the peer does not speak version {PROTOCOL} of the protocol between nodes")]
+    Version,
+    /// The peer's certificate does not verify or is not the one of this connection.
+    #[error("the certificate of the peer does not verify")]
+    BadCertificate,
+    /// Another node answers where a known one was expected.
+    #[error(
+        "another node answers: expected the key {}, found {}",
+        .expected.fingerprint(),
+        .found.fingerprint()
+    )]
+    KeyChanged {
+        /// The key that is pinned or remembered.
+        expected: PeerKey,
+        /// The key that was proved.
+        found: PeerKey,
+    },
+    /// This node talks to configured peers only, and this is none.
+    #[error("the peer is not among the pinned peers of this node")]
+    NotPinned,
+    /// The URL leads back to this very node.
+    #[error("the URL leads to this node itself")]
+    Myself,
+    /// The connection ended; the text says how.
+    #[error("the connection to the peer was closed: {0}")]
+    Closed(String),
+}
+
+impl PeerError {
+    /// A stable name for programs.
+    #[must_use]
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::Url(_) => "PEER_URL_REFUSED",
+            Self::Http(status) if *status < 500 => "PEER_NOT_A_NODE",
+            Self::Dns(_)
+            | Self::Refused(_)
+            | Self::Timeout(_)
+            | Self::Tls(_)
+            | Self::Http(_)
+            | Self::Closed(_) => "PEER_UNREACHABLE",
+            Self::NotANode(_) => "PEER_NOT_A_NODE",
+            Self::Version => "PEER_VERSION",
+            Self::BadCertificate => "PEER_BAD_CERTIFICATE",
+            Self::KeyChanged { .. } => "PEER_KEY_CHANGED",
+            Self::NotPinned => "PEER_NOT_PINNED",
+            Self::Myself => "PEER_IS_MYSELF",
+        }
+    }
+
+    /// What to do about it, for the people who run the two nodes.
+    #[must_use]
+    pub fn hint(&self) -> &'static str {
+        match self {
+            Self::Url(_) => "correct the URL, or allow it in the configuration of this node",
+            Self::Dns(_) => "check the spelling of the host name and the name server",
+            Self::Refused(_) => {
+                "check that the peer runs, and the port and the firewalls in between"
+            }
+            Self::Timeout(_) => "check that the peer runs and that no firewall drops the packets",
+            Self::Tls(_) => {
+                "check the certificate of the peer's server, or use an http URL where that is allowed"
+            }
+            Self::Http(status) if *status < 500 => {
+                "check the path of the URL: it must be the base URL of the node, for example https://host/public1"
+            }
+            Self::Http(_) => {
+                "the reverse proxy before the peer cannot reach it: check that the node behind it runs"
+            }
+            Self::NotANode(_) => {
+                "check host, port and path of the URL: it must be the base URL of a node"
+            }
+            Self::Version => "update the older of the two nodes",
+            Self::BadCertificate => {
+                "the peer's identity file is damaged, or somebody is in between: compare the fingerprints"
+            }
+            Self::KeyChanged { .. } => {
+                "ask the people of the peer whether their node has a new key, and compare the fingerprints before you accept it"
+            }
+            Self::NotPinned => "add the peer's URL and key to the pinned peers of this node",
+            Self::Myself => "list the URL of the other node, not of your own",
+            Self::Closed(_) => {
+                "nothing if it comes back by itself; otherwise look at the peer's log"
+            }
+        }
+    }
+}
+
+impl From<IdentityError> for PeerError {
+    fn from(error: IdentityError) -> Self {
+        match error {
+            IdentityError::Version(_) => Self::Version,
+            IdentityError::Certificate => Self::BadCertificate,
+            _ => Self::NotANode("it has no identity document"),
+        }
+    }
+}
+
+impl From<tungstenite::Error> for PeerError {
+    fn from(error: tungstenite::Error) -> Self {
+        use tungstenite::Error;
+        match error {
+            Error::ConnectionClosed | Error::AlreadyClosed => {
+                Self::Closed("by the peer".to_owned())
+            }
+            Error::Io(error) => error.into(),
+            Error::Http(response) => Self::Http(response.status().as_u16()),
+            Error::Tls(_) => Self::Tls("it failed".to_owned()),
+            // The texts of the library may quote what the peer sent; ours do not.
+            Error::Capacity(_) => Self::Closed("a message was too long".to_owned()),
+            Error::Protocol(tungstenite::error::ProtocolError::ResetWithoutClosingHandshake) => {
+                Self::Closed("without a farewell".to_owned())
+            }
+            _ => Self::Closed("the peer broke the WebSocket protocol".to_owned()),
+        }
+    }
+}
+
+impl From<io::Error> for PeerError {
+    fn from(error: io::Error) -> Self {
+        Self::Closed(error.kind().to_string())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_wrong_prefix_differs_from_a_broken_proxy() {
+        assert_eq!(PeerError::Http(404).code(), "PEER_NOT_A_NODE");
+        assert_eq!(PeerError::Http(502).code(), "PEER_UNREACHABLE");
+        assert_ne!(PeerError::Http(404).hint(), PeerError::Http(502).hint());
+    }
+
+    #[test]
+    fn a_changed_key_is_told_by_fingerprints() {
+        let (expected, found) = (PeerKey::from_bytes([1; 32]), PeerKey::from_bytes([2; 32]));
+        let text = PeerError::KeyChanged { expected, found }.to_string();
+        assert!(
+            text.contains(&expected.fingerprint()) && text.contains(&found.fingerprint()),
+            "{text}"
+        );
+    }
+}

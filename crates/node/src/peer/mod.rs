@@ -1,0 +1,692 @@
+//! The other nodes: who they are, whether they can be reached, and messages to and from them.
+//!
+//! [`Peers`] is the whole face. Below it, from the bottom:
+//!
+//! * [`link`]: what two nodes have between them across connections (order, acknowledgement, resumption); pure.
+//! * `noise`: the encrypted channel of one connection; pure.
+//! * `ws`: sockets, the WebSocket and the handshake.
+//! * `connection`: one task per connection that moves records between a socket and a link.
+//! * `trust`: which URLs are contacted and which key is expected where.
+//!
+//! **One connection per pair.** Both sides may dial. A new connection replaces the current one if the same side dialled
+//! both, or if the node with the smaller key dialled the new one; otherwise it is dropped, unless the current one shows
+//! no sign of life. Nothing is lost either way, because the link resumes.
+//!
+//! **Locks.** The map of peers, then one peer's state; both are held for moments, never across an `await` and never
+//! while an event is delivered, so a handler of events may call anything here.
+//!
+//! Not supported: dialling `https` peers (TLS), proxies.
+
+mod connection;
+mod dial;
+mod error;
+pub mod link;
+mod noise;
+mod trust;
+mod ws;
+
+#[cfg(test)]
+mod tests;
+
+use std::{
+    collections::{HashMap, HashSet},
+    fmt,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use axum::{
+    body::Body,
+    http::{Request, Response},
+};
+use bytes::Bytes;
+use hyper_util::rt::TokioIo;
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    runtime::Handle,
+    sync::{Notify, OwnedSemaphorePermit, Semaphore, watch},
+    time::timeout,
+};
+use tracing::debug;
+
+use crate::{
+    identity::{Identity, PeerKey},
+    url::NodeUrl,
+};
+use connection::Slot;
+use link::{Link, LinkConfig};
+use trust::Book;
+
+pub use error::PeerError;
+pub use link::TaskId;
+pub use trust::Trust;
+pub use ws::UpgradeError;
+
+/// Links without a task that wants them, at most.
+const MAX_STRANGERS: usize = 1024;
+/// Incoming handshakes in progress, at most.
+const MAX_HANDSHAKES: usize = 16;
+/// After so long without any sign an unwanted link is closed and dropped, in milliseconds.
+const IDLE_MS: u64 = 5 * 60 * 1000;
+const HOUSEKEEPING: Duration = Duration::from_secs(30);
+
+/// How this node treats other nodes.
+#[derive(Clone, Debug)]
+pub struct PeerConfig {
+    /// How keys become known.
+    pub trust: Trust,
+    /// The keys that are known beforehand.
+    pub pinned: Vec<(NodeUrl, PeerKey)>,
+    /// Whether `http` URLs beyond this machine may be dialled.
+    pub allow_plain_http: bool,
+    /// URLs that may be dialled, with everything below them; empty for any.
+    pub allow_urls: Vec<String>,
+    /// A peer with open tasks that is silent is pinged after so many milliseconds.
+    pub keep_alive_ms: u64,
+    /// Longest pause between two attempts to dial, in milliseconds.
+    pub dial_retry_max_ms: u64,
+    /// The URL of this node, told to peers.
+    pub own_url: Option<NodeUrl>,
+}
+
+impl Default for PeerConfig {
+    fn default() -> Self {
+        Self {
+            trust: Trust::Tofu,
+            pinned: Vec::new(),
+            allow_plain_http: false,
+            allow_urls: Vec::new(),
+            keep_alive_ms: 25_000,
+            dial_retry_max_ms: 5_000,
+            own_url: None,
+        }
+    }
+}
+
+/// What happens with peers. The messages of one peer come in the order in which they were sent, task by task.
+#[derive(Clone, PartialEq, Eq)]
+pub enum Event {
+    /// A message. The sender's key is proved; whether it belongs to the task is for the receiver to check.
+    Message {
+        /// The sender.
+        from: PeerKey,
+        /// The task it names.
+        task: TaskId,
+        /// The message.
+        bytes: Bytes,
+    },
+    /// A message was longer than the limit of its task and has been skipped.
+    TooLong {
+        /// The sender.
+        from: PeerKey,
+        /// The task it names.
+        task: TaskId,
+    },
+    /// There is a connection now.
+    Up {
+        /// The peer.
+        peer: PeerKey,
+    },
+    /// There is none any more. Nothing is lost yet.
+    Down {
+        /// The peer.
+        peer: PeerKey,
+    },
+    /// The peer lost its state. What was sent and not acknowledged before this event is dropped.
+    Restarted {
+        /// The peer.
+        peer: PeerKey,
+    },
+}
+
+/// Names and lengths only: messages are nobody's business.
+impl fmt::Debug for Event {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Message { from, bytes, .. } => {
+                write!(f, "Message({from:?}, {} bytes)", bytes.len())
+            }
+            Self::TooLong { from, .. } => write!(f, "TooLong({from:?})"),
+            Self::Up { peer } => write!(f, "Up({peer:?})"),
+            Self::Down { peer } => write!(f, "Down({peer:?})"),
+            Self::Restarted { peer } => write!(f, "Restarted({peer:?})"),
+        }
+    }
+}
+
+/// How it stands with one peer.
+#[derive(Clone, Debug, Default)]
+pub struct PeerStatus {
+    /// Whether there is a connection now.
+    pub connected: bool,
+    /// When something was heard from it last.
+    pub last_heard: Option<Instant>,
+    /// Why there is no connection, or why the last one ended. Cleared by a new connection.
+    pub last_error: Option<PeerError>,
+}
+
+/// Totals since the start, except `connections`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counters {
+    /// Connections that are up now.
+    pub connections: u64,
+    /// Encrypted records received.
+    pub records_in: u64,
+    /// Encrypted records sent.
+    pub records_out: u64,
+    /// Bytes of the records received.
+    pub bytes_in: u64,
+    /// Bytes of the records sent.
+    pub bytes_out: u64,
+    /// Connections that came up, other than the first with a peer.
+    pub reconnects: u64,
+}
+
+/// Takes what happens with peers.
+pub type OnEvent = Box<dyn Fn(Event) + Send + Sync>;
+/// Takes the key that a URL shows for the first time, to be kept for the next life of this node.
+pub type OnTrust = Box<dyn Fn(&NodeUrl, &PeerKey) + Send + Sync>;
+
+/// All peers of this node. Clones are the same peers. Tasks and sockets live until [`Peers::shutdown`].
+#[derive(Clone)]
+pub struct Peers(Arc<Inner>);
+
+impl Peers {
+    /// Begins with no connections. `known` is what `on_trust` was called with in earlier lives of this node.
+    ///
+    /// `on_event` is called from the tasks of the connections and should be quick: while it runs, nothing else is
+    /// received from that peer. `on_trust` is called when a URL shows its key for the first time.
+    ///
+    /// # Panics
+    /// If called outside a tokio runtime.
+    #[must_use]
+    pub fn new(
+        identity: Arc<Identity>,
+        config: PeerConfig,
+        known: Vec<(NodeUrl, PeerKey)>,
+        on_event: OnEvent,
+        on_trust: OnTrust,
+    ) -> Self {
+        let book = Book::new(
+            config.trust,
+            config.allow_plain_http,
+            &config.allow_urls,
+            &config.pinned,
+            known,
+        );
+        let inner = Arc::new(Inner {
+            identity,
+            config,
+            on_event,
+            on_trust,
+            book: Mutex::new(book),
+            peers: Mutex::new(HashMap::new()),
+            handshakes: Arc::new(Semaphore::new(MAX_HANDSHAKES)),
+            acknowledged: Notify::new(),
+            shutdown: watch::Sender::new(false),
+            runtime: Handle::current(),
+            start: Instant::now(),
+            totals: Totals::default(),
+        });
+        inner.runtime.spawn(housekeeping(Arc::downgrade(&inner)));
+        Self(inner)
+    }
+
+    /// The key of the node at `url`: pinned, remembered, or asked for now and remembered.
+    ///
+    /// # Errors
+    /// [`PeerError`]: the URL is against the policy, does not lead to a node, or leads to this node.
+    pub async fn resolve(&self, url: &NodeUrl) -> Result<PeerKey, PeerError> {
+        {
+            let book = lock(&self.0.book);
+            book.check_url(url)?;
+            if let Some(key) = book.expected(url)? {
+                return Ok(key);
+            }
+        }
+        let key = ws::fetch_identity(url).await?;
+        if key == self.0.identity.key() {
+            return Err(PeerError::Myself);
+        }
+        let news = lock(&self.0.book).remember(url, key)?;
+        if news {
+            debug!(%url, peer = %key.fingerprint(), "first contact");
+            (self.0.on_trust)(url, &key);
+        }
+        Ok(key)
+    }
+
+    /// The key that `url` shows now. Nothing is remembered and nothing compared, so this answers "is this URL me?".
+    ///
+    /// # Errors
+    /// [`PeerError`]: the URL is against the policy or does not lead to a node.
+    pub async fn look_up(&self, url: &NodeUrl) -> Result<PeerKey, PeerError> {
+        lock(&self.0.book).check_url(url)?;
+        ws::fetch_identity(url).await
+    }
+
+    /// Keeps a connection to `peer` as long as `task` is open. `url` is where to dial from now on.
+    pub fn want(&self, peer: PeerKey, url: &NodeUrl, task: TaskId) {
+        self.0.with(peer, |peer, state| {
+            state.wanted.insert(task);
+            state.update_keep_alive();
+            if state.url.as_ref() != Some(url) {
+                state.url = Some(url.clone());
+                state.backoff = Duration::ZERO;
+                peer.redial.notify_one();
+            }
+            peer.wake.notify_one();
+            dial::ensure(&self.0, peer, state);
+        });
+    }
+
+    /// The task needs the peer no longer.
+    pub fn unwant(&self, peer: PeerKey, task: TaskId) {
+        self.0
+            .with_known(peer, |_, state| self.0.unwant(state, task));
+    }
+
+    /// Queues a message. It is sent when there is a connection; that somebody dials is up to [`Peers::want`].
+    pub fn send(&self, peer: PeerKey, task: TaskId, bytes: Bytes) {
+        self.0.with(peer, |peer, state| {
+            state.link.send(task, bytes);
+            peer.wake.notify_one();
+        });
+    }
+
+    /// Lets messages of that peer and task be so long, in bytes. Otherwise 4096.
+    pub fn set_limit(&self, peer: PeerKey, task: TaskId, max_message_bytes: usize) {
+        self.0.with(peer, |_, state| {
+            state.link.set_limit(task, max_message_bytes)
+        });
+    }
+
+    /// The task is over at this node: drops its queued and half received messages and its limit, and unwants the peer.
+    pub fn forget(&self, peer: PeerKey, task: TaskId) {
+        self.0.with_known(peer, |peer, state| {
+            state.link.forget(task);
+            self.0.unwant(state, task);
+            peer.wake.notify_one();
+            self.0.note_acknowledged(state);
+        });
+    }
+
+    /// How it stands with a peer.
+    #[must_use]
+    pub fn status(&self, peer: PeerKey) -> PeerStatus {
+        let status = self.0.with_known(peer, |_, state| PeerStatus {
+            connected: state.link.is_connected(),
+            last_heard: state
+                .link
+                .last_heard()
+                .map(|ms| self.0.start + Duration::from_millis(ms)),
+            last_error: state.last_error.clone(),
+        });
+        status.unwrap_or_default()
+    }
+
+    /// How long a peer with open tasks may be silent before it is pinged; `None` for ever.
+    pub fn set_keep_alive(&self, peer: PeerKey, interval: Option<Duration>) {
+        self.0.with(peer, |peer, state| {
+            state.interval =
+                interval.map(|time| u64::try_from(time.as_millis()).unwrap_or(u64::MAX));
+            state.update_keep_alive();
+            peer.wake.notify_one();
+        });
+    }
+
+    /// Serves `{base}/peer`: answers the upgrade request, and goes on with the connection in the background.
+    ///
+    /// # Errors
+    /// [`UpgradeError`] if the request is not such an upgrade or too many are in progress.
+    pub fn upgrade(&self, mut request: Request<Body>) -> Result<Response<Body>, UpgradeError> {
+        let response = ws::switch_protocols(&request)?;
+        let permit = self.handshake_permit().ok_or(UpgradeError::Busy)?;
+        let upgrade = hyper::upgrade::on(&mut request);
+        let peers = self.clone();
+        self.0.runtime.spawn(async move {
+            match timeout(ws::HANDSHAKE_TIMEOUT, upgrade).await {
+                Ok(Ok(io)) => peers.serve(TokioIo::new(io), permit).await,
+                _ => debug!("an upgrade did not take place"),
+            }
+        });
+        Ok(response)
+    }
+
+    /// The listener's side of a connection, after the HTTP upgrade. Returns when the connection has ended.
+    pub async fn accept<S>(&self, io: S)
+    where
+        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        match self.handshake_permit() {
+            Some(permit) => self.serve(io, permit).await,
+            None => debug!("an incoming connection is dropped: too many handshakes in progress"),
+        }
+    }
+
+    /// Bytes of messages to that peer that it has not acknowledged.
+    #[must_use]
+    pub fn queued(&self, peer: PeerKey) -> usize {
+        self.0
+            .with_known(peer, |_, state| state.link.total_queued())
+            .unwrap_or(0)
+    }
+
+    /// Waits until every peer has acknowledged everything, at most for `limit`. True if all is acknowledged.
+    pub async fn drain(&self, limit: Duration) -> bool {
+        let all = async {
+            loop {
+                let changed = self.0.acknowledged.notified();
+                let mut changed = std::pin::pin!(changed);
+                // Registered before looking, so that nothing is missed in between.
+                changed.as_mut().enable();
+                if self
+                    .0
+                    .all()
+                    .iter()
+                    .all(|peer| peer.lock().link.all_acknowledged())
+                {
+                    return;
+                }
+                changed.await;
+            }
+        };
+        timeout(limit, all).await.is_ok()
+    }
+
+    /// Closes all connections, for good.
+    pub fn shutdown(&self) {
+        self.0.shutdown.send_replace(true);
+    }
+
+    /// For metrics.
+    #[must_use]
+    pub fn counters(&self) -> Counters {
+        let totals = &self.0.totals;
+        Counters {
+            connections: totals.connections.load(Ordering::Relaxed),
+            records_in: totals.records_in.load(Ordering::Relaxed),
+            records_out: totals.records_out.load(Ordering::Relaxed),
+            bytes_in: totals.bytes_in.load(Ordering::Relaxed),
+            bytes_out: totals.bytes_out.load(Ordering::Relaxed),
+            reconnects: totals.reconnects.load(Ordering::Relaxed),
+        }
+    }
+}
+
+impl Peers {
+    fn handshake_permit(&self) -> Option<OwnedSemaphorePermit> {
+        self.0.handshakes.clone().try_acquire_owned().ok()
+    }
+
+    /// The permit is held until the peer is authenticated.
+    async fn serve<S>(&self, io: S, permit: OwnedSemaphorePermit)
+    where
+        S: AsyncRead + AsyncWrite + Unpin,
+    {
+        let answered = tokio::select! {
+            () = self.0.stopped() => return,
+            answered = ws::answer(&self.0.identity, io) => answered,
+        };
+        drop(permit);
+        match answered {
+            Ok(made) => {
+                let dialler = made.peer;
+                let end = connection::run(&self.0, made, dialler).await;
+                debug!(peer = %dialler.fingerprint(), %end, "incoming connection ended");
+            }
+            Err(error) => debug!(%error, "incoming connection refused"),
+        }
+    }
+}
+
+impl fmt::Debug for Peers {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Peers").field(&self.0.identity).finish()
+    }
+}
+
+struct Inner {
+    identity: Arc<Identity>,
+    config: PeerConfig,
+    on_event: OnEvent,
+    on_trust: OnTrust,
+    book: Mutex<Book>,
+    peers: Mutex<HashMap<PeerKey, Arc<Peer>>>,
+    handshakes: Arc<Semaphore>,
+    /// Some link has nothing unacknowledged any more.
+    acknowledged: Notify,
+    shutdown: watch::Sender<bool>,
+    runtime: Handle,
+    /// Links count milliseconds from here.
+    start: Instant,
+    totals: Totals,
+}
+
+#[derive(Default)]
+struct Totals {
+    connections: AtomicU64,
+    records_in: AtomicU64,
+    records_out: AtomicU64,
+    bytes_in: AtomicU64,
+    bytes_out: AtomicU64,
+    reconnects: AtomicU64,
+}
+
+/// One peer, for as long as anything is kept about it.
+struct Peer {
+    key: PeerKey,
+    state: Mutex<State>,
+    /// The link may have something to send.
+    wake: Notify,
+    /// Dialling should be tried now.
+    redial: Notify,
+}
+
+struct State {
+    link: Link,
+    wanted: HashSet<TaskId>,
+    url: Option<NodeUrl>,
+    /// The connection that counts, from the end of its handshake on.
+    current: Option<Arc<Slot>>,
+    /// Connections that wait for the current one to make room or to prove that it lives.
+    newcomers: usize,
+    /// Whether a task that dials is running.
+    dialling: bool,
+    /// Pause before the next attempt to dial.
+    backoff: Duration,
+    /// Milliseconds of silence before a ping, while the peer is wanted.
+    interval: Option<u64>,
+    /// When the peer was last wanted or connected.
+    last_use: u64,
+    last_error: Option<PeerError>,
+    /// Taken out of the map: whoever still holds this looks the peer up again.
+    removed: bool,
+}
+
+impl Peer {
+    fn lock(&self) -> MutexGuard<'_, State> {
+        lock(&self.state)
+    }
+}
+
+impl State {
+    fn update_keep_alive(&mut self) {
+        self.link.set_keep_alive(self.keep_alive());
+    }
+
+    fn keep_alive(&self) -> Option<u64> {
+        self.interval.filter(|_| !self.wanted.is_empty())
+    }
+
+    /// Nobody wants it and nothing was heard for long.
+    fn is_idle(&self, now: u64) -> bool {
+        let last = self.last_use.max(self.link.last_heard().unwrap_or(0));
+        self.wanted.is_empty() && now.saturating_sub(last) >= IDLE_MS
+    }
+
+    fn needs_connection(&self, now: u64) -> bool {
+        !self.wanted.is_empty() || (!self.link.all_acknowledged() && !self.is_idle(now))
+    }
+}
+
+impl Inner {
+    fn now(&self) -> u64 {
+        u64::try_from(self.start.elapsed().as_millis()).unwrap_or(u64::MAX)
+    }
+
+    fn deliver(&self, event: Event) {
+        (self.on_event)(event);
+    }
+
+    /// Returns when the node shuts down.
+    async fn stopped(&self) {
+        // The sender lives in `self`, so this ends by the condition only.
+        let _ = self.shutdown.subscribe().wait_for(|stop| *stop).await;
+    }
+
+    fn is_stopped(&self) -> bool {
+        *self.shutdown.borrow()
+    }
+
+    fn all(&self) -> Vec<Arc<Peer>> {
+        lock(&self.peers).values().cloned().collect()
+    }
+
+    /// Runs `work` on a peer's state, which is made if there is none. Nothing is done for this node's own key.
+    fn with(&self, key: PeerKey, work: impl FnOnce(&Arc<Peer>, &mut State)) {
+        if key == self.identity.key() {
+            debug!("a node is no peer of itself");
+            return;
+        }
+        loop {
+            let peer = lock(&self.peers)
+                .entry(key)
+                .or_insert_with(|| self.new_peer(key))
+                .clone();
+            let mut state = peer.lock();
+            if !state.removed {
+                return work(&peer, &mut state);
+            }
+        }
+    }
+
+    /// Runs `work` on a peer's state if there is any.
+    fn with_known<T>(
+        &self,
+        key: PeerKey,
+        work: impl FnOnce(&Arc<Peer>, &mut State) -> T,
+    ) -> Option<T> {
+        let peer = lock(&self.peers).get(&key).cloned()?;
+        let mut state = peer.lock();
+        (!state.removed).then(|| work(&peer, &mut state))
+    }
+
+    /// The peer of an incoming connection. Refused if there are too many that nobody wants.
+    fn admit(&self, key: PeerKey) -> Result<Arc<Peer>, PeerError> {
+        let mut peers = lock(&self.peers);
+        if !peers.contains_key(&key) && peers.len() >= MAX_STRANGERS {
+            let now = self.now();
+            let mut strangers = 0;
+            peers.retain(|_, peer| {
+                let mut state = peer.lock();
+                strangers += usize::from(state.wanted.is_empty());
+                !retire(&mut state, now)
+            });
+            if strangers >= MAX_STRANGERS {
+                return Err(PeerError::Closed(
+                    "too many unknown peers are connected".to_owned(),
+                ));
+            }
+        }
+        Ok(peers
+            .entry(key)
+            .or_insert_with(|| self.new_peer(key))
+            .clone())
+    }
+
+    fn new_peer(&self, key: PeerKey) -> Arc<Peer> {
+        let interval = Some(self.config.keep_alive_ms);
+        let mut link = Link::new(
+            random_epoch(),
+            LinkConfig {
+                keep_alive_ms: self.config.keep_alive_ms,
+                ..LinkConfig::default()
+            },
+        );
+        link.set_keep_alive(None);
+        let state = State {
+            link,
+            wanted: HashSet::new(),
+            url: None,
+            current: None,
+            newcomers: 0,
+            dialling: false,
+            backoff: Duration::ZERO,
+            interval,
+            last_use: self.now(),
+            last_error: None,
+            removed: false,
+        };
+        Arc::new(Peer {
+            key,
+            state: Mutex::new(state),
+            wake: Notify::new(),
+            redial: Notify::new(),
+        })
+    }
+
+    fn unwant(&self, state: &mut State, task: TaskId) {
+        if state.wanted.remove(&task) && state.wanted.is_empty() {
+            state.last_use = self.now();
+            state.update_keep_alive();
+        }
+    }
+
+    fn note_acknowledged(&self, state: &State) {
+        if state.link.all_acknowledged() {
+            self.acknowledged.notify_waiters();
+        }
+    }
+}
+
+/// Marks an idle peer without a connection as removed. True if it is to be taken out of the map.
+fn retire(state: &mut State, now: u64) -> bool {
+    let idle =
+        state.is_idle(now) && state.current.is_none() && state.newcomers == 0 && !state.dialling;
+    state.removed |= idle;
+    idle
+}
+
+async fn housekeeping(inner: std::sync::Weak<Inner>) {
+    loop {
+        tokio::time::sleep(HOUSEKEEPING).await;
+        let Some(inner) = inner.upgrade() else { return };
+        if inner.is_stopped() {
+            return;
+        }
+        let now = inner.now();
+        lock(&inner.peers).retain(|_, peer| {
+            let mut state = peer.lock();
+            match &state.current {
+                Some(slot) if state.is_idle(now) && state.link.all_acknowledged() => slot.close(),
+                _ => {}
+            }
+            !retire(&mut state, now)
+        });
+    }
+}
+
+fn random_epoch() -> u64 {
+    let mut bytes = [0; 8];
+    getrandom::fill(&mut bytes).expect("the operating system gave randomness for the identity");
+    u64::from_le_bytes(bytes).max(1)
+}
+
+/// A panic elsewhere does not make the state of a link inconsistent: nothing is called while a lock is held.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

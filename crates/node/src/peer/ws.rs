@@ -1,0 +1,322 @@
+//! Sockets: dialling and accepting a connection up to the authenticated channel, and asking a URL who it is.
+
+use std::{fmt::Display, future::Future, time::Duration};
+
+use axum::{
+    body::Body,
+    http::{Method, Request, Response, StatusCode, header},
+};
+use bytes::Bytes;
+use futures_util::{SinkExt, StreamExt};
+use http_body_util::{BodyExt, Empty, Limited};
+use hyper_util::rt::TokioIo;
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    net::{TcpStream, lookup_host},
+    task::JoinSet,
+    time::timeout,
+};
+use tokio_tungstenite::{
+    WebSocketStream, client_async_with_config,
+    tungstenite::{
+        Message,
+        handshake::derive_accept_key,
+        protocol::{Role, WebSocketConfig},
+    },
+};
+
+use super::{
+    error::PeerError,
+    noise::{Channel, Handshake, MAX_OPENING, MAX_RECORD, Opening},
+};
+use crate::{
+    identity::{Identity, IdentityDocument, MAX_DOCUMENT, PROTOCOL, PeerKey},
+    url::NodeUrl,
+};
+
+/// What carries the bytes of a connection that this node dialled.
+pub(super) type Stream = TcpStream;
+
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+const IDENTITY_TIMEOUT: Duration = Duration::from_secs(5);
+/// Limit of everything between the first byte and the authenticated channel.
+pub(super) const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long a refused dialler may take to read why.
+const FAREWELL: Duration = Duration::from_secs(1);
+
+/// A connection whose other end has proved its key.
+pub(super) struct Authenticated<S> {
+    pub(super) socket: WebSocketStream<S>,
+    pub(super) channel: Channel,
+    pub(super) peer: PeerKey,
+}
+
+/// Opens a connection to the node `expected` at `url`.
+pub(super) async fn dial(
+    identity: &Identity,
+    own_url: Option<&NodeUrl>,
+    url: &NodeUrl,
+    expected: PeerKey,
+) -> Result<Authenticated<Stream>, PeerError> {
+    let stream = connect(url).await?;
+    within(HANDSHAKE_TIMEOUT, "the handshake", async {
+        let request = format!("ws://{}{}/peer", url.authority(), url.path());
+        let (mut socket, _) = client_async_with_config(request, stream, Some(config()))
+            .await
+            .map_err(not_a_node)?;
+        let opening = Opening::new(own_url.cloned(), url.clone()).encode();
+        let mut handshake = Handshake::dialler(identity, &opening)?;
+        socket.feed(Message::text(opening)).await?;
+        socket.send(Message::Binary(handshake.write()?)).await?;
+        match frame(&mut socket).await? {
+            Frame::Binary(message) => handshake.read(&message)?,
+            Frame::Text(text) => return Err(refusal(&text)),
+        }
+        // Before this node says who it is, the other one must be the right one.
+        match handshake.peer() {
+            Some(found) if found == identity.key() => return Err(PeerError::Myself),
+            Some(found) if found != expected => {
+                return Err(PeerError::KeyChanged { expected, found });
+            }
+            _ => socket.send(Message::Binary(handshake.write()?)).await?,
+        }
+        let (channel, peer) = handshake.finish()?;
+        Ok(Authenticated {
+            socket,
+            channel,
+            peer,
+        })
+    })
+    .await
+}
+
+/// The listener's side, after the HTTP upgrade.
+pub(super) async fn answer<S>(identity: &Identity, io: S) -> Result<Authenticated<S>, PeerError>
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
+    within(HANDSHAKE_TIMEOUT, "the handshake", async {
+        let mut socket = WebSocketStream::from_raw_socket(io, Role::Server, Some(config())).await;
+        let Frame::Text(opening) = frame(&mut socket).await? else {
+            return Err(PeerError::NotANode("its first frame is not text"));
+        };
+        match Opening::parse(&opening) {
+            Ok(_) => {}
+            Err(error) => {
+                if error == PeerError::Version {
+                    refuse(&mut socket).await;
+                }
+                return Err(error);
+            }
+        }
+        let mut handshake = Handshake::listener(identity, &opening)?;
+        handshake.read(&binary(&mut socket).await?)?;
+        socket.send(Message::Binary(handshake.write()?)).await?;
+        handshake.read(&binary(&mut socket).await?)?;
+        let (channel, peer) = handshake.finish()?;
+        if peer == identity.key() {
+            return Err(PeerError::Myself);
+        }
+        Ok(Authenticated {
+            socket,
+            channel,
+            peer,
+        })
+    })
+    .await
+}
+
+/// Asks `GET {url}/identity` and verifies the answer. No redirects, no proxies, at most 4 KiB.
+pub(super) async fn fetch_identity(url: &NodeUrl) -> Result<PeerKey, PeerError> {
+    within(IDENTITY_TIMEOUT, "the question for its identity", async {
+        let stream = connect(url).await?;
+        let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream))
+            .await
+            .map_err(not_http)?;
+        // Dropped, and thereby closed, with this future.
+        let mut connections = JoinSet::new();
+        connections.spawn(connection);
+        let request = Request::builder()
+            .uri(format!("{}/identity", url.path()))
+            .header(header::HOST, url.authority())
+            .header(header::ACCEPT, "application/json")
+            .header(header::CONNECTION, "close")
+            .body(Empty::<Bytes>::new())
+            .map_err(|_| PeerError::Url("it cannot be written into a request".to_owned()))?;
+        let response = sender.send_request(request).await.map_err(not_http)?;
+        if response.status() != StatusCode::OK {
+            return Err(PeerError::Http(response.status().as_u16()));
+        }
+        let body = Limited::new(response.into_body(), MAX_DOCUMENT)
+            .collect()
+            .await;
+        let body = body.map_err(|_| PeerError::NotANode("its identity is cut off or too long"))?;
+        Ok(IdentityDocument::parse(&body.to_bytes())?)
+    })
+    .await
+}
+
+/// A TCP connection to the host of `url`. The place where TLS would be added for `https`.
+async fn connect(url: &NodeUrl) -> Result<Stream, PeerError> {
+    if url.is_tls() {
+        return Err(PeerError::Tls(
+            "this build does not dial https peers yet".to_owned(),
+        ));
+    }
+    within(CONNECT_TIMEOUT, "the TCP connection", async {
+        let host = url.host().trim_start_matches('[').trim_end_matches(']');
+        let addresses = lookup_host((host, url.port()))
+            .await
+            .map_err(|_| PeerError::Dns(url.host().to_owned()))?;
+        let mut last = PeerError::Dns(url.host().to_owned());
+        for address in addresses {
+            match TcpStream::connect(address).await {
+                Ok(stream) => {
+                    // Rounds of small messages must not wait for Nagle's algorithm. A socket that refuses still works.
+                    let _ = stream.set_nodelay(true);
+                    return Ok(stream);
+                }
+                Err(error) => last = PeerError::Refused(error.kind().to_string()),
+            }
+        }
+        Err(last)
+    })
+    .await
+}
+
+/// Why a request is not upgraded to a peer connection.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
+pub enum UpgradeError {
+    /// Not a WebSocket upgrade; answer 426.
+    #[error("this address speaks the protocol between nodes over WebSocket only")]
+    NotAnUpgrade,
+    /// Too many handshakes in progress; answer 503.
+    #[error("too many peers are connecting at once")]
+    Busy,
+}
+
+/// Checks a WebSocket upgrade request; the response `101` that accepts it.
+pub(super) fn switch_protocols(request: &Request<Body>) -> Result<Response<Body>, UpgradeError> {
+    let lists = |name, value: &str| {
+        let headers = request
+            .headers()
+            .get_all(name)
+            .iter()
+            .filter_map(|text| text.to_str().ok());
+        headers
+            .flat_map(|text| text.split(','))
+            .any(|word| word.trim().eq_ignore_ascii_case(value))
+    };
+    let is_upgrade = request.method() == Method::GET
+        && lists(header::CONNECTION, "upgrade")
+        && lists(header::UPGRADE, "websocket")
+        && lists(header::SEC_WEBSOCKET_VERSION, "13");
+    match request.headers().get(header::SEC_WEBSOCKET_KEY) {
+        Some(key) if is_upgrade => Response::builder()
+            .status(StatusCode::SWITCHING_PROTOCOLS)
+            .header(header::CONNECTION, "upgrade")
+            .header(header::UPGRADE, "websocket")
+            .header(
+                header::SEC_WEBSOCKET_ACCEPT,
+                derive_accept_key(key.as_bytes()),
+            )
+            .body(Body::empty())
+            .map_err(|_| UpgradeError::NotAnUpgrade),
+        _ => Err(UpgradeError::NotAnUpgrade),
+    }
+}
+
+/// Frames are bounded by one record; the write buffer takes what one flush may hold.
+pub(super) fn config() -> WebSocketConfig {
+    WebSocketConfig::default()
+        .max_message_size(Some(MAX_RECORD))
+        .max_frame_size(Some(MAX_RECORD))
+        .read_buffer_size(128 * 1024)
+        .write_buffer_size(256 * 1024)
+        .max_write_buffer_size(8 * 1024 * 1024)
+}
+
+enum Frame {
+    Text(String),
+    Binary(Bytes),
+}
+
+async fn frame<S>(socket: &mut WebSocketStream<S>) -> Result<Frame, PeerError>
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
+    loop {
+        match socket.next().await {
+            Some(Ok(Message::Text(text))) if text.len() <= MAX_OPENING => {
+                return Ok(Frame::Text(text.to_string()));
+            }
+            Some(Ok(Message::Binary(bytes))) if bytes.len() <= MAX_OPENING => {
+                return Ok(Frame::Binary(bytes));
+            }
+            Some(Ok(Message::Ping(_) | Message::Pong(_))) => {}
+            Some(Ok(Message::Close(_))) | None => {
+                return Err(PeerError::Closed("during the handshake".to_owned()));
+            }
+            Some(Ok(_)) => return Err(PeerError::NotANode("a handshake message is too long")),
+            Some(Err(error)) => return Err(error.into()),
+        }
+    }
+}
+
+async fn binary<S>(socket: &mut WebSocketStream<S>) -> Result<Bytes, PeerError>
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
+    match frame(socket).await? {
+        Frame::Binary(bytes) => Ok(bytes),
+        Frame::Text(_) => Err(PeerError::NotANode("a handshake message is text")),
+    }
+}
+
+/// Tells a dialler of another version which one is spoken here.
+async fn refuse<S>(socket: &mut WebSocketStream<S>)
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
+    let text = format!(r#"{{"error":"VERSION","speaks":[{PROTOCOL}]}}"#);
+    let _ = timeout(FAREWELL, async {
+        socket.send(Message::text(text)).await?;
+        socket.close(None).await?;
+        // Until the other end has closed too: dropping the socket earlier could discard what it has not read yet.
+        while let Some(Ok(_)) = socket.next().await {}
+        Ok::<(), tokio_tungstenite::tungstenite::Error>(())
+    })
+    .await;
+}
+
+fn refusal(text: &str) -> PeerError {
+    #[derive(serde::Deserialize)]
+    struct Refusal {
+        error: String,
+    }
+    match serde_json::from_str(text) {
+        Ok(Refusal { error }) if error == "VERSION" => PeerError::Version,
+        _ => PeerError::NotANode("it answers with text"),
+    }
+}
+
+fn not_a_node(error: tokio_tungstenite::tungstenite::Error) -> PeerError {
+    match error.into() {
+        PeerError::Closed(_) => PeerError::NotANode("it does not answer as a WebSocket"),
+        other => other,
+    }
+}
+
+fn not_http(_: impl Display) -> PeerError {
+    PeerError::NotANode("it does not answer as an HTTP server")
+}
+
+async fn within<T>(
+    limit: Duration,
+    step: &'static str,
+    work: impl Future<Output = Result<T, PeerError>>,
+) -> Result<T, PeerError> {
+    timeout(limit, work)
+        .await
+        .unwrap_or(Err(PeerError::Timeout(step)))
+}

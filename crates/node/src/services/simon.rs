@@ -1,0 +1,582 @@
+//! Simon: tasks that several nodes compute together.
+//!
+//! `create`/`join` make a task that its first `input` starts; `create_task`/`join_task` make one that gathers inputs until `start`. Every mistake in the
+//! description of the network has an error of its own, and as many as possible are found before anything is sent.
+
+use std::time::Duration;
+
+use fdrtd_mpc::microprotocol::{ALL, Entry, Refusal};
+use fdrtd_mpc::net::{MAX_PARTIES, Party};
+use futures_util::future::join_all;
+use serde_json::{Value, json};
+use uuid::Uuid;
+use zeroize::Zeroizing;
+
+use crate::descriptor::{Descriptor, Durations, Field, Invitation, MAX_BYTES, PROTOCOL};
+use crate::identity::PeerKey;
+use crate::json::{Kind, Parameters, Raw, nearest};
+use crate::peer::PeerError;
+use crate::policy::Profile;
+use crate::problem::{Problem, quoted};
+use crate::services::{Callback, Identifiers, Principal, Reply, callback_missing, not_public, object_unknown};
+use crate::task::{Mode, Outcome};
+use crate::tasks::Tasks;
+use crate::url::NodeUrl;
+
+/// How long `create` and `join` wait for the other nodes' keys; whoever is slower is looked for in the background.
+const FIRST_LOOK: Duration = Duration::from_millis(1_500);
+
+/// How long `result` waits if it is not told, and at most.
+const PATIENCE: (f64, f64) = (10.0, 60.0);
+
+/// The longest of each duration, in seconds: 30 days.
+const LONGEST: f64 = 30.0 * 24.0 * 3600.0;
+
+/// The service.
+#[derive(Clone, Debug)]
+pub struct Simon {
+    tasks: Tasks,
+    profile: Profile,
+    /// URLs under which this node is known to others, if configured.
+    public_urls: Vec<NodeUrl>,
+}
+
+/// `{"nodes": [url, …], "myself": index}`.
+struct Network {
+    nodes: Vec<NodeUrl>,
+    myself: Party,
+}
+
+impl Simon {
+    /// Its functions.
+    pub const PUBLIC: &'static [&'static str] = &[
+        "create",
+        "join",
+        "create_task",
+        "join_task",
+        "invitations",
+        "invite",
+        "input",
+        "start",
+        "result",
+        "progress",
+        "cancel",
+        "delete",
+    ];
+
+    /// A service on `tasks` under a policy.
+    pub fn new(tasks: Tasks, profile: Profile, public_urls: Vec<NodeUrl>) -> Simon {
+        Simon {
+            tasks,
+            profile,
+            public_urls,
+        }
+    }
+
+    /// The tasks.
+    pub fn tasks(&self) -> &Tasks {
+        &self.tasks
+    }
+
+    /// What it is found by.
+    pub fn identifiers() -> Identifiers {
+        Identifiers(vec![
+            ("namespace", "fdrtd"),
+            ("plugin", "Simon"),
+            ("version", "0.2.0"),
+            ("microservice", "Simon"),
+            ("protocol", "Simon"),
+        ])
+    }
+
+    /// Calls a function.
+    ///
+    /// # Errors
+    /// 403 for functions that do not exist, 404 for tasks that are not the caller's, 422 for unusable parameters, 409 for tasks in another state.
+    pub async fn call(
+        &self,
+        who: &Principal,
+        function: &str,
+        parameters: Parameters,
+        callback: Option<&Callback>,
+    ) -> Result<Reply, Problem> {
+        match function {
+            "create" => self.create(who, parameters, Mode::OnInput).await,
+            "create_task" => self.create(who, parameters, Mode::OnStart).await,
+            "join" => self.join(who, parameters, Mode::OnInput).await,
+            "join_task" => self.join(who, parameters, Mode::OnStart).await,
+            "invitations" => {
+                parameters.finish()?;
+                Ok(value(&Value::from(self.tasks.invitations())))
+            }
+            _ if Self::PUBLIC.contains(&function) => self.call_task(who, function, parameters, callback).await,
+            _ => Err(not_public("Simon", function, Self::PUBLIC)),
+        }
+    }
+
+    async fn call_task(
+        &self,
+        who: &Principal,
+        function: &str,
+        mut parameters: Parameters,
+        callback: Option<&Callback>,
+    ) -> Result<Reply, Problem> {
+        let callback = callback.ok_or_else(|| callback_missing("Simon", function))?;
+        let object = callback.as_str().and_then(|text| Uuid::try_parse(text).ok());
+        let task = object
+            .and_then(|object| self.tasks.of_object(who, &object))
+            .ok_or_else(|| object_unknown("Simon"))?;
+        match function {
+            "input" => {
+                let text = input_text(&mut parameters)?;
+                parameters.finish()?;
+                task.input(text).await?;
+                Ok(Reply::Nothing)
+            }
+            "result" => {
+                let patience = match parameters.optional("timeout") {
+                    Some(raw) => raw.seconds()?.min(PATIENCE.1),
+                    None => PATIENCE.0,
+                };
+                parameters.finish()?;
+                match task.result(Duration::from_secs_f64(patience)).await? {
+                    Outcome::Result(text) => Ok(Reply::Value(text)),
+                    Outcome::Waiting(text) => Ok(Reply::Waiting(text)),
+                }
+            }
+            _ => {
+                parameters.finish()?;
+                match function {
+                    "invite" => Ok(value(&serde_json::to_value(task.invitation()).unwrap_or_default())),
+                    "progress" => Ok(value(&task.progress())),
+                    "start" => {
+                        task.start().await?;
+                        Ok(Reply::Nothing)
+                    }
+                    "cancel" => {
+                        task.cancel();
+                        Ok(Reply::Nothing)
+                    }
+                    _ => {
+                        self.tasks.delete(&task).await;
+                        Ok(Reply::Nothing)
+                    }
+                }
+            }
+        }
+    }
+
+    async fn create(&self, who: &Principal, mut parameters: Parameters, mode: Mode) -> Result<Reply, Problem> {
+        let entry = find_microprotocol(&parameters.required("microprotocol")?.string()?)?;
+        let network = read_network(&parameters.required("network")?)?;
+        let chosen = match parameters.optional("parameters") {
+            Some(raw) => {
+                raw.object()?;
+                raw.into_text()
+            }
+            None => "{}".to_owned(),
+        };
+        let durations = match parameters.optional("durations") {
+            Some(raw) => read_durations(&raw)?,
+            None => Durations::default(),
+        };
+        parameters.finish()?;
+        let configured = entry.configure(&chosen).map_err(refused)?;
+        let descriptor = Descriptor {
+            protocol: PROTOCOL,
+            task: Uuid::new_v4(),
+            microprotocol: entry.name.to_owned(),
+            parameters: configured.canonical.clone(),
+            nodes: network.nodes.clone(),
+            durations,
+        };
+        self.make(who, entry, configured, descriptor, network.myself, mode, &[])
+            .await
+    }
+
+    async fn join(&self, who: &Principal, mut parameters: Parameters, mode: Mode) -> Result<Reply, Problem> {
+        let invitation = read_invitation(&parameters.required("invitation")?)?;
+        let network = read_network(&parameters.required("network")?)?;
+        parameters.finish()?;
+        compare_nodes(&invitation.nodes, &network.nodes)?;
+        let entry = find_microprotocol(&invitation.microprotocol)?;
+        let configured = entry.configure(invitation.parameters.get()).map_err(refused)?;
+        self.tasks.taken(&invitation.task)?;
+        let descriptor = Descriptor {
+            protocol: invitation.fdrtd,
+            task: invitation.task,
+            microprotocol: entry.name.to_owned(),
+            parameters: configured.canonical.clone(),
+            nodes: network.nodes.clone(),
+            durations: invitation.durations,
+        };
+        self.make(
+            who,
+            entry,
+            configured,
+            descriptor,
+            network.myself,
+            mode,
+            &invitation.keys,
+        )
+        .await
+    }
+
+    #[allow(clippy::too_many_arguments)] // everything that create and join have found out, once
+    async fn make(
+        &self,
+        who: &Principal,
+        entry: &Entry,
+        configured: fdrtd_mpc::microprotocol::Configured,
+        descriptor: Descriptor,
+        me: Party,
+        mode: Mode,
+        expected: &[Option<PeerKey>],
+    ) -> Result<Reply, Problem> {
+        if descriptor.text().len() > MAX_BYTES {
+            return Err(Problem::input(
+                "NETWORK_TOO_LARGE",
+                format!("the description of the task is longer than {MAX_BYTES} bytes"),
+                "use shorter URLs or fewer parties",
+            ));
+        }
+        let permit = self.profile.permit(who.clone(), entry.name, descriptor.nodes.len())?;
+        self.check_myself(&descriptor.nodes, me).await?;
+        let known = self.find_peers(&descriptor.nodes, me, expected).await?;
+        let task = self.tasks.add(&permit, descriptor, configured, me, mode, known).await?;
+        Ok(Reply::Object(Value::from(task.object.to_string())))
+    }
+
+    /// Is `nodes[myself]` this node? By the configured URLs, else by asking that URL for its key.
+    async fn check_myself(&self, nodes: &[NodeUrl], me: Party) -> Result<(), Problem> {
+        if self.public_urls.contains(&nodes[me.index()]) {
+            return Ok(());
+        }
+        let not_me = |right: Option<usize>| {
+            let hint = match right {
+                Some(index) => {
+                    format!("this node is nodes[{index}]: write 'myself': {index}, or ask the api of the other node")
+                }
+                None => {
+                    "check 'myself' and the list of nodes; the node's operator may have to set public_url".to_owned()
+                }
+            };
+            let message = format!(
+                "nodes[{0}] ({1}) is not this node: 'myself': {0} is wrong here",
+                me.index(),
+                nodes[me.index()]
+            );
+            Problem::input("MYSELF_NOT_THIS_NODE", message, hint)
+        };
+        if let Some(index) = nodes.iter().position(|node| self.public_urls.contains(node)) {
+            return Err(not_me(Some(index)));
+        }
+        let context = self.tasks.context();
+        match context.peers.look_up(&nodes[me.index()]).await {
+            Ok(key) if key == context.identity.key() => Ok(()),
+            Ok(_) => {
+                let looks = nodes
+                    .iter()
+                    .map(|node| tokio::time::timeout(FIRST_LOOK, context.peers.look_up(node)));
+                let own = context.identity.key();
+                let right = join_all(looks)
+                    .await
+                    .into_iter()
+                    .position(|key| matches!(key, Ok(Ok(key)) if key == own));
+                Err(not_me(right))
+            }
+            Err(error) => Err(Problem::input(
+                "MYSELF_UNREACHABLE",
+                format!(
+                    "whether nodes[{}] ({}) is this node could not be checked: {error}",
+                    me.index(),
+                    nodes[me.index()]
+                ),
+                format!("{}; or set public_url in this node's configuration", error.hint()),
+            )),
+        }
+    }
+
+    /// The other parties' keys, as far as they can be had at once.
+    async fn find_peers(
+        &self,
+        nodes: &[NodeUrl],
+        me: Party,
+        expected: &[Option<PeerKey>],
+    ) -> Result<Vec<(Party, PeerKey)>, Problem> {
+        let context = self.tasks.context();
+        let others: Vec<Party> = Party::all(nodes.len()).filter(|party| *party != me).collect();
+        let looks = others
+            .iter()
+            .map(|party| tokio::time::timeout(FIRST_LOOK, context.peers.resolve(&nodes[party.index()])));
+        let found = join_all(looks).await;
+        let mut known: Vec<(Party, PeerKey)> = Vec::new();
+        for (party, found) in others.into_iter().zip(found) {
+            let index = party.index();
+            let key = match found {
+                Ok(Ok(key)) => key,
+                Ok(Err(PeerError::Myself)) => context.identity.key(),
+                // These do not get better by waiting.
+                Ok(Err(error)) if is_final(&error) => {
+                    let message = format!("nodes[{index}] ({}): {error}", nodes[index]);
+                    return Err(Problem::peer(error.code(), message, error.hint()).with("party", index));
+                }
+                _ => continue,
+            };
+            let twice = known
+                .iter()
+                .find(|(_, other)| *other == key)
+                .map(|(other, _)| other.index());
+            let twice = twice.or_else(|| (key == context.identity.key()).then_some(me.index()));
+            if let Some(other) = twice {
+                return Err(Problem::input(
+                    "KEY_TWICE",
+                    format!("nodes[{other}] and nodes[{index}] are the same node under two URLs"),
+                    "give every party a node of its own: parties are counted by their keys",
+                ));
+            }
+            if let Some(Some(promised)) = expected.get(index)
+                && *promised != key
+            {
+                return Err(Problem::peer(
+                    "KEYS_DIFFER",
+                    format!(
+                        "nodes[{index}] ({}) has the key {}, but the invitation says {}",
+                        nodes[index],
+                        key.fingerprint(),
+                        promised.fingerprint()
+                    ),
+                    "somebody may stand between the nodes, or that node has a new identity: compare `fdrtd identity` with its operator",
+                )
+                .with("party", index));
+            }
+            known.push((party, key));
+        }
+        Ok(known)
+    }
+}
+
+/// Whether asking again cannot help: somebody has to change something first.
+fn is_final(error: &PeerError) -> bool {
+    match error {
+        PeerError::Url(_)
+        | PeerError::NotANode(_)
+        | PeerError::Version
+        | PeerError::BadCertificate
+        | PeerError::KeyChanged { .. }
+        | PeerError::NotPinned
+        | PeerError::Myself => true,
+        PeerError::Http(status) => *status < 500,
+        PeerError::Dns(_)
+        | PeerError::Refused(_)
+        | PeerError::Timeout(_)
+        | PeerError::Tls(_)
+        | PeerError::Closed(_) => false,
+    }
+}
+
+fn value(value: &Value) -> Reply {
+    Reply::Value(value.to_string())
+}
+
+fn refused(refusal: Refusal) -> Problem {
+    Problem::input("PARAMETERS_UNUSABLE", refusal.message, refusal.hint)
+}
+
+/// `source=handle` (already resolved to its value) or `data=…`.
+fn input_text(parameters: &mut Parameters) -> Result<Zeroizing<String>, Problem> {
+    let source = parameters.optional("source");
+    let data = parameters.optional("data");
+    match (source, data) {
+        (Some(raw), None) | (None, Some(raw)) => Ok(Zeroizing::new(raw.into_text())),
+        (Some(_), Some(_)) => Err(Problem::input(
+            "PARAMETER_DUPLICATE",
+            "input takes source or data, not both",
+            "write input(source=handle) or input(data=[1, 2, 3])",
+        )),
+        (None, None) => Err(Problem::input(
+            "PARAMETER_MISSING",
+            "input needs source or data",
+            "write input(source=handle) or input(data=[1, 2, 3])",
+        )),
+    }
+}
+
+fn find_microprotocol(name: &str) -> Result<&'static Entry, Problem> {
+    Entry::find(name).ok_or_else(|| {
+        let names = || {
+            ALL.iter()
+                .flat_map(|entry| std::iter::once(&entry.name).chain(entry.aliases))
+                .copied()
+        };
+        let all = names().collect::<Vec<_>>().join(", ");
+        let hint = match nearest(name, names()) {
+            Some(close) => format!("did you mean {close}? This node has: {all}"),
+            None => format!("this node has: {all}"),
+        };
+        Problem::input(
+            "MICROPROTOCOL_UNKNOWN",
+            format!("there is no microprotocol {}", quoted(name)),
+            hint,
+        )
+    })
+}
+
+fn read_network(raw: &Raw) -> Result<Network, Problem> {
+    const EXAMPLE: &str = "write network={'nodes': ['https://a.example/node', 'https://b.example/node', 'https://c.example/node'], 'myself': 0}";
+    let malformed = |message: String| Problem::input("NETWORK_MALFORMED", message, EXAMPLE);
+    let object = raw.object()?;
+    if let Some(name) = object.keys().find(|name| !["nodes", "myself"].contains(&name.as_str())) {
+        return Err(malformed(format!("network has no member {}", quoted(name))));
+    }
+    let nodes = object.get("nodes").and_then(Value::as_array);
+    let nodes = nodes.ok_or_else(|| malformed("network needs 'nodes', a list of URLs".to_owned()))?;
+    if nodes.len() < 2 || nodes.len() > MAX_PARTIES {
+        return Err(Problem::input(
+            "NETWORK_SIZE",
+            format!("the network has {} nodes; it takes 2 to {MAX_PARTIES}", nodes.len()),
+            EXAMPLE,
+        ));
+    }
+    let mut urls: Vec<NodeUrl> = Vec::with_capacity(nodes.len());
+    for (index, node) in nodes.iter().enumerate() {
+        let text = node
+            .as_str()
+            .ok_or_else(|| malformed(format!("nodes[{index}] is not a text")))?;
+        let url = NodeUrl::parse(text)
+            .map_err(|error| Problem::input("NODE_URL_UNUSABLE", format!("nodes[{index}]: {error}"), EXAMPLE))?;
+        if let Some(first) = urls.iter().position(|other| *other == url) {
+            return Err(Problem::input(
+                "NODE_TWICE",
+                format!("nodes[{first}] and nodes[{index}] are the same URL"),
+                "every party needs a node of its own",
+            ));
+        }
+        urls.push(url);
+    }
+    let myself = object
+        .get("myself")
+        .ok_or_else(|| malformed("network needs 'myself', this party's place in nodes".to_owned()))?;
+    let myself = myself
+        .as_u64()
+        .ok_or_else(|| malformed("'myself' is a whole number: this party's place in nodes, from 0".to_owned()))?;
+    let place = usize::try_from(myself)
+        .ok()
+        .and_then(|index| Party::new(index, urls.len()));
+    let myself = place.ok_or_else(|| {
+        Problem::input(
+            "MYSELF_OUT_OF_RANGE",
+            format!(
+                "'myself' is {myself}, but the places of {} nodes are 0 to {}",
+                urls.len(),
+                urls.len() - 1
+            ),
+            "count from 0: the first node is 0",
+        )
+    })?;
+    Ok(Network { nodes: urls, myself })
+}
+
+fn read_durations(raw: &Raw) -> Result<Durations, Problem> {
+    let mut durations = Durations::default();
+    for (name, seconds) in raw.object()? {
+        let slot = match name.as_str() {
+            "join" => &mut durations.join,
+            "input" => &mut durations.input,
+            "run" => &mut durations.run,
+            "silence" => &mut durations.silence,
+            _ => {
+                return Err(Problem::input(
+                    "DURATIONS_UNUSABLE",
+                    format!("there is no duration {}", quoted(&name)),
+                    "durations are join, input, run and silence, in seconds",
+                ));
+            }
+        };
+        let seconds = seconds.as_f64().filter(|seconds| (0.1..=LONGEST).contains(seconds));
+        let seconds = seconds.ok_or_else(|| {
+            Problem::input(
+                "DURATIONS_UNUSABLE",
+                format!("the duration {name} is not a number of seconds from 0.1 to {LONGEST}"),
+                "for example durations={\"join\": 3600, \"input\": 3600, \"run\": 600, \"silence\": 30}",
+            )
+        })?;
+        // In range, so neither negative nor too large.
+        #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
+        let millis = (seconds * 1000.0).round() as u64;
+        *slot = millis;
+    }
+    Ok(durations)
+}
+
+fn read_invitation(raw: &Raw) -> Result<Invitation, Problem> {
+    let malformed = |detail: &str| {
+        Problem::input(
+            "INVITATION_MALFORMED",
+            format!("this is not an invitation: {detail}"),
+            "hand over what task.invite() returned, unchanged: the object, or its JSON text",
+        )
+    };
+    let text = match raw.kind() {
+        Kind::String => raw.string()?,
+        Kind::Object => raw.text().to_owned(),
+        other => return Err(malformed(&format!("it is {}", other.name()))),
+    };
+    let object: serde_json::Map<String, Value> =
+        serde_json::from_str(&text).map_err(|_| malformed("it is not the JSON text of an object"))?;
+    match object.get("fdrtd").and_then(Value::as_u64) {
+        Some(version) if version == u64::from(PROTOCOL) => {}
+        Some(version) => {
+            return Err(Problem::input(
+                "VERSIONS_DIFFER",
+                format!(
+                    "the invitation is of version {version} of the protocol between nodes, this node speaks {PROTOCOL}"
+                ),
+                "run the same version of fdrtd at all parties",
+            ));
+        }
+        None => return Err(malformed("it has no member 'fdrtd'")),
+    }
+    let invitation: Invitation =
+        serde_json::from_str(&text).map_err(|_| malformed("a member is missing or of the wrong type"))?;
+    if invitation.keys.len() > MAX_PARTIES {
+        return Err(malformed("it has too many keys"));
+    }
+    Ok(invitation)
+}
+
+/// The invitation says who takes part; so a wrong list is found at once.
+fn compare_nodes(invited: &[NodeUrl], given: &[NodeUrl]) -> Result<(), Problem> {
+    if invited == given {
+        return Ok(());
+    }
+    let sorted = |nodes: &[NodeUrl]| {
+        let mut nodes = nodes.to_vec();
+        nodes.sort();
+        nodes
+    };
+    let at = invited
+        .iter()
+        .zip(given)
+        .position(|(a, b)| a != b)
+        .unwrap_or(invited.len().min(given.len()));
+    let shown = |nodes: &[NodeUrl]| nodes.get(at).map_or("nothing".to_owned(), ToString::to_string);
+    let there = format!(
+        "nodes[{at}] is {} in the invitation and {} here",
+        shown(invited),
+        shown(given)
+    );
+    if sorted(invited) == sorted(given) {
+        return Err(Problem::input(
+            "NODES_ORDER_DIFFERS",
+            format!("{} differ: {there}", Field::Order.name()),
+            "use the same list in the same order at every party; only 'myself' differs",
+        ));
+    }
+    Err(Problem::input(
+        "NODES_DIFFER",
+        format!("{} differ: {there}", Field::Nodes.name()),
+        "use exactly the inviting party's list of nodes; only 'myself' differs",
+    )
+    .with("nodes", json!(invited)))
+}

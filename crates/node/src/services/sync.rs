@@ -1,0 +1,455 @@
+//! Barrier and Broadcast 0.2: meeting points that all callers of the node share, found by agreed tokens.
+//!
+//! A point is named by a uuid that the tokens determine, so parties who agree on tokens meet without telling each other a name.
+//! Points are held in memory, bounded in number, size and time.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use serde_json::Value;
+use uuid::{Uuid, uuid};
+
+use super::{Callback, Clock, Identifiers, Principal, Reply};
+use super::{callback_missing, not_public, object_unknown};
+use crate::json::{Kind, Parameters, Raw};
+use crate::problem::Problem;
+
+/// The namespace from which the names of all meeting points derive.
+const BASE: Uuid = uuid!("fede1a7e-0010-4e73-865d-a8e55a223b63");
+/// Most bytes of a party's name.
+const MAX_PARTY: usize = 1024;
+/// What a party costs beyond its name, roughly: the entry in the set.
+const PARTY_OVERHEAD: usize = 64;
+
+/// How much one node holds for each of the two services, and for how long.
+#[derive(Clone, Copy, Debug)]
+pub struct SyncQuota {
+    /// Most meeting points.
+    pub max_points: usize,
+    /// Most parties that have arrived at, or departed from, one barrier.
+    pub max_parties: usize,
+    /// Most bytes of one message.
+    pub max_message: usize,
+    /// Most bytes of all messages, or of all parties' names, together.
+    pub max_bytes: usize,
+    /// Time to live of a point, from its last `create` (or `send`).
+    pub ttl: Duration,
+}
+
+impl Default for SyncQuota {
+    /// 10 000 points, 10 000 parties a barrier, messages of 1 MiB, 256 MiB together, one week.
+    fn default() -> SyncQuota {
+        SyncQuota {
+            max_points: 10_000,
+            max_parties: 10_000,
+            max_message: 1 << 20,
+            max_bytes: 256 << 20,
+            ttl: Duration::from_secs(7 * 24 * 3600),
+        }
+    }
+}
+
+/// Barrier: parties arrive and depart, and everybody can see how many have.
+pub struct Barrier {
+    points: Points<Parties>,
+}
+
+#[derive(Default)]
+struct Parties {
+    arrived: HashSet<String>,
+    departed: HashSet<String>,
+}
+
+impl Barrier {
+    /// The functions of the service, in the order in which it lists them.
+    pub const PUBLIC: [&str; 7] = ["create", "arrive", "arrived", "depart", "departed", "reset", "delete"];
+    const SERVICE: &str = "Barrier";
+
+    /// A service without any point.
+    pub fn new(quota: SyncQuota, clock: Clock) -> Barrier {
+        Barrier {
+            points: Points::new(quota, clock),
+        }
+    }
+
+    /// How the service is found.
+    pub fn identifiers() -> Identifiers {
+        identifiers(Barrier::SERVICE)
+    }
+
+    /// Calls a function. Meeting points belong to nobody: every caller that the node admits may use them.
+    ///
+    /// # Errors
+    /// 403 for a function that is not public, 422 for parameters, 404 for an unknown point, 429 for the quota.
+    pub fn call(
+        &self,
+        _who: &Principal,
+        function: &str,
+        mut params: Parameters,
+        callback: Option<&Callback>,
+    ) -> Result<Reply, Problem> {
+        if !Barrier::PUBLIC.contains(&function) {
+            return Err(not_public(Barrier::SERVICE, function, &Barrier::PUBLIC));
+        }
+        if function == "create" {
+            let uuid = point_of(Barrier::SERVICE, params)?;
+            self.points.create(uuid)?;
+            return Ok(Reply::Object(uuid.to_string().into()));
+        }
+        let uuid = named(Barrier::SERVICE, function, callback)?;
+        let party = match function {
+            "arrive" | "depart" => Some(party(&params.required("party")?)?),
+            _ => None,
+        };
+        params.finish()?;
+        let unknown = || object_unknown(Barrier::SERVICE);
+        let uuid = uuid.ok_or_else(unknown)?;
+        let mut held = self.points.lock();
+        if function == "delete" {
+            return held.delete(uuid, self.points.clock.now()).ok_or_else(unknown);
+        }
+        let room = self.points.quota.max_bytes.saturating_sub(held.bytes);
+        let point = held.get(uuid, self.points.clock.now()).ok_or_else(unknown)?;
+        let (parties, bytes) = (&mut point.content, &mut point.bytes);
+        let before = *bytes;
+        let reply = match (function, party) {
+            ("arrive", Some(party)) => self.add(&mut parties.arrived, party, room, bytes)?,
+            ("depart", Some(party)) => self.add(&mut parties.departed, party, room, bytes)?,
+            ("arrived", _) => Reply::Value(parties.arrived.len().to_string()),
+            ("departed", _) => Reply::Value(parties.departed.len().to_string()),
+            // "reset": those who have departed stay departed.
+            _ => {
+                *bytes -= parties.arrived.drain().map(|party| cost(&party)).sum::<usize>();
+                Reply::Nothing
+            }
+        };
+        let after = *bytes;
+        held.bytes = held.bytes + after - before;
+        Ok(reply)
+    }
+
+    /// Forgets the points that have expired by `now` (seconds since 1970) and tells how many those were.
+    pub fn sweep(&self, now: u64) -> usize {
+        self.points.lock().sweep(now)
+    }
+
+    /// How many points are held.
+    pub fn len(&self) -> usize {
+        self.points.lock().points.len()
+    }
+
+    /// Whether no point is held.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    fn add(
+        &self,
+        parties: &mut HashSet<String>,
+        party: String,
+        room: usize,
+        bytes: &mut usize,
+    ) -> Result<Reply, Problem> {
+        if parties.contains(&party) {
+            return Ok(Reply::Nothing);
+        }
+        if parties.len() >= self.points.quota.max_parties {
+            return Err(quota(format!(
+                "a barrier holds at most {} parties",
+                self.points.quota.max_parties
+            )));
+        }
+        if cost(&party) > room {
+            return Err(quota(
+                "the parties of all barriers together need too much memory".to_owned(),
+            ));
+        }
+        *bytes += cost(&party);
+        parties.insert(party);
+        Ok(Reply::Nothing)
+    }
+}
+
+/// Broadcast: one party leaves a message, the others read it.
+pub struct Broadcast {
+    points: Points<Option<String>>,
+}
+
+impl Broadcast {
+    /// The functions of the service, in the order in which it lists them.
+    pub const PUBLIC: [&str; 4] = ["create", "send", "receive", "delete"];
+    const SERVICE: &str = "Broadcast";
+
+    /// A service without any point.
+    pub fn new(quota: SyncQuota, clock: Clock) -> Broadcast {
+        Broadcast {
+            points: Points::new(quota, clock),
+        }
+    }
+
+    /// How the service is found.
+    pub fn identifiers() -> Identifiers {
+        identifiers(Broadcast::SERVICE)
+    }
+
+    /// Calls a function. Meeting points belong to nobody: every caller that the node admits may use them.
+    ///
+    /// # Errors
+    /// 403 for a function that is not public, 413 for a large message, 422 for parameters, 404 for an unknown point, 429 for the
+    /// quota.
+    pub fn call(
+        &self,
+        _who: &Principal,
+        function: &str,
+        mut params: Parameters,
+        callback: Option<&Callback>,
+    ) -> Result<Reply, Problem> {
+        if !Broadcast::PUBLIC.contains(&function) {
+            return Err(not_public(Broadcast::SERVICE, function, &Broadcast::PUBLIC));
+        }
+        if function == "create" {
+            let uuid = point_of(Broadcast::SERVICE, params)?;
+            self.points.create(uuid)?;
+            return Ok(Reply::Object(uuid.to_string().into()));
+        }
+        let uuid = named(Broadcast::SERVICE, function, callback)?;
+        let message = if function == "send" {
+            Some(params.required("message")?)
+        } else {
+            None
+        };
+        params.finish()?;
+        let unknown = || object_unknown(Broadcast::SERVICE);
+        let uuid = uuid.ok_or_else(unknown)?;
+        match (function, message) {
+            ("send", Some(message)) => self.send(uuid, message),
+            ("delete", _) => {
+                let now = self.points.clock.now();
+                self.points.lock().delete(uuid, now).ok_or_else(unknown)
+            }
+            _ => Ok(self.receive(uuid)),
+        }
+    }
+
+    /// Forgets the points that have expired by `now` (seconds since 1970) and tells how many those were.
+    pub fn sweep(&self, now: u64) -> usize {
+        self.points.lock().sweep(now)
+    }
+
+    /// How many points are held.
+    pub fn len(&self) -> usize {
+        self.points.lock().points.len()
+    }
+
+    /// Whether no point is held.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    fn send(&self, uuid: Uuid, message: Raw) -> Result<Reply, Problem> {
+        let limits = self.points.quota;
+        let message = message.into_text();
+        if message.len() > limits.max_message {
+            return Err(Problem::too_large(
+                "BODY_TOO_LARGE",
+                format!(
+                    "a message has at most {} bytes, this one {}",
+                    limits.max_message,
+                    message.len()
+                ),
+                "put the data into KeyValueStorage and compute on it there",
+            ));
+        }
+        let now = self.points.clock.now();
+        let mut held = self.points.lock();
+        let total = held.bytes;
+        let point = held.get(uuid, now).ok_or_else(|| object_unknown(Broadcast::SERVICE))?;
+        let total = total - point.bytes + message.len();
+        if total > limits.max_bytes {
+            return Err(quota(
+                "the messages of all points together need too much memory".to_owned(),
+            ));
+        }
+        point.bytes = message.len();
+        point.content = Some(message);
+        point.expires_at = now.saturating_add(limits.ttl.as_secs());
+        held.bytes = total;
+        Ok(Reply::Nothing)
+    }
+
+    /// Before the first message, and after the end of the point, there is nothing to say; that is no error.
+    fn receive(&self, uuid: Uuid) -> Reply {
+        let now = self.points.clock.now();
+        let message = self
+            .points
+            .lock()
+            .get(uuid, now)
+            .and_then(|point| point.content.clone());
+        message
+            .filter(|text| text != "null")
+            .map_or(Reply::Nothing, Reply::Value)
+    }
+}
+
+/// The meeting points of one service.
+struct Points<T> {
+    quota: SyncQuota,
+    clock: Clock,
+    held: Mutex<Held<T>>,
+}
+
+struct Held<T> {
+    points: HashMap<Uuid, Point<T>>,
+    /// Sum over all points.
+    bytes: usize,
+}
+
+struct Point<T> {
+    content: T,
+    bytes: usize,
+    expires_at: u64,
+}
+
+impl<T: Default> Points<T> {
+    fn new(quota: SyncQuota, clock: Clock) -> Points<T> {
+        Points {
+            quota,
+            clock,
+            held: Mutex::new(Held {
+                points: HashMap::new(),
+                bytes: 0,
+            }),
+        }
+    }
+
+    /// Makes the point, or prolongs the one that is there without changing it.
+    fn create(&self, uuid: Uuid) -> Result<(), Problem> {
+        let now = self.clock.now();
+        let expires_at = now.saturating_add(self.quota.ttl.as_secs());
+        let mut held = self.lock();
+        if let Some(point) = held.get(uuid, now) {
+            point.expires_at = expires_at;
+            return Ok(());
+        }
+        // An expired point of this name is made anew; its bytes count no longer.
+        held.remove(uuid);
+        if held.points.len() >= self.quota.max_points {
+            held.sweep(now);
+        }
+        if held.points.len() >= self.quota.max_points {
+            return Err(quota(format!(
+                "this node holds at most {} meeting points",
+                self.quota.max_points
+            )));
+        }
+        held.points.insert(
+            uuid,
+            Point {
+                content: T::default(),
+                bytes: 0,
+                expires_at,
+            },
+        );
+        Ok(())
+    }
+
+    /// No code between lock and unlock leaves the points half changed, so a poisoned lock can be used.
+    fn lock(&self) -> MutexGuard<'_, Held<T>> {
+        self.held.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl<T> Held<T> {
+    fn get(&mut self, uuid: Uuid, now: u64) -> Option<&mut Point<T>> {
+        self.points.get_mut(&uuid).filter(|point| point.expires_at > now)
+    }
+
+    /// Removes a point that is still alive; `None` when there is none.
+    fn delete(&mut self, uuid: Uuid, now: u64) -> Option<Reply> {
+        self.get(uuid, now)?;
+        self.remove(uuid);
+        Some(Reply::Nothing)
+    }
+
+    fn remove(&mut self, uuid: Uuid) {
+        if let Some(point) = self.points.remove(&uuid) {
+            self.bytes -= point.bytes;
+        }
+    }
+
+    fn sweep(&mut self, now: u64) -> usize {
+        let before = self.points.len();
+        self.points.retain(|_, point| point.expires_at > now);
+        self.bytes = self.points.values().map(|point| point.bytes).sum();
+        before - self.points.len()
+    }
+}
+
+fn identifiers(service: &'static str) -> Identifiers {
+    Identifiers(vec![
+        ("namespace", "fdrtd"),
+        ("plugin", "Sync"),
+        ("version", "0.2.0"),
+        ("microservice", service),
+    ])
+}
+
+/// The name of the point that the parameter `tokens` determines: a list of strings, or null for none.
+fn point_of(service: &str, mut params: Parameters) -> Result<Uuid, Problem> {
+    let tokens = params.required("tokens")?;
+    params.finish()?;
+    let tokens = if tokens.kind() == Kind::Null {
+        Vec::new()
+    } else {
+        tokens.strings()?
+    };
+    let start = Uuid::new_v5(&BASE, service.as_bytes());
+    Ok(tokens
+        .iter()
+        .fold(start, |uuid, token| Uuid::new_v5(&uuid, token.as_bytes())))
+}
+
+/// The point that a callback names; `None` when its text is no uuid and so names nothing.
+fn named(service: &str, function: &str, callback: Option<&Callback>) -> Result<Option<Uuid>, Problem> {
+    match callback {
+        None | Some(Value::Null) => Err(callback_missing(service, function)),
+        Some(Value::String(text)) => Ok(Uuid::try_parse(text).ok()),
+        Some(_) => Err(Problem::input(
+            "CALLBACK_INVALID",
+            format!("the callback of {service} is a string"),
+            "send the callback as create returned it",
+        )),
+    }
+}
+
+/// A party as one text for each: a string in its plainest form (so that escapes make no difference), all else as it came.
+fn party(raw: &Raw) -> Result<String, Problem> {
+    let text = match raw.kind() {
+        Kind::Array | Kind::Object => return Err(raw.wrong_type("a string or a number")),
+        Kind::String => Value::from(raw.string()?).to_string(),
+        Kind::Null | Kind::Boolean | Kind::Number => raw.text().to_owned(),
+    };
+    if text.len() > MAX_PARTY {
+        return Err(Problem::input(
+            "VALUE_OUT_OF_RANGE",
+            format!(
+                "the parameter \"party\" has at most {MAX_PARTY} bytes, this one {}",
+                text.len()
+            ),
+            "choose a shorter name",
+        ));
+    }
+    Ok(text)
+}
+
+fn cost(party: &str) -> usize {
+    party.len() + PARTY_OVERHEAD
+}
+
+fn quota(message: String) -> Problem {
+    Problem::too_many("QUOTA", message, "delete what is no longer needed, or try again later")
+}
+
+#[cfg(test)]
+mod tests;

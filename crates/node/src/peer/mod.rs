@@ -20,6 +20,7 @@
 mod connection;
 mod dial;
 mod error;
+mod delivered;
 pub mod link;
 mod noise;
 mod trust;

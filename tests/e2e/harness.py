@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import fdrtd
+import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 TARGET = Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target")) / os.environ.get("FDRTD_TEST_PROFILE", "debug")
@@ -118,7 +119,7 @@ def nodes(directory: Path, count: int = 3, *flags: str, **env: str) -> Iterator[
     started: list[Node] = []
     try:
         for index in range(count):
-            started.append(Node(directory / f"node{index}", index, *flags, **env))
+            started.append(Node(directory / f"node{index}", index, *flags, command=None, **env))
         yield started
     finally:
         for node in started:
@@ -176,9 +177,8 @@ def has_input(task: Any, party: int) -> bool:
 
 def cause_of(task: Any) -> dict[str, Any]:
     """Why a task failed."""
-    try:
-        result = task.result(timeout=60)
-    except fdrtd.TaskFailed as failed:
-        assert isinstance(failed.cause, dict)
-        return failed.cause
-    raise AssertionError(f"the task has a result: {result}")
+    with pytest.raises(fdrtd.TaskFailed) as failed:
+        task.result(timeout=60)
+    cause = failed.value.cause
+    assert isinstance(cause, dict)
+    return cause

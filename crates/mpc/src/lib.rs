@@ -15,3 +15,8 @@ pub mod number;
 pub mod ring;
 pub mod sim;
 pub mod wire;
+
+/// The guide's code is compiled and run.
+#[cfg(doctest)]
+#[doc = include_str!("../../../docs/adding-a-microprotocol.md")]
+struct AddingAMicroprotocol;

@@ -114,7 +114,8 @@ impl fmt::Debug for Entry {
 }
 
 impl Entry {
-    const fn of<M: Microprotocol>() -> Entry {
+    /// The entry of a microprotocol.
+    pub const fn of<M: Microprotocol>() -> Entry {
         Entry {
             name: M::NAME,
             aliases: M::ALIASES,

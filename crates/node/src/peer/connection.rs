@@ -26,7 +26,8 @@ use tokio_tungstenite::{
 use tracing::debug;
 
 use super::{
-    Event, Inner, Peer, PeerError, dial,
+    Event, PeerError, dial,
+    inner::{Inner, Peer},
     link::Resume,
     noise::Channel,
     ws::{Authenticated, HANDSHAKE_TIMEOUT},
@@ -80,11 +81,7 @@ impl Slot {
 }
 
 /// Runs an authenticated connection to its end; the answer says why it ended.
-pub(super) async fn run<S>(
-    inner: &Arc<Inner>,
-    made: Authenticated<S>,
-    dialler: PeerKey,
-) -> PeerError
+pub(super) async fn run<S>(inner: &Arc<Inner>, made: Authenticated<S>, dialler: PeerKey) -> PeerError
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
@@ -112,9 +109,7 @@ where
     let mut socket = connection.socket;
     place.peer.lock().last_error = Some(end.clone());
     if place.slot.up.load(Relaxed) {
-        inner.deliver(Event::Down {
-            peer: place.peer.key,
-        });
+        inner.deliver(Event::Down { peer: place.peer.key });
     }
     // Only now may another connection begin, so that events stay in order.
     drop(place);
@@ -152,11 +147,7 @@ impl Drop for Place<'_> {
 }
 
 /// Waits until this connection is the one of its pair, or learns that it is superfluous.
-async fn occupy(
-    inner: &Arc<Inner>,
-    key: PeerKey,
-    dialler: PeerKey,
-) -> Result<Place<'_>, PeerError> {
+async fn occupy(inner: &Arc<Inner>, key: PeerKey, dialler: PeerKey) -> Result<Place<'_>, PeerError> {
     let slot = Arc::new(Slot::new(dialler));
     let mut waiting = false;
     loop {
@@ -263,14 +254,10 @@ where
                 Some(Err(error)) => return Err(error.into()),
             }
         };
-        let resume =
-            Resume::decode(self.channel.open(&record, &mut self.scratch)?).map_err(closed)?;
+        let resume = Resume::decode(self.channel.open(&record, &mut self.scratch)?).map_err(closed)?;
         let connected = {
             let mut state = self.peer.lock();
-            let connected = state
-                .link
-                .connected(self.inner.now(), resume)
-                .map_err(closed)?;
+            let connected = state.link.connected(self.inner.now(), resume).map_err(closed)?;
             state.last_error = None;
             // A greeting acknowledges too.
             self.inner.note_acknowledged(&state);
@@ -328,28 +315,18 @@ where
     }
 
     /// When there may be something to send without any other event, and when a silent peer is given up.
-    fn times(
-        &self,
-        begin: u64,
-        flushing: bool,
-    ) -> Result<(Option<Instant>, Option<Instant>), PeerError> {
+    fn times(&self, begin: u64, flushing: bool) -> Result<(Option<Instant>, Option<Instant>), PeerError> {
         let now = self.inner.now();
         let state = self.peer.lock();
         if !state.link.is_connected() {
             return Err(PeerError::Closed("the link ended".to_owned()));
         }
         let instant = |ms: u64| Instant::now() + Duration::from_millis(ms.saturating_sub(now));
-        let wakeup = state
-            .link
-            .next_wakeup(now)
-            .filter(|_| !flushing)
-            .map(instant);
+        let wakeup = state.link.next_wakeup(now).filter(|_| !flushing).map(instant);
         let heard = state.link.last_heard().unwrap_or(0).max(begin);
-        let given_up = state.keep_alive().map(|ms| {
-            heard
-                .saturating_add(ms.saturating_mul(2))
-                .saturating_add(GRACE_MS)
-        });
+        let given_up = state
+            .keep_alive()
+            .map(|ms| heard.saturating_add(ms.saturating_mul(2)).saturating_add(GRACE_MS));
         // Instants end somewhere; nobody waits for a day.
         Ok((
             wakeup,
@@ -363,10 +340,7 @@ where
         let mut fed = false;
         for _ in 0..BATCH {
             // Whether the socket is full is asked here without waiting: `step` waits, with the right waker.
-            match self
-                .socket
-                .poll_ready_unpin(&mut Context::from_waker(Waker::noop()))
-            {
+            match self.socket.poll_ready_unpin(&mut Context::from_waker(Waker::noop())) {
                 Poll::Ready(ready) => ready?,
                 Poll::Pending => return Ok(true),
             }
@@ -376,26 +350,18 @@ where
             }
             let record = self.channel.seal(&self.plain)?;
             self.inner.totals.records_out.fetch_add(1, Relaxed);
-            self.inner
-                .totals
-                .bytes_out
-                .fetch_add(record.len() as u64, Relaxed);
+            self.inner.totals.bytes_out.fetch_add(record.len() as u64, Relaxed);
             self.socket.start_send_unpin(Message::Binary(record))?;
             fed = true;
         }
         if self.channel.is_worn_out() {
-            return Err(PeerError::Closed(
-                "its keys have been used enough".to_owned(),
-            ));
+            return Err(PeerError::Closed("its keys have been used enough".to_owned()));
         }
         Ok(fed)
     }
 
     /// Takes what came in and delivers what became complete by it.
-    fn take(
-        &mut self,
-        incoming: Option<Result<Message, tungstenite::Error>>,
-    ) -> Result<(), PeerError> {
+    fn take(&mut self, incoming: Option<Result<Message, tungstenite::Error>>) -> Result<(), PeerError> {
         let message = incoming.ok_or_else(|| PeerError::Closed("by the peer".to_owned()))??;
         if self.probed {
             self.probed = false;
@@ -405,19 +371,14 @@ where
             Message::Binary(record) => self.record(&record),
             Message::Ping(_) | Message::Pong(_) => Ok(()),
             Message::Close(_) => Err(PeerError::Closed("by the peer".to_owned())),
-            Message::Text(_) | Message::Frame(_) => {
-                Err(PeerError::Closed("a record is text".to_owned()))
-            }
+            Message::Text(_) | Message::Frame(_) => Err(PeerError::Closed("a record is text".to_owned())),
         }
     }
 
     fn record(&mut self, record: &[u8]) -> Result<(), PeerError> {
         let from = self.peer.key;
         self.inner.totals.records_in.fetch_add(1, Relaxed);
-        self.inner
-            .totals
-            .bytes_in
-            .fetch_add(record.len() as u64, Relaxed);
+        self.inner.totals.bytes_in.fetch_add(record.len() as u64, Relaxed);
         let plain = self.channel.open(record, &mut self.scratch)?;
         {
             let mut state = self.peer.lock();

@@ -5,7 +5,11 @@ use std::{sync::Arc, time::Duration};
 use tokio::time::sleep;
 use tracing::debug;
 
-use super::{Inner, Peer, PeerError, State, connection, lock, ws};
+use super::{
+    PeerError, connection,
+    inner::{Inner, Peer, State, lock},
+    ws,
+};
 use crate::url::NodeUrl;
 
 const FIRST_PAUSE: Duration = Duration::from_millis(50);
@@ -13,9 +17,7 @@ const FIRST_PAUSE: Duration = Duration::from_millis(50);
 pub(super) fn ensure(inner: &Arc<Inner>, peer: &Arc<Peer>, state: &mut State) {
     if !state.dialling && target(inner, state).is_some() {
         state.dialling = true;
-        inner
-            .runtime
-            .spawn(keep_dialling(inner.clone(), peer.clone()));
+        inner.runtime.spawn(keep_dialling(inner.clone(), peer.clone()));
     }
 }
 
@@ -64,17 +66,7 @@ async fn keep_dialling(inner: Arc<Inner>, peer: Arc<Peer>) {
     }
 }
 
-async fn dial(
-    inner: &Inner,
-    peer: &Peer,
-    url: &NodeUrl,
-) -> Result<ws::Authenticated<ws::Stream>, PeerError> {
+async fn dial(inner: &Inner, peer: &Peer, url: &NodeUrl) -> Result<ws::Authenticated<ws::Stream>, PeerError> {
     lock(&inner.book).check_peer(url, peer.key)?;
-    ws::dial(
-        &inner.identity,
-        inner.config.own_url.as_ref(),
-        url,
-        peer.key,
-    )
-    .await
+    ws::dial(&inner.identity, inner.config.own_url.as_ref(), url, peer.key).await
 }

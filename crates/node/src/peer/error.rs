@@ -66,12 +66,9 @@ impl PeerError {
         match self {
             Self::Url(_) => "PEER_URL_REFUSED",
             Self::Http(status) if *status < 500 => "PEER_NOT_A_NODE",
-            Self::Dns(_)
-            | Self::Refused(_)
-            | Self::Timeout(_)
-            | Self::Tls(_)
-            | Self::Http(_)
-            | Self::Closed(_) => "PEER_UNREACHABLE",
+            Self::Dns(_) | Self::Refused(_) | Self::Timeout(_) | Self::Tls(_) | Self::Http(_) | Self::Closed(_) => {
+                "PEER_UNREACHABLE"
+            }
             Self::NotANode(_) => "PEER_NOT_A_NODE",
             Self::Version => "PEER_VERSION",
             Self::BadCertificate => "PEER_BAD_CERTIFICATE",
@@ -87,22 +84,14 @@ impl PeerError {
         match self {
             Self::Url(_) => "correct the URL, or allow it in the configuration of this node",
             Self::Dns(_) => "check the spelling of the host name and the name server",
-            Self::Refused(_) => {
-                "check that the peer runs, and the port and the firewalls in between"
-            }
+            Self::Refused(_) => "check that the peer runs, and the port and the firewalls in between",
             Self::Timeout(_) => "check that the peer runs and that no firewall drops the packets",
-            Self::Tls(_) => {
-                "check the certificate of the peer's server, or use an http URL where that is allowed"
-            }
+            Self::Tls(_) => "check the certificate of the peer's server, or use an http URL where that is allowed",
             Self::Http(status) if *status < 500 => {
                 "check the path of the URL: it must be the base URL of the node, for example https://host/public1"
             }
-            Self::Http(_) => {
-                "the reverse proxy before the peer cannot reach it: check that the node behind it runs"
-            }
-            Self::NotANode(_) => {
-                "check host, port and path of the URL: it must be the base URL of a node"
-            }
+            Self::Http(_) => "the reverse proxy before the peer cannot reach it: check that the node behind it runs",
+            Self::NotANode(_) => "check host, port and path of the URL: it must be the base URL of a node",
             Self::Version => "update the older of the two nodes",
             Self::BadCertificate => {
                 "the peer's identity file is damaged, or somebody is in between: compare the fingerprints"
@@ -112,9 +101,7 @@ impl PeerError {
             }
             Self::NotPinned => "add the peer's URL and key to the pinned peers of this node",
             Self::Myself => "list the URL of the other node, not of your own",
-            Self::Closed(_) => {
-                "nothing if it comes back by itself; otherwise look at the peer's log"
-            }
+            Self::Closed(_) => "nothing if it comes back by itself; otherwise look at the peer's log",
         }
     }
 }
@@ -133,9 +120,7 @@ impl From<tungstenite::Error> for PeerError {
     fn from(error: tungstenite::Error) -> Self {
         use tungstenite::Error;
         match error {
-            Error::ConnectionClosed | Error::AlreadyClosed => {
-                Self::Closed("by the peer".to_owned())
-            }
+            Error::ConnectionClosed | Error::AlreadyClosed => Self::Closed("by the peer".to_owned()),
             Error::Io(error) => error.into(),
             Error::Http(response) => Self::Http(response.status().as_u16()),
             Error::Tls(_) => Self::Tls("it failed".to_owned()),

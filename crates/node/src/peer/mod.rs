@@ -6,6 +6,7 @@
 //! * `noise`: the encrypted channel of one connection; pure.
 //! * `ws`: sockets, the WebSocket and the handshake.
 //! * `connection`: one task per connection that moves records between a socket and a link.
+//! * `inner`: what is kept about each peer; `dial`: one task per peer that is wanted and not connected.
 //! * `trust`: which URLs are contacted and which key is expected where.
 //!
 //! **One connection per pair.** Both sides may dial. A new connection replaces the current one if the same side dialled
@@ -20,6 +21,7 @@
 mod connection;
 mod dial;
 mod error;
+mod inner;
 mod delivered;
 pub mod link;
 mod noise;
@@ -30,12 +32,9 @@ mod ws;
 mod tests;
 
 use std::{
-    collections::{HashMap, HashSet},
+    collections::HashMap,
     fmt,
-    sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicU64, Ordering},
-    },
+    sync::{Arc, Mutex, atomic::Ordering},
     time::{Duration, Instant},
 };
 
@@ -57,8 +56,7 @@ use crate::{
     identity::{Identity, PeerKey},
     url::NodeUrl,
 };
-use connection::Slot;
-use link::{Link, LinkConfig};
+use inner::{Inner, Totals, housekeeping, lock};
 use trust::Book;
 
 pub use error::PeerError;
@@ -66,13 +64,8 @@ pub use link::TaskId;
 pub use trust::Trust;
 pub use ws::UpgradeError;
 
-/// Links without a task that wants them, at most.
-const MAX_STRANGERS: usize = 1024;
 /// Incoming handshakes in progress, at most.
 const MAX_HANDSHAKES: usize = 16;
-/// After so long without any sign an unwanted link is closed and dropped, in milliseconds.
-const IDLE_MS: u64 = 5 * 60 * 1000;
-const HOUSEKEEPING: Duration = Duration::from_secs(30);
 
 /// How this node treats other nodes.
 #[derive(Clone, Debug)]
@@ -286,8 +279,7 @@ impl Peers {
 
     /// The task needs the peer no longer.
     pub fn unwant(&self, peer: PeerKey, task: TaskId) {
-        self.0
-            .with_known(peer, |_, state| self.0.unwant(state, task));
+        self.0.with_known(peer, |_, state| self.0.unwant(state, task));
     }
 
     /// Queues a message. It is sent when there is a connection; that somebody dials is up to [`Peers::want`].
@@ -300,9 +292,8 @@ impl Peers {
 
     /// Lets messages of that peer and task be so long, in bytes. Otherwise 4096.
     pub fn set_limit(&self, peer: PeerKey, task: TaskId, max_message_bytes: usize) {
-        self.0.with(peer, |_, state| {
-            state.link.set_limit(task, max_message_bytes)
-        });
+        self.0
+            .with(peer, |_, state| state.link.set_limit(task, max_message_bytes));
     }
 
     /// The task is over at this node: drops its queued and half received messages and its limit, and unwants the peer.
@@ -332,8 +323,7 @@ impl Peers {
     /// How long a peer with open tasks may be silent before it is pinged; `None` for ever.
     pub fn set_keep_alive(&self, peer: PeerKey, interval: Option<Duration>) {
         self.0.with(peer, |peer, state| {
-            state.interval =
-                interval.map(|time| u64::try_from(time.as_millis()).unwrap_or(u64::MAX));
+            state.interval = interval.map(|time| u64::try_from(time.as_millis()).unwrap_or(u64::MAX));
             state.update_keep_alive();
             peer.wake.notify_one();
         });
@@ -384,12 +374,7 @@ impl Peers {
                 let mut changed = std::pin::pin!(changed);
                 // Registered before looking, so that nothing is missed in between.
                 changed.as_mut().enable();
-                if self
-                    .0
-                    .all()
-                    .iter()
-                    .all(|peer| peer.lock().link.all_acknowledged())
-                {
+                if self.0.all().iter().all(|peer| peer.lock().link.all_acknowledged()) {
                     return;
                 }
                 changed.await;
@@ -448,246 +433,4 @@ impl fmt::Debug for Peers {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_tuple("Peers").field(&self.0.identity).finish()
     }
-}
-
-struct Inner {
-    identity: Arc<Identity>,
-    config: PeerConfig,
-    on_event: OnEvent,
-    on_trust: OnTrust,
-    book: Mutex<Book>,
-    peers: Mutex<HashMap<PeerKey, Arc<Peer>>>,
-    handshakes: Arc<Semaphore>,
-    /// Some link has nothing unacknowledged any more.
-    acknowledged: Notify,
-    shutdown: watch::Sender<bool>,
-    runtime: Handle,
-    /// Links count milliseconds from here.
-    start: Instant,
-    totals: Totals,
-}
-
-#[derive(Default)]
-struct Totals {
-    connections: AtomicU64,
-    records_in: AtomicU64,
-    records_out: AtomicU64,
-    bytes_in: AtomicU64,
-    bytes_out: AtomicU64,
-    reconnects: AtomicU64,
-}
-
-/// One peer, for as long as anything is kept about it.
-struct Peer {
-    key: PeerKey,
-    state: Mutex<State>,
-    /// The link may have something to send.
-    wake: Notify,
-    /// Dialling should be tried now.
-    redial: Notify,
-}
-
-struct State {
-    link: Link,
-    wanted: HashSet<TaskId>,
-    url: Option<NodeUrl>,
-    /// The connection that counts, from the end of its handshake on.
-    current: Option<Arc<Slot>>,
-    /// Connections that wait for the current one to make room or to prove that it lives.
-    newcomers: usize,
-    /// Whether a task that dials is running.
-    dialling: bool,
-    /// Pause before the next attempt to dial.
-    backoff: Duration,
-    /// Milliseconds of silence before a ping, while the peer is wanted.
-    interval: Option<u64>,
-    /// When the peer was last wanted or connected.
-    last_use: u64,
-    last_error: Option<PeerError>,
-    /// Taken out of the map: whoever still holds this looks the peer up again.
-    removed: bool,
-}
-
-impl Peer {
-    fn lock(&self) -> MutexGuard<'_, State> {
-        lock(&self.state)
-    }
-}
-
-impl State {
-    fn update_keep_alive(&mut self) {
-        self.link.set_keep_alive(self.keep_alive());
-    }
-
-    fn keep_alive(&self) -> Option<u64> {
-        self.interval.filter(|_| !self.wanted.is_empty())
-    }
-
-    /// Nobody wants it and nothing was heard for long.
-    fn is_idle(&self, now: u64) -> bool {
-        let last = self.last_use.max(self.link.last_heard().unwrap_or(0));
-        self.wanted.is_empty() && now.saturating_sub(last) >= IDLE_MS
-    }
-
-    fn needs_connection(&self, now: u64) -> bool {
-        !self.wanted.is_empty() || (!self.link.all_acknowledged() && !self.is_idle(now))
-    }
-}
-
-impl Inner {
-    fn now(&self) -> u64 {
-        u64::try_from(self.start.elapsed().as_millis()).unwrap_or(u64::MAX)
-    }
-
-    fn deliver(&self, event: Event) {
-        (self.on_event)(event);
-    }
-
-    /// Returns when the node shuts down.
-    async fn stopped(&self) {
-        // The sender lives in `self`, so this ends by the condition only.
-        let _ = self.shutdown.subscribe().wait_for(|stop| *stop).await;
-    }
-
-    fn is_stopped(&self) -> bool {
-        *self.shutdown.borrow()
-    }
-
-    fn all(&self) -> Vec<Arc<Peer>> {
-        lock(&self.peers).values().cloned().collect()
-    }
-
-    /// Runs `work` on a peer's state, which is made if there is none. Nothing is done for this node's own key.
-    fn with(&self, key: PeerKey, work: impl FnOnce(&Arc<Peer>, &mut State)) {
-        if key == self.identity.key() {
-            debug!("a node is no peer of itself");
-            return;
-        }
-        loop {
-            let peer = lock(&self.peers)
-                .entry(key)
-                .or_insert_with(|| self.new_peer(key))
-                .clone();
-            let mut state = peer.lock();
-            if !state.removed {
-                return work(&peer, &mut state);
-            }
-        }
-    }
-
-    /// Runs `work` on a peer's state if there is any.
-    fn with_known<T>(
-        &self,
-        key: PeerKey,
-        work: impl FnOnce(&Arc<Peer>, &mut State) -> T,
-    ) -> Option<T> {
-        let peer = lock(&self.peers).get(&key).cloned()?;
-        let mut state = peer.lock();
-        (!state.removed).then(|| work(&peer, &mut state))
-    }
-
-    /// The peer of an incoming connection. Refused if there are too many that nobody wants.
-    fn admit(&self, key: PeerKey) -> Result<Arc<Peer>, PeerError> {
-        let mut peers = lock(&self.peers);
-        if !peers.contains_key(&key) && peers.len() >= MAX_STRANGERS {
-            let now = self.now();
-            let mut strangers = 0;
-            peers.retain(|_, peer| {
-                let mut state = peer.lock();
-                strangers += usize::from(state.wanted.is_empty());
-                !retire(&mut state, now)
-            });
-            if strangers >= MAX_STRANGERS {
-                return Err(PeerError::Closed(
-                    "too many unknown peers are connected".to_owned(),
-                ));
-            }
-        }
-        Ok(peers
-            .entry(key)
-            .or_insert_with(|| self.new_peer(key))
-            .clone())
-    }
-
-    fn new_peer(&self, key: PeerKey) -> Arc<Peer> {
-        let interval = Some(self.config.keep_alive_ms);
-        let mut link = Link::new(
-            random_epoch(),
-            LinkConfig {
-                keep_alive_ms: self.config.keep_alive_ms,
-                ..LinkConfig::default()
-            },
-        );
-        link.set_keep_alive(None);
-        let state = State {
-            link,
-            wanted: HashSet::new(),
-            url: None,
-            current: None,
-            newcomers: 0,
-            dialling: false,
-            backoff: Duration::ZERO,
-            interval,
-            last_use: self.now(),
-            last_error: None,
-            removed: false,
-        };
-        Arc::new(Peer {
-            key,
-            state: Mutex::new(state),
-            wake: Notify::new(),
-            redial: Notify::new(),
-        })
-    }
-
-    fn unwant(&self, state: &mut State, task: TaskId) {
-        if state.wanted.remove(&task) && state.wanted.is_empty() {
-            state.last_use = self.now();
-            state.update_keep_alive();
-        }
-    }
-
-    fn note_acknowledged(&self, state: &State) {
-        if state.link.all_acknowledged() {
-            self.acknowledged.notify_waiters();
-        }
-    }
-}
-
-/// Marks an idle peer without a connection as removed. True if it is to be taken out of the map.
-fn retire(state: &mut State, now: u64) -> bool {
-    let idle =
-        state.is_idle(now) && state.current.is_none() && state.newcomers == 0 && !state.dialling;
-    state.removed |= idle;
-    idle
-}
-
-async fn housekeeping(inner: std::sync::Weak<Inner>) {
-    loop {
-        tokio::time::sleep(HOUSEKEEPING).await;
-        let Some(inner) = inner.upgrade() else { return };
-        if inner.is_stopped() {
-            return;
-        }
-        let now = inner.now();
-        lock(&inner.peers).retain(|_, peer| {
-            let mut state = peer.lock();
-            match &state.current {
-                Some(slot) if state.is_idle(now) && state.link.all_acknowledged() => slot.close(),
-                _ => {}
-            }
-            !retire(&mut state, now)
-        });
-    }
-}
-
-fn random_epoch() -> u64 {
-    let mut bytes = [0; 8];
-    getrandom::fill(&mut bytes).expect("the operating system gave randomness for the identity");
-    u64::from_le_bytes(bytes).max(1)
-}
-
-/// A panic elsewhere does not make the state of a link inconsistent: nothing is called while a lock is held.
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

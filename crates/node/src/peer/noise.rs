@@ -38,11 +38,7 @@ const MAX_SEALED: u64 = 1 << 38;
 const PATTERN: &str = "Noise_XX_25519_AESGCM_SHA256";
 const PROLOGUE: &[u8] = b"fdrtd/1 ";
 /// Exact lengths of the three messages.
-const LENGTHS: [usize; 3] = [
-    32,
-    32 + 48 + Certificate::LENGTH + TAG,
-    48 + Certificate::LENGTH + TAG,
-];
+const LENGTHS: [usize; 3] = [32, 32 + 48 + Certificate::LENGTH + TAG, 48 + Certificate::LENGTH + TAG];
 
 /// The clear first frame of a connection. Nothing in it is proved; it only fixes version and roles.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -109,17 +105,10 @@ impl Handshake {
     /// The next message to the peer.
     pub(super) fn write(&mut self) -> Result<Bytes, PeerError> {
         let length = *LENGTHS.get(self.step).ok_or(FAILED)?;
-        let payload: &[u8] = if self.step == 0 {
-            &[]
-        } else {
-            &self.certificate
-        };
+        let payload: &[u8] = if self.step == 0 { &[] } else { &self.certificate };
         // snow wants room for a tag even where there is none.
         let mut message = vec![0; length + TAG];
-        let written = self
-            .state
-            .write_message(payload, &mut message)
-            .map_err(|_| FAILED)?;
+        let written = self.state.write_message(payload, &mut message).map_err(|_| FAILED)?;
         message.truncate(written);
         self.step += 1;
         Ok(message.into())
@@ -128,15 +117,10 @@ impl Handshake {
     /// Takes the peer's next message. From the one that carries its certificate on, [`Handshake::peer`] is known.
     pub(super) fn read(&mut self, message: &[u8]) -> Result<(), PeerError> {
         if LENGTHS.get(self.step) != Some(&message.len()) {
-            return Err(PeerError::NotANode(
-                "a handshake message has the wrong length",
-            ));
+            return Err(PeerError::NotANode("a handshake message has the wrong length"));
         }
         let mut payload = [0; Certificate::LENGTH];
-        let read = self
-            .state
-            .read_message(message, &mut payload)
-            .map_err(|_| FAILED)?;
+        let read = self.state.read_message(message, &mut payload).map_err(|_| FAILED)?;
         if self.step > 0 {
             let certificate = Certificate::from_bytes(&payload);
             let proved = self.state.get_remote_static();
@@ -214,15 +198,9 @@ impl Channel {
     }
 
     /// Decrypts one record into `scratch` and returns the plaintext.
-    pub(super) fn open<'a>(
-        &mut self,
-        record: &[u8],
-        scratch: &'a mut Vec<u8>,
-    ) -> Result<&'a [u8], PeerError> {
+    pub(super) fn open<'a>(&mut self, record: &[u8], scratch: &'a mut Vec<u8>) -> Result<&'a [u8], PeerError> {
         if record.len() < TAG || record.len() > MAX_RECORD {
-            return Err(PeerError::Closed(
-                "a record has an impossible length".to_owned(),
-            ));
+            return Err(PeerError::Closed("a record has an impossible length".to_owned()));
         }
         scratch.resize(MAX_RECORD, 0);
         let length = self
@@ -338,16 +316,19 @@ mod tests {
     #[test]
     fn a_stolen_certificate_is_refused() {
         // Somebody shows the certificate of node 3 in a handshake made with their own static key.
+        // Or it is their own but for the name, which the signature then does not fit.
+        let stolen = identity(3).certificate().to_bytes();
+        let renamed = |seed| {
+            let mut own = identity(seed).certificate().to_bytes();
+            own[..32].copy_from_slice(identity(3).key().as_bytes());
+            own
+        };
         let text = opening();
-        for thief_dials in [false, true] {
+        for (thief_dials, certificate) in [(false, stolen), (true, stolen), (false, renamed(2)), (true, renamed(1))] {
             let mut dialler = Handshake::dialler(&identity(1), &text).unwrap();
             let mut listener = Handshake::listener(&identity(2), &text).unwrap();
-            let thief = if thief_dials {
-                &mut dialler
-            } else {
-                &mut listener
-            };
-            thief.certificate = identity(3).certificate().to_bytes();
+            let thief = if thief_dials { &mut dialler } else { &mut listener };
+            thief.certificate = certificate;
             listener.read(&dialler.write().unwrap()).unwrap();
             let result = dialler.read(&listener.write().unwrap());
             if thief_dials {
@@ -374,10 +355,7 @@ mod tests {
             r#"{"fdrtd":1,"from":null,"to":"x"}"#,
             &long,
         ] {
-            assert!(
-                matches!(Opening::parse(bad), Err(PeerError::NotANode(_))),
-                "{bad:.40}"
-            );
+            assert!(matches!(Opening::parse(bad), Err(PeerError::NotANode(_))), "{bad:.40}");
         }
     }
 

@@ -39,9 +39,7 @@ impl Book {
     ) -> Self {
         let prefixes = allow_urls.iter().filter_map(|text| {
             NodeUrl::parse(text)
-                .inspect_err(
-                    |error| tracing::warn!(%error, "an entry of the allowed peer URLs is ignored"),
-                )
+                .inspect_err(|error| tracing::warn!(%error, "an entry of the allowed peer URLs is ignored"))
                 .ok()
         });
         Self {
@@ -61,11 +59,9 @@ impl Book {
             )));
         }
         match &self.allow_urls {
-            Some(prefixes) if !prefixes.iter().any(|prefix| url.is_under(prefix)) => {
-                Err(PeerError::Url(format!(
-                    "{url} is not among the allowed peer URLs of this node"
-                )))
-            }
+            Some(prefixes) if !prefixes.iter().any(|prefix| url.is_under(prefix)) => Err(PeerError::Url(format!(
+                "{url} is not among the allowed peer URLs of this node"
+            ))),
             _ => Ok(()),
         }
     }
@@ -83,10 +79,7 @@ impl Book {
     pub(super) fn check_peer(&self, url: &NodeUrl, key: PeerKey) -> Result<(), PeerError> {
         self.check_url(url)?;
         match self.expected(url)? {
-            Some(expected) if expected != key => Err(PeerError::KeyChanged {
-                expected,
-                found: key,
-            }),
+            Some(expected) if expected != key => Err(PeerError::KeyChanged { expected, found: key }),
             _ => Ok(()),
         }
     }
@@ -94,10 +87,7 @@ impl Book {
     /// Remembers the key that `url` showed. True if that is news.
     pub(super) fn remember(&mut self, url: &NodeUrl, key: PeerKey) -> Result<bool, PeerError> {
         match self.expected(url)? {
-            Some(expected) if expected != key => Err(PeerError::KeyChanged {
-                expected,
-                found: key,
-            }),
+            Some(expected) if expected != key => Err(PeerError::KeyChanged { expected, found: key }),
             Some(_) => Ok(false),
             None => {
                 self.known.insert(url.clone(), key);
@@ -148,20 +138,11 @@ mod tests {
     #[test]
     fn pinned_comes_before_remembered() {
         let home = url("https://a.example");
-        let book = Book::new(
-            Trust::Tofu,
-            false,
-            &[],
-            &[(home.clone(), A)],
-            vec![(home.clone(), B)],
-        );
+        let book = Book::new(Trust::Tofu, false, &[], &[(home.clone(), A)], vec![(home.clone(), B)]);
         assert_eq!(book.expected(&home), Ok(Some(A)));
         assert_eq!(
             book.check_peer(&home, B),
-            Err(PeerError::KeyChanged {
-                expected: A,
-                found: B
-            })
+            Err(PeerError::KeyChanged { expected: A, found: B })
         );
     }
 
@@ -188,10 +169,7 @@ mod tests {
         assert_eq!(book.remember(&home, A), Ok(false));
         assert_eq!(
             book.remember(&home, B),
-            Err(PeerError::KeyChanged {
-                expected: A,
-                found: B
-            })
+            Err(PeerError::KeyChanged { expected: A, found: B })
         );
         assert_eq!(book.expected(&home), Ok(Some(A)));
     }

@@ -81,11 +81,7 @@ pub(super) async fn dial(
             _ => socket.send(Message::Binary(handshake.write()?)).await?,
         }
         let (channel, peer) = handshake.finish()?;
-        Ok(Authenticated {
-            socket,
-            channel,
-            peer,
-        })
+        Ok(Authenticated { socket, channel, peer })
     })
     .await
 }
@@ -117,11 +113,7 @@ where
         if peer == identity.key() {
             return Err(PeerError::Myself);
         }
-        Ok(Authenticated {
-            socket,
-            channel,
-            peer,
-        })
+        Ok(Authenticated { socket, channel, peer })
     })
     .await
 }
@@ -147,9 +139,7 @@ pub(super) async fn fetch_identity(url: &NodeUrl) -> Result<PeerKey, PeerError> 
         if response.status() != StatusCode::OK {
             return Err(PeerError::Http(response.status().as_u16()));
         }
-        let body = Limited::new(response.into_body(), MAX_DOCUMENT)
-            .collect()
-            .await;
+        let body = Limited::new(response.into_body(), MAX_DOCUMENT).collect().await;
         let body = body.map_err(|_| PeerError::NotANode("its identity is cut off or too long"))?;
         Ok(IdentityDocument::parse(&body.to_bytes())?)
     })
@@ -159,9 +149,7 @@ pub(super) async fn fetch_identity(url: &NodeUrl) -> Result<PeerKey, PeerError> 
 /// A TCP connection to the host of `url`. The place where TLS would be added for `https`.
 async fn connect(url: &NodeUrl) -> Result<Stream, PeerError> {
     if url.is_tls() {
-        return Err(PeerError::Tls(
-            "this build does not dial https peers yet".to_owned(),
-        ));
+        return Err(PeerError::Tls("this build does not dial https peers yet".to_owned()));
     }
     within(CONNECT_TIMEOUT, "the TCP connection", async {
         let host = url.host().trim_start_matches('[').trim_end_matches(']');
@@ -216,10 +204,7 @@ pub(super) fn switch_protocols(request: &Request<Body>) -> Result<Response<Body>
             .status(StatusCode::SWITCHING_PROTOCOLS)
             .header(header::CONNECTION, "upgrade")
             .header(header::UPGRADE, "websocket")
-            .header(
-                header::SEC_WEBSOCKET_ACCEPT,
-                derive_accept_key(key.as_bytes()),
-            )
+            .header(header::SEC_WEBSOCKET_ACCEPT, derive_accept_key(key.as_bytes()))
             .body(Body::empty())
             .map_err(|_| UpgradeError::NotAnUpgrade),
         _ => Err(UpgradeError::NotAnUpgrade),
@@ -316,7 +301,5 @@ async fn within<T>(
     step: &'static str,
     work: impl Future<Output = Result<T, PeerError>>,
 ) -> Result<T, PeerError> {
-    timeout(limit, work)
-        .await
-        .unwrap_or(Err(PeerError::Timeout(step)))
+    timeout(limit, work).await.unwrap_or(Err(PeerError::Timeout(step)))
 }

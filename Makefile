@@ -1,0 +1,46 @@
+# `make demo` shows three nodes computing a sum; `make test` passes all tests. Both install what they need.
+
+CARGO ?= cargo
+PYTHON ?= python3
+BIN := .venv/bin
+
+.PHONY: demo test build venv lint bench test-long clean
+
+demo: build venv
+	$(BIN)/python scripts/demo.py
+
+test: venv
+	$(CARGO) test --workspace --locked
+	$(CARGO) build --locked --bins --examples
+	$(BIN)/python -m pytest -q clients/python/tests
+	$(BIN)/python -m pytest -q -n 2 tests/e2e
+
+build:
+	$(CARGO) build --locked --bins
+
+venv:
+	@PYTHON=$(PYTHON) scripts/venv
+
+lint: venv
+	$(CARGO) fmt --all --check
+	$(CARGO) clippy --workspace --all-targets --locked -- -D warnings
+	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --workspace --no-deps --locked
+	$(BIN)/ruff check clients/python tests scripts bench
+	$(BIN)/ruff format --check clients/python tests scripts bench
+	cd clients/python && ../../$(BIN)/mypy
+	$(BIN)/mypy tests/e2e scripts bench
+
+# Figures for docs/benchmarks.md.
+bench: venv
+	$(CARGO) bench --locked -p fdrtd-bench
+	$(CARGO) build --locked --release --bins
+	FDRTD_TEST_PROFILE=release $(BIN)/python bench/e2e.py
+
+# The end-to-end tests again and again, to find what happens seldom.
+test-long: venv
+	$(CARGO) build --locked --bins --examples
+	for i in $$(seq 20); do $(BIN)/python -m pytest -q -n 2 tests/e2e || exit 1; done
+
+clean:
+	$(CARGO) clean
+	rm -rf .venv

@@ -1,0 +1,53 @@
+//! Documents that are made from the code.
+
+#![allow(missing_docs, clippy::unwrap_used)]
+
+use std::fmt::Write;
+
+use fdrtd::descriptor::Field;
+use fdrtd::problem::CODES;
+use fdrtd::reason::{Reason, Stage};
+
+/// `UPDATE_DOCS=1 cargo test` writes it anew.
+#[test]
+fn the_page_of_errors_is_that_of_the_code() {
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/errors.md");
+    let page = errors_page();
+    if std::env::var_os("UPDATE_DOCS").is_some() {
+        std::fs::write(path, &page).unwrap();
+    }
+    assert_eq!(std::fs::read_to_string(path).unwrap(), page, "write it anew with UPDATE_DOCS=1");
+}
+
+fn errors_page() -> String {
+    let mut page = String::from(
+        "# Errors\n\nMade from the code's own tables. Every error of the HTTP API is `application/problem+json` with `code`, `message` (what, and whose \
+         side) and `hint` (what to do).\n\n| code | meaning |\n|---|---|\n",
+    );
+    for (code, meaning) in CODES {
+        writeln!(page, "| `{code}` | {meaning} |").unwrap();
+    }
+    page.push_str(
+        "\n## Why a task ended\n\nA task without a result answers 409 `TASK_FAILED`; its member `cause` has one of these codes, the same at every party, with a message and a \
+         hint.\n\n| code | for example | what to do |\n|---|---|---|\n",
+    );
+    let reasons = [
+        Reason::Cancelled { party: 1 },
+        Reason::DescriptorsDiffer { party: 1, field: Field::Parameters },
+        Reason::Expired { stage: Stage::Join, missing: vec![1, 2] },
+        Reason::Expired { stage: Stage::Input, missing: vec![2] },
+        Reason::Expired { stage: Stage::Run, missing: vec![2] },
+        Reason::Internal { party: 1 },
+        Reason::KeysDiffer { party: 1 },
+        Reason::KeyTwice { party: 1, other: 2 },
+        Reason::PeerMalformed { party: 1 },
+        Reason::PeerRestarted { party: 1 },
+        Reason::PeerSilent { party: 1 },
+        Reason::ShapesDiffer { party: 1 },
+        Reason::StoriesDiffer {},
+    ];
+    for reason in reasons {
+        writeln!(page, "| `{}` | {reason} | {} |", reason.code(), reason.hint()).unwrap();
+    }
+    page
+}

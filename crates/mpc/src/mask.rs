@@ -19,7 +19,7 @@
 
 use chacha20::ChaCha20;
 use chacha20::cipher::{KeyIvInit, StreamCipher};
-use zeroize::{Zeroize, Zeroizing};
+use zeroize::Zeroizing;
 
 use crate::net::{Abort, Net, Party, message};
 use crate::ring::Ring;
@@ -80,28 +80,34 @@ pub async fn sum(net: &mut Net, ring: Ring, mut vector: Zeroizing<Vec<u64>>) -> 
     Ok(total)
 }
 
-/// ChaCha20 as a pseudorandom generator of ring words, keyed once.
-struct Prg {
+/// ChaCha20 as a pseudorandom generator of ring words.
+pub struct Prg {
     stream: ChaCha20,
     bytes: Zeroizing<Vec<u8>>,
 }
 
+impl std::fmt::Debug for Prg {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Prg").finish_non_exhaustive()
+    }
+}
+
 impl Prg {
-    /// The key is used for this stream only, so the nonce may be constant.
-    fn new(key: &Zeroizing<[u8; 32]>) -> Prg {
+    /// A generator. The key must be used for this stream only; so the nonce may be constant.
+    pub fn new(key: &Zeroizing<[u8; 32]>) -> Prg {
         let stream = ChaCha20::new(&(**key).into(), &[0; 12].into());
-        Prg {
-            stream,
-            bytes: Zeroizing::new(Vec::new()),
-        }
+        Prg { stream, bytes: Zeroizing::new(Vec::new()) }
     }
 
-    fn fill(&mut self, words: &mut [u64]) {
-        self.bytes.zeroize();
-        self.bytes.resize(words.len() * 8, 0);
-        self.stream.apply_keystream(&mut self.bytes);
-        for (word, bytes) in words.iter_mut().zip(self.bytes.as_chunks::<8>().0) {
-            *word = u64::from_le_bytes(*bytes);
+    /// Overwrites `words` with the next ones.
+    pub fn fill(&mut self, words: &mut [u64]) {
+        for part in words.chunks_mut(BLOCK) {
+            self.bytes.resize(part.len() * 8, 0);
+            self.bytes.fill(0);
+            self.stream.apply_keystream(&mut self.bytes);
+            for (word, bytes) in part.iter_mut().zip(self.bytes.as_chunks::<8>().0) {
+                *word = u64::from_le_bytes(*bytes);
+            }
         }
     }
 }

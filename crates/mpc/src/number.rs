@@ -4,8 +4,12 @@
 //! the declared size, so addition is exact and cannot overflow. Text is read digit by digit; no binary floating point is
 //! involved, so `0.1 + 0.2` is `0.3`.
 
+mod total;
+
 use crate::ring::{MAX_LIMBS, Ring};
 use zeroize::Zeroizing;
+
+pub use total::Total;
 
 /// Most decimal digits, before and after the point together, that the widest ring can hold with room for 2^27 summands.
 pub const MAX_DIGITS: u32 = 608;
@@ -163,50 +167,6 @@ impl Grid {
         let token = Token::scan(text).ok_or(NumberError::NotANumber)?;
         self.add(&token, acc)?;
         Ok(token.length)
-    }
-
-    /// The exact value of one element as plain decimal text: no exponent, no trailing zeros, never `-0`.
-    #[must_use]
-    pub fn to_decimal(&self, elem: &[u64]) -> String {
-        let mut magnitude = Zeroizing::new(elem.to_vec());
-        let negative = elem.last().is_some_and(|&top| top >> 63 == 1);
-        if negative {
-            self.ring.neg_assign(&mut magnitude);
-        }
-        let after = usize::from(self.digits.after);
-        let mut digits = decimal_digits(&mut magnitude);
-        // One digit before the point at least, then as many as the grid has after it.
-        let padding = (after + 1).saturating_sub(digits.len());
-        digits.insert_str(0, &"0".repeat(padding));
-        let (whole, fraction) = digits.split_at(digits.len() - after);
-        let fraction = fraction.trim_end_matches('0');
-        let sign = if negative { "-" } else { "" };
-        let point = if fraction.is_empty() { "" } else { "." };
-        format!("{sign}{whole}{point}{fraction}")
-    }
-
-    /// The double nearest to one element's exact value (infinite beyond the range of doubles, never −0).
-    #[must_use]
-    pub fn to_f64(&self, elem: &[u64]) -> f64 {
-        nearest_f64(&self.to_decimal(elem))
-    }
-
-    /// One element as a JSON number: the exact integer if it is integral and |x| < 2^63, else the shortest text of the
-    /// nearest double.
-    ///
-    /// A value that doubles cannot express at all (more than about 1.8 · 10^308, possible with more than 300 digits
-    /// before the point, or so small that the double would be 0) is given as its exact decimal: JSON sets no limit.
-    #[must_use]
-    pub fn to_json(&self, elem: &[u64]) -> String {
-        let decimal = self.to_decimal(elem);
-        if decimal.parse::<i64>().is_ok_and(|x| x != i64::MIN) {
-            return decimal;
-        }
-        let double = nearest_f64(&decimal);
-        if !double.is_finite() || double == 0.0 {
-            return decimal;
-        }
-        serde_json::to_string(&double).unwrap_or(decimal)
     }
 
     fn add(&self, token: &Token, acc: &mut [u64]) -> Result<(), NumberError> {
@@ -503,12 +463,6 @@ fn slight_change(kept: u64, mut dropped: impl Iterator<Item = u64>, up: bool) ->
     !up
 }
 
-fn nearest_f64(decimal: &str) -> f64 {
-    let double: f64 = decimal.parse().expect("plain decimal text is the syntax of f64");
-    // Turns −0, the nearest to a tiny negative value, into 0.
-    double + 0.0
-}
-
 /// `magnitude = magnitude · factor + addend`; the caller knows that it fits.
 fn multiply_add(magnitude: &mut [u64], factor: u64, addend: u64) -> u64 {
     let mut carry = u128::from(addend);
@@ -542,23 +496,6 @@ fn shift_decimal(magnitude: &mut [u64], places: usize) {
         multiply_add(magnitude, POW10[now] as u64, 0);
         left -= now;
     }
-}
-
-/// Decimal digits without leading zeros (none for zero). The magnitude is used up.
-fn decimal_digits(magnitude: &mut [u64]) -> String {
-    let chunk = POW10[WORD_DIGITS];
-    let mut chunks = Vec::new();
-    while magnitude.iter().any(|&limb| limb != 0) {
-        let mut rest = 0_u128;
-        for limb in magnitude.iter_mut().rev() {
-            rest = rest << 64 | u128::from(*limb);
-            *limb = (rest / chunk) as u64;
-            rest %= chunk;
-        }
-        chunks.push(rest);
-    }
-    let digits: String = chunks.iter().rev().map(|c| format!("{c:019}")).collect();
-    digits.trim_start_matches('0').to_owned()
 }
 
 fn bit_length(magnitude: &[u64]) -> u32 {

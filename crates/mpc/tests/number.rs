@@ -172,7 +172,7 @@ fn only_json_numbers_are_numbers() {
 fn json_is_an_integer_where_it_can_be() {
     let json = |before, after, texts: &[&str]| {
         let grid = grid(before, after);
-        grid.to_json(&sum(&grid, texts).unwrap())
+        serde_json::to_string(&grid.to_total(&sum(&grid, texts).unwrap())).unwrap()
     };
     assert_eq!(json(18, 12, &["30.5", "0.5"]), "31");
     assert_eq!(json(18, 12, &["-0.1", "-0.2"]), "-0.3");
@@ -419,6 +419,8 @@ proptest! {
         let text = oracle::text(&expected, after);
         prop_assert_eq!(grid.to_decimal(&acc), &text[..]);
         prop_assert_eq!(grid.to_f64(&acc), text.parse::<f64>().unwrap());
+        let total = serde_json::to_string(&grid.to_total(&acc)).unwrap();
+        prop_assert_eq!(total.parse::<f64>().unwrap() + 0.0, text.parse::<f64>().unwrap() + 0.0, "{}", total);
     }
 
     #[test]

@@ -14,14 +14,13 @@
 
 use serde::Serialize;
 use serde::ser::{SerializeMap, Serializer};
-use serde_json::value::RawValue;
 use zeroize::Zeroizing;
 
 use crate::data::{self, Shape, Sums};
 use crate::mask;
 use crate::microprotocol::{self, Microprotocol, Refusal};
 use crate::net::{Abort, Net};
-use crate::number::{Digits, Grid};
+use crate::number::{self, Digits, Grid};
 
 /// See the [module](self).
 #[derive(Debug)]
@@ -31,11 +30,11 @@ pub struct SecureSum;
 #[derive(Debug)]
 pub enum Output {
     /// Of numbers and lists of numbers.
-    Scalar(Total<Box<RawValue>>),
+    Scalar(Total<number::Total>),
     /// Of vectors: `samples` counts the vectors, so it is the number of values in every coordinate.
-    Vector(Total<Vec<Box<RawValue>>>),
+    Vector(Total<Vec<number::Total>>),
     /// Of named columns.
-    Columns(Vec<(String, Total<Box<RawValue>>)>),
+    Columns(Vec<(String, Total<number::Total>)>),
 }
 
 /// A number of values, and their sum.
@@ -160,17 +159,14 @@ fn encode(grid: &Grid, input: &Sums) -> Zeroizing<Vec<u64>> {
 fn decode(grid: &Grid, shape: &Shape, coordinates: usize, total: &[u64]) -> Result<Output, Abort> {
     let limbs = grid.ring().limbs();
     let (sums, counts) = total.split_at(coordinates * limbs);
-    let number = |element: &[u64]| {
-        RawValue::from_string(grid.to_json(element)).map_err(|_| Abort::Internal("a sum that is not JSON"))
-    };
     let count = |element: &[u64]| element.first().copied().ok_or(Abort::Internal("no count"));
     match shape {
         Shape::Scalar => Ok(Output::Scalar(Total {
             samples: count(counts)?,
-            sum: number(sums)?,
+            sum: grid.to_total(sums),
         })),
         Shape::Vector(_) => {
-            let sum = sums.chunks(limbs).map(number).collect::<Result<_, _>>()?;
+            let sum = sums.chunks(limbs).map(|element| grid.to_total(element)).collect();
             Ok(Output::Vector(Total {
                 samples: count(counts)?,
                 sum,
@@ -183,7 +179,7 @@ fn decode(grid: &Grid, shape: &Shape, coordinates: usize, total: &[u64]) -> Resu
                     name.clone(),
                     Total {
                         samples: count(samples)?,
-                        sum: number(sum)?,
+                        sum: grid.to_total(sum),
                     },
                 ))
             };

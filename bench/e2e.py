@@ -1,0 +1,106 @@
+"""End-to-end figures over three processes and loopback. Prints medians and what they are compared with.
+
+Needs the release build: `make bench` makes it and runs this.
+"""
+
+from __future__ import annotations
+
+import os
+import statistics
+import sys
+import tempfile
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT / "tests" / "e2e"))
+os.environ.setdefault("FDRTD_TEST_PROFILE", "release")
+
+from harness import Node, make_task, nodes, urls_of  # noqa: E402
+
+RUNS = 200
+
+
+def milliseconds(values: list[float]) -> str:
+    quantiles = statistics.quantiles(values, n=20)
+    return f"median {statistics.median(values) * 1e3:.2f} ms, 5 % {quantiles[0] * 1e3:.2f}, 95 % {quantiles[-1] * 1e3:.2f}"
+
+
+def last_input_to_result(started: list[Node], data: Any) -> float:
+    """From the call of the last party's `input` until all three callers have their result in hand."""
+    tasks = make_task(started)
+    for task in tasks[:-1]:
+        task.input(data=data)
+    ends = [0.0] * len(tasks)
+    waiting = threading.Barrier(len(tasks) + 1)
+
+    def wait(place: int) -> None:
+        waiting.wait()
+        tasks[place].result()
+        ends[place] = time.perf_counter()
+
+    threads = [threading.Thread(target=wait, args=(place,)) for place in range(len(tasks))]
+    for thread in threads:
+        thread.start()
+    waiting.wait()
+    # Until all three wait in result(): the figure is about the nodes, not about who asks first.
+    time.sleep(0.02)
+    begin = time.perf_counter()
+    tasks[-1].input(data=data)
+    for thread in threads:
+        thread.join()
+    for task in tasks:
+        task.delete()
+    return max(ends) - begin
+
+
+def tutorial(started: list[Node]) -> float:
+    """The whole tutorial with connections kept: 26 requests of the client."""
+    begin = time.perf_counter()
+    urls = urls_of(started)
+    simons = [api.select_microservice(protocol="Simon") for api in APIS]
+    tasks = [simons[0].create(microprotocol="BasicSum", network={"nodes": urls, "myself": 0})]
+    invitation = tasks[0].invite()
+    for place in (1, 2):
+        tasks.append(simons[place].join(invitation=invitation, network={"nodes": urls, "myself": place}))
+    values = [api.select_microservice(microservice="KeyValueStorage").create(value=7) for api in APIS]
+    for task, value in zip(tasks, values):
+        task.input(source=value)
+    for task in tasks:
+        assert task.result()["result"]["sum"] == 21
+    for value in values:
+        value.delete()
+    return time.perf_counter() - begin
+
+
+def cpu_seconds(started: list[Node]) -> float:
+    """User and system time of all nodes so far."""
+    total = 0
+    for node in started:
+        assert node.process is not None
+        fields = Path(f"/proc/{node.process.pid}/stat").read_text().rsplit(")", 1)[1].split()
+        total += int(fields[11]) + int(fields[12])
+    return total / os.sysconf("SC_CLK_TCK")
+
+
+def main() -> None:
+    global APIS
+    with tempfile.TemporaryDirectory() as directory, nodes(Path(directory), 3) as started:
+        APIS = [node.api() for node in started]
+        for _ in range(20):
+            last_input_to_result(started, 1)
+        times = [last_input_to_result(started, 1) for _ in range(RUNS)]
+        print(f"last input to the result at all three: {milliseconds(times)}")
+        before = cpu_seconds(started)
+        times = [tutorial(started) for _ in range(RUNS)]
+        server = (cpu_seconds(started) - before) / RUNS
+        print(f"whole tutorial, seen by the client: {milliseconds(times)}; CPU time of the three nodes {server * 1e3:.1f} ms")
+        data = {"vectors": [[1.25] * 1_000_000]}
+        times = [last_input_to_result(started, data) for _ in range(7)]
+        print(f"vectors of 10^6 numbers: {milliseconds(times)}")
+
+
+if __name__ == "__main__":
+    main()

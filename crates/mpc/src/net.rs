@@ -3,7 +3,7 @@
 //! A protocol is an `async fn` over [`Net`]; its only awaits are here. From outside, [`Machine`] takes incoming messages and yields outgoing
 //! ones: no clock, no socket, no thread. It is polled with a waker that does nothing, because whoever delivers a message polls next.
 //!
-//! Every message carries its round, so that a message lost, repeated or overtaken below is noticed here, and what was broadcast goes into a
+//! Every message carries its session and its round, so that a message lost, repeated or overtaken below is noticed here, and what was broadcast goes into a
 //! transcript. When the protocol has its result, the machine exchanges a **closing digest** of transcript and result with every peer:
 //! parties that were told different stories find out, and the result is [`State::Confirmed`] only if all digests agree.
 
@@ -24,8 +24,11 @@ use crate::wire::{Malformed, Reader};
 /// Most parties of one task.
 pub const MAX_PARTIES: usize = 64;
 
-/// Bytes in front of every payload: the round as `u32`.
-pub const HEADER: usize = 4;
+/// First byte of every message, so that whoever carries it can tell it from messages of its own.
+pub const KIND: u8 = 3;
+
+/// Bytes in front of every payload: [`KIND`], the session id, the round as `u32`.
+pub const HEADER: usize = 1 + 32 + 4;
 
 /// Messages of one peer that may wait while this party is still busy with an earlier round. A correct peer is at most one round ahead and may
 /// have its closing digest behind it.
@@ -203,7 +206,9 @@ impl Net {
         let header = payload
             .get_mut(..HEADER)
             .ok_or(Abort::Internal("a message without room for its header"))?;
-        header.copy_from_slice(&self.round.to_le_bytes());
+        header[0] = KIND;
+        header[1..33].copy_from_slice(&self.session.sid);
+        header[33..].copy_from_slice(&self.round.to_le_bytes());
         let payload = Bytes::from(payload);
         let mut digests = vec![blake3::Hash::from_bytes([0; 32]); self.session.parties];
         digests[self.session.me.index()] = blake3::hash(&payload);
@@ -267,6 +272,9 @@ impl Net {
     fn body<'a>(&self, peer: Party, message: &'a [u8], max: usize) -> Result<&'a [u8], Abort> {
         let fault = |malformed: Malformed| Abort::Peer(peer, malformed.into());
         let mut reader = Reader::new(message);
+        if reader.u8().map_err(fault)? != KIND || reader.array::<32>().map_err(fault)? != self.session.sid {
+            return Err(fault(Malformed::Value));
+        }
         if reader.u32().map_err(fault)? != self.round {
             return Err(Abort::Peer(peer, Fault::OutOfTurn));
         }

@@ -3,7 +3,7 @@
 #![allow(missing_docs, clippy::unwrap_used)]
 
 use fdrtd_mpc::microprotocol::{Entry, Refusal};
-use fdrtd_mpc::net::{Abort, Fault as PeerFault, Machine, Party};
+use fdrtd_mpc::net::{Abort, Fault as PeerFault, HEADER, Machine, Party};
 use fdrtd_mpc::sim::{self, End, Fault, FaultAt, Outcome};
 use proptest::prelude::*;
 
@@ -132,7 +132,7 @@ fn the_transcript_has_one_message_per_peer_and_round() {
     assert!(
         small
             .iter()
-            .all(|(_, _, bytes)| *bytes == 4 + 2 * 16 || *bytes == 4 + 32)
+            .all(|(_, _, bytes)| *bytes == HEADER + 2 * 16 || *bytes == HEADER + 32)
     );
 }
 

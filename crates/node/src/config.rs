@@ -14,6 +14,9 @@ use crate::task::StopAt;
 use crate::tasks::Quota;
 use crate::url::NodeUrl;
 
+/// The longest time to live, in seconds: ten years. Points in time that far away can still be told.
+const LONGEST: f64 = 10.0 * 365.0 * 24.0 * 3600.0;
+
 /// Configuration of one node. `docs/fdrtd.example.toml` shows every member with its default.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -189,10 +192,10 @@ impl Config {
             ));
         }
         self.base_path = segments.iter().map(|segment| format!("/{segment}")).collect();
-        if !(self.limits.time_to_live.is_finite() && self.limits.time_to_live >= 0.1) {
-            return Err(ConfigError::Value(
-                "limits.time_to_live is a number of seconds, at least 0.1".into(),
-            ));
+        if !(0.1..=LONGEST).contains(&self.limits.time_to_live) {
+            return Err(ConfigError::Value(format!(
+                "limits.time_to_live is a number of seconds from 0.1 to {LONGEST}"
+            )));
         }
         if self.limits.json_depth == 0 || self.limits.json_depth > 100 {
             return Err(ConfigError::Value("limits.json_depth is 1 to 100".into()));

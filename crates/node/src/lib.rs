@@ -61,8 +61,10 @@ pub async fn run(
     });
     ready(&nodes);
     let (asked, mut stopping) = tokio::sync::watch::channel(false);
+    let leaving = nodes.clone();
     let server = axum::serve(listener, router).with_graceful_shutdown(async move {
         shutdown.await;
+        leaving.iter().for_each(|node| node.leave());
         let _ = asked.send(true);
     });
     let too_long = async {

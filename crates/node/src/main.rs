@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
 
+use clap::builder::BoolishValueParser;
 use clap::{Args, Parser, Subcommand};
 use fdrtd::config::{Config, LogFormat, TrustMode};
 use fdrtd::identity::Identity;
@@ -50,8 +51,8 @@ struct ServeArgs {
     #[arg(long, env = "FDRTD_DATA_DIR")]
     data_dir: Option<PathBuf>,
     /// Keep everything in memory, with a new identity
-    #[arg(long, env = "FDRTD_EPHEMERAL")]
-    ephemeral: bool,
+    #[arg(long, env = "FDRTD_EPHEMERAL", value_parser = BoolishValueParser::new(), num_args = 0..=1, require_equals = true, default_missing_value = "true", hide_possible_values = true)]
+    ephemeral: Option<bool>,
     /// Disclosure rules [default: standard]
     #[arg(long, env = "FDRTD_POLICY")]
     policy: Option<Profile>,
@@ -62,8 +63,8 @@ struct ServeArgs {
     #[arg(long, env = "FDRTD_TRUST")]
     trust: Option<TrustMode>,
     /// Reach peers beyond this machine without TLS
-    #[arg(long, env = "FDRTD_ALLOW_PLAIN_HTTP")]
-    allow_plain_http: bool,
+    #[arg(long, env = "FDRTD_ALLOW_PLAIN_HTTP", value_parser = BoolishValueParser::new(), num_args = 0..=1, require_equals = true, default_missing_value = "true", hide_possible_values = true)]
+    allow_plain_http: Option<bool>,
     /// What to log, such as info or fdrtd=debug [default: info]
     #[arg(long, env = "FDRTD_LOG")]
     log: Option<String>,
@@ -143,8 +144,10 @@ fn merge(args: ServeArgs) -> Result<Config, StartError> {
     set(&mut config.listen, args.listen);
     set(&mut config.base_path, args.base_path);
     set(&mut config.data_dir, args.data_dir);
+    set(&mut config.ephemeral, args.ephemeral);
     set(&mut config.policy, args.policy);
     set(&mut config.trust, args.trust);
+    set(&mut config.allow_plain_http, args.allow_plain_http);
     set(&mut config.log, args.log);
     set(&mut config.log_format, args.log_format);
     set(
@@ -155,8 +158,6 @@ fn merge(args: ServeArgs) -> Result<Config, StartError> {
         &mut config.cors_origins,
         (!args.cors_origin.is_empty()).then_some(args.cors_origin),
     );
-    config.ephemeral |= args.ephemeral;
-    config.allow_plain_http |= args.allow_plain_http;
     Ok(config)
 }
 
@@ -236,7 +237,8 @@ fn shutdown_signal() -> io::Result<impl Future<Output = ()> + Send + 'static> {
 }
 
 fn identity(args: &IdentityArgs) -> Result<(), StartError> {
-    std::fs::create_dir_all(&args.data_dir)?;
+    let made = std::fs::create_dir_all(&args.data_dir);
+    made.map_err(|error| format!("the data directory {} cannot be made: {error}", args.data_dir.display()))?;
     let identity = Identity::open(&args.data_dir)?;
     if args.json {
         say(&serde_json::to_string(&identity.document())?)?;
@@ -251,7 +253,8 @@ fn identity(args: &IdentityArgs) -> Result<(), StartError> {
 }
 
 fn start_log(filter: &str, format: LogFormat) -> Result<(), StartError> {
-    let filter = tracing_subscriber::EnvFilter::try_new(filter)?;
+    let filter = tracing_subscriber::EnvFilter::try_new(filter)
+        .map_err(|error| format!("log is something like info or fdrtd=debug: {error}"))?;
     let log = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(io::stderr);

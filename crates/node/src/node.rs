@@ -137,6 +137,7 @@ impl Node {
             metrics: Metrics::default(),
             clock: Clock::System,
             time_to_live: config.time_to_live(),
+            stopping: tokio::sync::watch::Sender::new(false),
             stop_at: config.stop_at,
             start: Instant::now(),
         });
@@ -182,6 +183,11 @@ impl Node {
     /// This node's key for people.
     pub fn fingerprint(&self) -> String {
         self.identity.key().fingerprint()
+    }
+
+    /// Answers everybody who waits for a result, so that the node can end.
+    pub fn leave(&self) {
+        self.simon.tasks().context().stopping.send_replace(true);
     }
 
     /// Delivers what is queued, closes connections and storage.

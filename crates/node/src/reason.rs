@@ -153,7 +153,7 @@ impl Reason {
             }
             Reason::Expired {
                 stage: Stage::Input, ..
-            } => "these parties have joined but given no input; create a new task",
+            } => "these parties have joined, but given no input or lost their connection; create a new task",
             Reason::Expired { stage: Stage::Run, .. } => {
                 "create a new task, with a longer 'run' duration if the data are large"
             }

@@ -33,8 +33,6 @@ use crate::reason::{Reason, Stage};
 /// Longest message before the computation; also what a node keeps of a task it has not joined.
 pub const CONTROL_BYTES: usize = 4_096;
 
-/// Bytes around the payload of a data message: kind, sid, round.
-const DATA_OVERHEAD: usize = 1 + 32 + net::HEADER;
 
 /// Data of a peer that may wait here: one round's before this node has seen everybody's Ready, or one round's and the closing digest while it
 /// computes.
@@ -42,7 +40,7 @@ const EARLY: usize = 2;
 
 const HELLO: u8 = 1;
 const READY: u8 = 2;
-const DATA: u8 = 3;
+const DATA: u8 = net::KIND;
 const ABORT: u8 = 4;
 
 /// Milliseconds on a monotonic clock.
@@ -144,6 +142,8 @@ struct Peer {
     answering: bool,
     hello: Option<Hello>,
     ready: Option<Ready>,
+    /// Its connection broke and is not back.
+    away: bool,
     early: Vec<([u8; 32], Bytes)>,
 }
 
@@ -209,6 +209,7 @@ impl Session {
             answering: false,
             hello: None,
             ready: None,
+            away: false,
             early: Vec::new(),
         };
         let peers = (0..descriptor.nodes.len()).map(peer).collect();
@@ -326,7 +327,10 @@ impl Session {
         let all = 0..self.peers.len();
         match &self.phase {
             Phase::Gathering if !self.all_joined() => (Stage::Join, all.filter(|party| !self.joined(*party)).collect()),
-            Phase::Gathering => (Stage::Input, all.filter(|party| !self.has_input(*party)).collect()),
+            Phase::Gathering => {
+                let missing = |party: &usize| !self.has_input(*party) || self.peers[*party].away;
+                (Stage::Input, all.filter(missing).collect())
+            }
             Phase::Running(run) => (Stage::Run, run.waiting.iter().map(|party| party.index()).collect()),
             Phase::Ended(_) => (Stage::Run, Vec::new()),
         }
@@ -342,7 +346,7 @@ impl Session {
         let data = self
             .shape
             .as_ref()
-            .map_or(0, |shape| shape.message_bytes + DATA_OVERHEAD);
+            .map_or(0, |shape| shape.message_bytes + net::HEADER);
         data.max(CONTROL_BYTES)
     }
 
@@ -384,6 +388,13 @@ impl Session {
         }
     }
 
+    /// The connection to a peer broke, or is there again. The computation does not begin while one is away: its node may be starting anew,
+    /// and would find a computation that it can take no part in.
+    pub fn set_away(&mut self, party: Party, away: bool, now: Millis) {
+        self.peers[party.index()].away = away;
+        self.start_if_all_ready(now);
+    }
+
     /// Gives this party's input; only the first one counts.
     pub fn give_input(&mut self, input: Prepared, now: Millis) {
         if self.input.is_none() && matches!(self.phase, Phase::Gathering) {
@@ -404,9 +415,7 @@ impl Session {
         if self.end().is_some() {
             return;
         }
-        let mut message = vec![ABORT];
-        message.extend_from_slice(serde_json::to_string(&reason).unwrap_or_default().as_bytes());
-        let message = Bytes::from(message);
+        let message = abort_message(&reason);
         for party in Party::all(self.peers.len()) {
             if self.peers[party.index()].greeted {
                 self.outgoing.push((party, message.clone()));
@@ -416,6 +425,14 @@ impl Session {
             reason,
             reported_by: None,
         });
+    }
+
+    /// What to tell a peer that joins after it has ended without a result, so that it does not wait for nothing.
+    pub fn farewell(&self) -> Option<Bytes> {
+        match self.end() {
+            Some(End::Failed { reason, .. }) => Some(abort_message(reason)),
+            _ => None,
+        }
     }
 
     /// A message of a peer. Hostile bytes: what no correct peer sends ends the task.
@@ -468,14 +485,9 @@ impl Session {
     pub fn finish(&mut self, done: JobDone) {
         let JobDone { mut machine, state } = done;
         let Phase::Running(run) = &mut self.phase else { return };
-        for (to, bytes) in machine.outgoing() {
-            let mut message = Vec::with_capacity(33 + bytes.len());
-            message.push(DATA);
-            message.extend_from_slice(&run.sid);
-            message.extend_from_slice(&bytes);
-            self.sent += 1;
-            self.outgoing.push((to, Bytes::from(message)));
-        }
+        let outgoing = machine.outgoing();
+        self.sent += outgoing.len() as u64;
+        self.outgoing.extend(outgoing);
         run.round = machine.round();
         run.waiting = machine.waiting_for();
         run.machine = Some(machine);
@@ -627,9 +639,12 @@ impl Session {
     }
 
     fn start_if_all_ready(&mut self, now: Millis) {
-        let (Some(sid), Some(shape)) = (self.ready, &self.shape) else {
+        let (Phase::Gathering, Some(sid), Some(shape)) = (&self.phase, self.ready, &self.shape) else {
             return;
         };
+        if self.peers.iter().any(|peer| peer.away) {
+            return;
+        }
         let digest = shape_digest(&sid, shape);
         for party in Party::all(self.peers.len()).filter(|party| *party != self.me) {
             match &self.peers[party.index()].ready {
@@ -667,13 +682,12 @@ impl Session {
     fn receive_data(&mut self, from: Party, message: &Bytes) -> Result<(), Malformed> {
         let mut reader = Reader::new(&message[1..]);
         let sid = reader.array::<32>()?;
-        let body = message.slice(33..);
         match &mut self.phase {
             Phase::Running(run) if run.sid == sid => {
                 if run.inbox.iter().filter(|(sender, _)| *sender == from).count() >= EARLY {
                     return Err(Malformed::TooLong);
                 }
-                run.inbox.push_back((from, body));
+                run.inbox.push_back((from, message.clone()));
             }
             Phase::Running(_) => {} // of a session that a restart has ended
             Phase::Gathering => {
@@ -681,7 +695,7 @@ impl Session {
                 if early.len() >= EARLY {
                     return Err(Malformed::TooLong);
                 }
-                early.push((sid, body));
+                early.push((sid, message.clone()));
             }
             Phase::Ended(_) => {}
         }
@@ -789,6 +803,11 @@ pub fn peek_hello(message: &[u8]) -> Result<(Descriptor, Profile), Malformed> {
     Ok((descriptor, hello.profile))
 }
 
+/// Whether a message asks to take part.
+pub fn is_hello(message: &[u8]) -> bool {
+    message.first() == Some(&HELLO)
+}
+
 /// Whether a message belongs to the computation.
 pub fn is_data(message: &[u8]) -> bool {
     message.first() == Some(&DATA)
@@ -823,6 +842,12 @@ fn read_hello(message: &[u8]) -> Result<(Hello, &str), Malformed> {
         },
         text,
     ))
+}
+
+fn abort_message(reason: &Reason) -> Bytes {
+    let mut message = vec![ABORT];
+    message.extend_from_slice(serde_json::to_string(reason).unwrap_or_default().as_bytes());
+    Bytes::from(message)
 }
 
 /// The shape travels only as this hash; the sid keeps anybody outside from guessing at it.

@@ -21,7 +21,7 @@ use crate::problem::Problem;
 use crate::reason::{Reason, Stage, parties};
 use crate::services::{Clock, Principal};
 use crate::session::{End, JobDone, Millis, Session, is_data};
-use crate::store::Store;
+use crate::store::{Store, StoreError};
 
 /// Work on more bytes than this goes to the pool; less is done at once by whoever brings the message.
 pub const INLINE_BYTES: usize = 256 * 1024;
@@ -45,6 +45,8 @@ pub struct Context {
     pub clock: Clock,
     /// How long an ended task is kept, at least.
     pub time_to_live: Duration,
+    /// True when the node is to end: whoever waits is answered at once.
+    pub stopping: watch::Sender<bool>,
     /// Ends the process at a chosen point; only tests that link this crate can set it.
     pub stop_at: Option<StopAt>,
     /// When this node was started; [`Context::now`] counts from long before it.
@@ -143,6 +145,7 @@ struct Core {
     resolve_errors: Vec<Option<PeerError>>,
     running_recorded: bool,
     ended: Option<Instant>,
+    deleted: bool,
 }
 
 impl Core {
@@ -245,6 +248,7 @@ impl Task {
             resolve_errors: vec![None; parties],
             running_recorded: false,
             ended: None,
+            deleted: false,
         };
         let configured = Arc::new(configured);
         Arc::new(Task {
@@ -309,13 +313,14 @@ impl Task {
 
     /// A peer's key became known; `hello` is what it said before.
     pub(crate) fn found(self: &Arc<Self>, party: Party, key: PeerKey, hello: Option<bytes::Bytes>) {
-        let url = {
-            let mut core = self.lock();
-            core.resolve_errors[party.index()] = None;
-            core.session.descriptor().nodes[party.index()].clone()
-        };
-        self.context.peers.want(key, &url, *self.id().as_bytes());
+        self.lock().resolve_errors[party.index()] = None;
         self.with(|session, now| {
+            if session.end().is_none() {
+                // Wanted and known at once: whoever is wanted is let go at the end.
+                let descriptor = session.descriptor();
+                let url = &descriptor.nodes[party.index()];
+                self.context.peers.want(key, url, *descriptor.task.as_bytes());
+            }
             session.set_key(party, key);
             if let Some(hello) = hello {
                 session.receive(party, &hello, now);
@@ -333,9 +338,19 @@ impl Task {
         self.with(|session, now| session.receive(from, message, now));
     }
 
+    /// What to tell a peer that joins now, if the task has ended without a result.
+    pub(crate) fn farewell(&self) -> Option<bytes::Bytes> {
+        self.lock().session.farewell()
+    }
+
     /// A peer's node was started anew.
     pub(crate) fn peer_restarted(self: &Arc<Self>, party: Party) {
         self.with(|session, now| session.peer_restarted(party, now));
+    }
+
+    /// The connection to a peer broke, or is there again.
+    pub(crate) fn peer_away(self: &Arc<Self>, party: Party, away: bool) {
+        self.with(|session, now| session.set_away(party, away, now));
     }
 
     /// A peer sent more than the protocol has room for.
@@ -469,6 +484,7 @@ impl Task {
     /// 409 if it failed.
     pub async fn result(&self, patience: Duration) -> Result<Outcome, Problem> {
         let mut changed = self.changed.subscribe();
+        let mut stopping = self.context.stopping.subscribe();
         let deadline = tokio::time::Instant::now() + patience;
         loop {
             {
@@ -487,7 +503,11 @@ impl Task {
                     None => {}
                 }
             }
-            if !matches!(tokio::time::timeout_at(deadline, changed.changed()).await, Ok(Ok(()))) {
+            let news = tokio::select! {
+                news = tokio::time::timeout_at(deadline, changed.changed()) => matches!(news, Ok(Ok(()))),
+                _ = stopping.wait_for(|stopping| *stopping) => false,
+            };
+            if !news {
                 return Ok(Outcome::Waiting(self.waiting_text()));
             }
         }
@@ -534,6 +554,7 @@ impl Task {
         let why = |index: usize| {
             let what = match stage {
                 Stage::Join => "has not joined yet",
+                Stage::Input if session.has_input(index) => "has given its input, but is not connected",
                 Stage::Input => "has joined, but given no input yet",
                 Stage::Run if session.opened() => "has not confirmed the result yet",
                 Stage::Run => "has not sent its part yet",
@@ -781,75 +802,83 @@ impl Task {
     /// Writes the record without waiting for it.
     fn keep_record(self: &Arc<Self>) {
         if !self.context.store.is_ephemeral() {
-            let task = Arc::clone(self);
+            let (task, written) = (Arc::clone(self), self.put_record());
             tokio::spawn(async move {
-                if task.put_record().await.is_err() {
+                if written.await.is_err() {
                     tracing::error!(task = %task.id(), "the task's record could not be written");
                 }
             });
         }
     }
 
-    /// Writes what must survive a restart.
-    pub(crate) async fn put_record(&self) -> Result<(), Problem> {
-        if self.context.store.is_ephemeral() {
-            return Ok(());
+    /// Writes what must survive a restart; the future ends when it is written.
+    ///
+    /// It is queued by the call itself and under the task's lock: the last record is that of the last state, and none comes after the deletion.
+    pub(crate) fn put_record(&self) -> impl Future<Output = Result<(), Problem>> + Send + use<> {
+        let core = self.lock();
+        let record = (!self.context.store.is_ephemeral() && !core.deleted).then(|| self.record(&core));
+        let written = record.map(|(bytes, expires)| self.context.store.put(RECORD, self.object.to_string(), bytes, expires));
+        async move {
+            match written {
+                Some(written) => written.await.map_err(|_| {
+                    Problem::internal(
+                        "STORAGE_FAILED",
+                        "the node could not write to its storage",
+                        "tell the node's operator",
+                    )
+                }),
+                None => Ok(()),
+            }
         }
-        let (record, kept) = {
-            let core = self.lock();
-            let session = &core.session;
-            let phase = match session.end() {
-                Some(End::Done { result, unconfirmed }) => RecordPhase::Done {
-                    result: result.clone(),
-                    unconfirmed: unconfirmed.clone(),
-                },
-                Some(End::Failed { reason, reported_by }) => RecordPhase::Failed {
-                    reason: reason.clone(),
-                    reported_by: *reported_by,
-                },
-                None if session.running() => RecordPhase::Running,
-                None => RecordPhase::Waiting,
-            };
-            let waiting = matches!(phase, RecordPhase::Waiting);
-            let age = self.context.now().saturating_sub(session.since()) / 1000;
-            let record = Record {
-                object: self.object,
-                owner: self.owner.recorded().to_owned(),
-                descriptor: session.descriptor().clone(),
-                me: session.me().index(),
-                profile: self.profile,
-                mode: self.mode,
-                inputs: if waiting {
-                    core.inputs.iter().map(|text| text.to_string()).collect()
-                } else {
-                    Vec::new()
-                },
-                sealed: core.sealed,
-                since: self.context.clock.now().saturating_sub(age),
-                phase,
-            };
-            let durations = &session.descriptor().durations;
-            (
-                record,
-                (durations.join + durations.input + durations.run) / 1000 + self.context.time_to_live.as_secs(),
-            )
+    }
+
+    /// Deletes what would survive a restart.
+    pub(crate) fn delete_record(&self) -> impl Future<Output = Result<(), StoreError>> + Send + use<> {
+        let mut core = self.lock();
+        core.deleted = true;
+        self.context.store.delete(RECORD, self.object.to_string())
+    }
+
+    /// What must survive a restart, and until when.
+    fn record(&self, core: &Core) -> (Zeroizing<Vec<u8>>, u64) {
+        let session = &core.session;
+        let phase = match session.end() {
+            Some(End::Done { result, unconfirmed }) => RecordPhase::Done {
+                result: result.clone(),
+                unconfirmed: unconfirmed.clone(),
+            },
+            Some(End::Failed { reason, reported_by }) => RecordPhase::Failed {
+                reason: reason.clone(),
+                reported_by: *reported_by,
+            },
+            None if session.running() => RecordPhase::Running,
+            None => RecordPhase::Waiting,
         };
+        let waiting = matches!(phase, RecordPhase::Waiting);
+        let age = self.context.now().saturating_sub(session.since()) / 1000;
+        let record = Record {
+            object: self.object,
+            owner: self.owner.recorded().to_owned(),
+            descriptor: session.descriptor().clone(),
+            me: session.me().index(),
+            profile: self.profile,
+            mode: self.mode,
+            inputs: if waiting {
+                core.inputs.iter().map(|text| text.to_string()).collect()
+            } else {
+                Vec::new()
+            },
+            sealed: core.sealed,
+            since: self.context.clock.now().saturating_sub(age),
+            phase,
+        };
+        let durations = &session.descriptor().durations;
+        let kept = (durations.join + durations.input + durations.run) / 1000 + self.context.time_to_live.as_secs();
         let bytes = Zeroizing::new(serde_json::to_vec(&record).unwrap_or_default());
         for text in record.inputs {
             drop(Zeroizing::new(text));
         }
-        let expires = self.context.clock.now() + kept;
-        self.context
-            .store
-            .put(RECORD, self.object.to_string(), bytes, expires)
-            .await
-            .map_err(|_| {
-                Problem::internal(
-                    "STORAGE_FAILED",
-                    "the node could not write to its storage",
-                    "tell the node's operator",
-                )
-            })
+        (bytes, self.context.clock.now() + kept)
     }
 }
 

@@ -16,7 +16,7 @@ use crate::peer::{Event, TaskId};
 use crate::policy::{Permit, Profile};
 use crate::problem::Problem;
 use crate::services::Principal;
-use crate::session::{CONTROL_BYTES, is_abort, peek_hello};
+use crate::session::{CONTROL_BYTES, is_abort, is_hello, peek_hello};
 use crate::task::{Context, Mode, RECORD, Record, Task};
 
 /// Limits on what others can make this node keep.
@@ -45,6 +45,8 @@ struct Table {
     /// By the task's id, which all parties know.
     ids: HashMap<Uuid, Arc<Task>>,
     pending: HashMap<Uuid, Vec<Pending>>,
+    /// Deleted tasks to which parties may still come, until when, and what they are told then.
+    deleted: HashMap<Uuid, (Instant, Bytes)>,
 }
 
 /// A Hello of a task that is not joined here, or whose sender is not yet known to be a party.
@@ -154,14 +156,11 @@ impl Tasks {
     /// Ends a task for all and forgets it.
     pub async fn delete(&self, task: &Arc<Task>) {
         task.cancel();
+        if task.ended().is_some_and(|ended| ended.elapsed() < task.kept()) {
+            self.lock().bury(task, self.quota.tasks);
+        }
         self.remove(task);
-        if self
-            .context
-            .store
-            .delete(RECORD, task.object.to_string())
-            .await
-            .is_err()
-        {
+        if task.delete_record().await.is_err() {
             tracing::error!("a task's record could not be deleted");
         }
     }
@@ -218,7 +217,8 @@ impl Tasks {
                     task.peer_restarted(party);
                 }
             }
-            Event::Up { .. } | Event::Down { .. } => {}
+            Event::Up { peer } => self.set_away(&peer, false),
+            Event::Down { peer } => self.set_away(&peer, true),
         }
     }
 
@@ -226,6 +226,17 @@ impl Tasks {
         let id = Uuid::from_bytes(id);
         let mut table = self.lock();
         let task = table.ids.get(&id).cloned();
+        let farewell = match &task {
+            Some(task) => task.farewell(),
+            None => table.deleted.get(&id).map(|(_, farewell)| farewell.clone()),
+        };
+        if let Some(farewell) = farewell {
+            drop(table);
+            if is_hello(&bytes) {
+                self.context.peers.send(from, *id.as_bytes(), farewell);
+            }
+            return;
+        }
         match task
             .as_ref()
             .and_then(|task| task.party_of(&from).map(|party| (task, party)))
@@ -244,6 +255,7 @@ impl Tasks {
         let over: Vec<Arc<Task>> = {
             let mut table = self.lock();
             table.expire_hellos(self.context.time_to_live);
+            table.deleted.retain(|_, (until, _)| *until > Instant::now());
             table
                 .objects
                 .values()
@@ -295,6 +307,12 @@ impl Tasks {
         }
         for (key, interval) in shortest {
             self.context.peers.set_keep_alive(key, Some(interval));
+        }
+    }
+
+    fn set_away(&self, peer: &PeerKey, away: bool) {
+        for (task, party) in self.tasks_with(peer) {
+            task.peer_away(party, away);
         }
     }
 
@@ -362,6 +380,15 @@ impl Table {
             profile,
             since: Instant::now(),
         });
+    }
+
+    /// Remembers a task that ended without a result, for parties that have not joined yet: they can until its join duration is over.
+    fn bury(&mut self, task: &Task, most: usize) {
+        if let Some(farewell) = task.farewell()
+            && self.deleted.len() < most
+        {
+            self.deleted.insert(task.id(), (Instant::now() + task.kept(), farewell));
+        }
     }
 
     fn take_hello(&mut self, id: &Uuid, from: &PeerKey) -> Option<Bytes> {

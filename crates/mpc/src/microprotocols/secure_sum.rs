@@ -87,8 +87,7 @@ impl Microprotocol for SecureSum {
             let number = value.as_u64().and_then(|number| u16::try_from(number).ok());
             *slot = number.ok_or_else(|| unusable("digits_before and digits_after are whole numbers from 0 to 608"))?;
         }
-        let digits = Digits::new(digits[0].1, digits[1].1)
-            .map_err(|_| unusable("digits_before and digits_after together are too many for a ring of 2048 bits"))?;
+        let digits = Digits::new(digits[0].1, digits[1].1).map_err(|error| unusable(&error.to_string()))?;
         Ok(Grid::new(digits))
     }
 

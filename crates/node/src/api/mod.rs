@@ -26,6 +26,10 @@ use crate::problem::Problem;
 /// How long a client may take to send its body.
 const BODY_TIME: Duration = Duration::from_secs(120);
 
+/// What is there beside the handle API, and what is allowed there.
+const PAGES: [&str; 6] = ["/peer", "/identity", "/tasks", "/healthz", "/readyz", "/metrics"];
+const PAGE_METHODS: &str = "GET, HEAD, OPTIONS";
+
 /// Says who is waited for, on an empty answer to `result`.
 pub const WAITING: &str = "fdrtd-waiting";
 
@@ -33,13 +37,30 @@ pub const WAITING: &str = "fdrtd-waiting";
 #[derive(Clone, Debug)]
 struct Site(Arc<Vec<Arc<Node>>>);
 
+impl Site {
+    /// The node with the longest base path that the path begins with, and the rest of the path.
+    fn find(&self, path: &str) -> Option<(&Arc<Node>, String)> {
+        let segments = path.split('/').filter(|segment| !segment.is_empty());
+        let path: String = segments.map(|segment| format!("/{segment}")).collect();
+        let found = self
+            .0
+            .iter()
+            .filter_map(|node| Some((node, path.strip_prefix(&node.config.base_path)?)));
+        found
+            .filter(|(_, rest)| rest.is_empty() || rest.starts_with('/'))
+            .max_by_key(|(node, _)| node.config.base_path.len())
+            .map(|(node, rest)| (node, rest.to_owned()))
+    }
+}
+
 /// The service of all `nodes`, told apart by their base paths.
 pub fn router(nodes: Vec<Arc<Node>>, cors_origins: &[String]) -> Router {
+    let site = Site(Arc::new(nodes));
     Router::new()
         .fallback(answer)
-        .with_state(Site(Arc::new(nodes)))
+        .with_state(site.clone())
         .layer(cors(cors_origins))
-        .layer(axum::middleware::from_fn(plain_options))
+        .layer(axum::middleware::from_fn_with_state(site, plain_options))
 }
 
 fn cors(origins: &[String]) -> CorsLayer {
@@ -57,41 +78,33 @@ fn cors(origins: &[String]) -> CorsLayer {
 }
 
 /// `OPTIONS` outside of a browser's preflight asks what is allowed.
-async fn plain_options(request: Request, next: axum::middleware::Next) -> Response {
-    if request.method() == Method::OPTIONS && !request.headers().contains_key(header::ACCESS_CONTROL_REQUEST_METHOD) {
-        return (StatusCode::OK, [(header::ALLOW, handles::METHODS)]).into_response();
+async fn plain_options(State(site): State<Site>, request: Request, next: axum::middleware::Next) -> Response {
+    if request.method() != Method::OPTIONS || request.headers().contains_key(header::ACCESS_CONTROL_REQUEST_METHOD) {
+        return next.run(request).await;
     }
-    next.run(request).await
+    let found = site.find(request.uri().path());
+    let allow = match found.as_ref().map(|(_, rest)| rest.as_str()) {
+        Some("") => handles::METHODS,
+        Some(page) if PAGES.contains(&page) => PAGE_METHODS,
+        _ => return path_unknown(&site).into_response(),
+    };
+    (StatusCode::OK, [(header::ALLOW, allow)]).into_response()
 }
 
 async fn answer(State(site): State<Site>, request: Request) -> Response {
-    let segments: Vec<&str> = request
-        .uri()
-        .path()
-        .split('/')
-        .filter(|segment| !segment.is_empty())
-        .collect();
-    let path: String = segments.iter().map(|segment| format!("/{segment}")).collect();
-    let found = site
-        .0
-        .iter()
-        .filter_map(|node| Some((node, path.strip_prefix(&node.config.base_path)?)));
-    let best = found.filter(|(_, rest)| rest.is_empty() || rest.starts_with('/'));
-    let Some((node, rest)) = best.max_by_key(|(node, _)| node.config.base_path.len()) else {
+    let Some((node, rest)) = site.find(request.uri().path()) else {
         return path_unknown(&site).into_response();
     };
     let node = Arc::clone(node);
     let method = request.method().clone();
-    let result = match (rest, &method) {
+    let result = match (rest.as_str(), &method) {
         ("", _) => handles::answer(&node, request).await,
-        ("/peer", &Method::GET) => Ok(peer(&node, request)),
+        ("/peer", &Method::GET | &Method::HEAD) => Ok(peer(&node, request)),
         ("/identity", &Method::GET | &Method::HEAD) => Ok(json(&node.identity_document())),
         ("/tasks", &Method::GET | &Method::HEAD) => Ok(tasks::list(&node)),
         ("/healthz" | "/readyz", &Method::GET | &Method::HEAD) => Ok(json("{\"status\":\"ok\"}")),
         ("/metrics", &Method::GET | &Method::HEAD) => Ok(metrics(&node)),
-        ("/peer" | "/identity" | "/tasks" | "/healthz" | "/readyz" | "/metrics", _) => {
-            return not_allowed("GET, HEAD, OPTIONS");
-        }
+        (page, _) if PAGES.contains(&page) => return not_allowed(PAGE_METHODS),
         _ => Err(path_unknown(&site)),
     };
     result.unwrap_or_else(IntoResponse::into_response)
@@ -106,8 +119,14 @@ fn peer(node: &Node, request: Request) -> Response {
                 crate::peer::UpgradeError::Busy => (StatusCode::SERVICE_UNAVAILABLE, "PEER_BUSY"),
             };
             let hint = "this is for other nodes; a proxy in front must pass WebSocket upgrades on";
-            let mut response = Problem::unavailable(code, error.to_string(), hint).into_response();
-            *response.status_mut() = status;
+            let mut problem = Problem::unavailable(code, error.to_string(), hint);
+            problem.status = status.as_u16();
+            let mut response = problem.into_response();
+            if status == StatusCode::UPGRADE_REQUIRED {
+                response
+                    .headers_mut()
+                    .insert(header::UPGRADE, HeaderValue::from_static("websocket"));
+            }
             response
         }
     }

@@ -100,6 +100,11 @@ impl Parameters {
         .with("parameter", name))
     }
 
+    /// Whether a parameter is there, be it `null`, and not taken yet.
+    pub fn has(&self, name: &str) -> bool {
+        self.entries.iter().any(|(given, text)| given == name && text.is_some())
+    }
+
     /// Takes a parameter that may be missing; `null` counts as missing.
     pub fn optional(&mut self, name: &'static str) -> Option<Raw> {
         let text = self.take(name)?;

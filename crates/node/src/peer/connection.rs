@@ -27,7 +27,7 @@ use tracing::debug;
 
 use super::{
     Event, PeerError, dial,
-    inner::{Inner, Peer},
+    inner::{Inner, Peer, State},
     link::Resume,
     noise::Channel,
     ws::{Authenticated, HANDSHAKE_TIMEOUT},
@@ -260,7 +260,7 @@ where
             let connected = state.link.connected(self.inner.now(), resume).map_err(closed)?;
             state.last_error = None;
             // A greeting acknowledges too.
-            self.inner.note_acknowledged(&state);
+            self.inner.acknowledged.notify_waiters();
             connected
         };
         self.slot.up.store(true, Relaxed);
@@ -382,7 +382,8 @@ where
         let plain = self.channel.open(record, &mut self.scratch)?;
         {
             let mut state = self.peer.lock();
-            let queued = !state.link.all_acknowledged();
+            let outstanding = |state: &State| (state.link.total_queued(), state.link.all_acknowledged());
+            let before = outstanding(&state);
             let taken = state.link.record(self.inner.now(), plain);
             // What became complete before a violation counts.
             while let Some((task, bytes)) = state.link.next_message() {
@@ -391,8 +392,8 @@ where
             while let Some(task) = state.link.too_long() {
                 self.events.push(Event::TooLong { from, task });
             }
-            if queued {
-                self.inner.note_acknowledged(&state);
+            if outstanding(&state) != before {
+                self.inner.acknowledged.notify_waiters();
             }
             drop(state);
             for event in self.events.drain(..) {

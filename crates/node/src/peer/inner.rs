@@ -37,7 +37,7 @@ pub(super) struct Inner {
     pub(super) book: Mutex<Book>,
     pub(super) peers: Mutex<HashMap<PeerKey, Arc<Peer>>>,
     pub(super) handshakes: Arc<Semaphore>,
-    /// Some link has nothing unacknowledged any more.
+    /// Some link has less unacknowledged than before.
     pub(super) acknowledged: Notify,
     pub(super) shutdown: watch::Sender<bool>,
     pub(super) runtime: Handle,
@@ -214,12 +214,6 @@ impl Inner {
         if state.wanted.remove(&task) && state.wanted.is_empty() {
             state.last_use = self.now();
             state.update_keep_alive();
-        }
-    }
-
-    pub(super) fn note_acknowledged(&self, state: &State) {
-        if state.link.all_acknowledged() {
-            self.acknowledged.notify_waiters();
         }
     }
 }

@@ -19,10 +19,10 @@
 //! Not supported: dialling `https` peers (TLS), proxies.
 
 mod connection;
+mod delivered;
 mod dial;
 mod error;
 mod inner;
-mod delivered;
 pub mod link;
 mod noise;
 mod trust;
@@ -302,7 +302,7 @@ impl Peers {
             state.link.forget(task);
             self.0.unwant(state, task);
             peer.wake.notify_one();
-            self.0.note_acknowledged(state);
+            self.0.acknowledged.notify_waiters();
         });
     }
 

@@ -759,3 +759,16 @@ async fn forgotten_tasks_leave_nothing() {
     assert!(a.peers.drain(LIMIT).await);
     assert_eq!(a.peers.queued(b.key()), 0);
 }
+
+#[tokio::test]
+async fn delivery_of_one_task_does_not_wait_for_the_others() {
+    let (a, mut b) = (Node::new(1).await, Node::new(2).await);
+    b.peers.set_limit(a.key(), OTHER_TASK, 100_000_000);
+    a.want(&b);
+    // So much that it is under way for long after the small message has arrived.
+    a.send(&b, OTHER_TASK, numbered(1, 100_000_000));
+    a.send(&b, TASK, "small");
+    within(a.peers.delivered(&[b.key()], TASK)).await;
+    assert!(a.peers.queued(b.key()) > 0);
+    assert_eq!(b.message().await.1, "small");
+}

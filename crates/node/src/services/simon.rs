@@ -385,9 +385,12 @@ fn refused(refusal: Refusal) -> Problem {
 
 /// `source=handle` (already resolved to its value) or `data=…`.
 fn input_text(parameters: &mut Parameters) -> Result<Zeroizing<String>, Problem> {
+    let named = parameters.has("source") || parameters.has("data");
     let source = parameters.optional("source");
     let data = parameters.optional("data");
     match (source, data) {
+        // A value like any other, which the microprotocol will refuse as what it is.
+        (None, None) if named => Ok(Zeroizing::new("null".to_owned())),
         (Some(raw), None) | (None, Some(raw)) => Ok(Zeroizing::new(raw.into_text())),
         (Some(_), Some(_)) => Err(Problem::input(
             "PARAMETER_DUPLICATE",
@@ -457,17 +460,19 @@ fn read_network(raw: &Raw) -> Result<Network, Problem> {
     let myself = object
         .get("myself")
         .ok_or_else(|| malformed("network needs 'myself', this party's place in nodes".to_owned()))?;
-    let myself = myself
+    let Some(number) = myself.as_number().filter(|number| !number.is_f64()) else {
+        let message = "'myself' is a whole number: this party's place in nodes, from 0";
+        return Err(malformed(message.to_owned()));
+    };
+    let place = myself
         .as_u64()
-        .ok_or_else(|| malformed("'myself' is a whole number: this party's place in nodes, from 0".to_owned()))?;
-    let place = usize::try_from(myself)
-        .ok()
+        .and_then(|index| usize::try_from(index).ok())
         .and_then(|index| Party::new(index, urls.len()));
     let myself = place.ok_or_else(|| {
         Problem::input(
             "MYSELF_OUT_OF_RANGE",
             format!(
-                "'myself' is {myself}, but the places of {} nodes are 0 to {}",
+                "'myself' is {number}, but the places of {} nodes are 0 to {}",
                 urls.len(),
                 urls.len() - 1
             ),

@@ -181,3 +181,17 @@ def test_the_text_of_an_error() -> None:
     assert str(fdrtd.Error("m")) == "m"
     assert str(fdrtd.Error("m", hint="h")) == "m — h"
     assert str(fdrtd.Error("m", code="C")) == "m (C)"
+
+
+def test_a_path_without_a_node_is_no_missing_service(api: fdrtd.Api, server: Server) -> None:
+    problem = {
+        "status": 404,
+        "code": "PATH_UNKNOWN",
+        "message": "there is nothing under this path",
+        "hint": "the nodes here are under /public1; check the path of the URL",
+    }
+    server.script(Reply(404, json.dumps(problem), content_type="application/problem+json"))
+    with pytest.raises(fdrtd.ConnectionFailed) as caught:
+        api.has_capabilities(microservice="Simon")
+    assert caught.value.code == "NOT_A_NODE"
+    assert "/public1" in str(caught.value)

@@ -73,6 +73,11 @@ def error_from(answer: Answer, url: str) -> Error:
     if answer.status in _STRANGERS and problem is None:
         return not_a_node(answer, url)
     problem = problem or {}
+    if problem.get("code") == "PATH_UNKNOWN":
+        # A node's process, but no node under this path: it names the right ones.
+        wrong = not_a_node(answer, url)
+        wrong.hint = _text(problem.get("hint")) or wrong.hint
+        return wrong
     message, code, hint = _DEFAULTS.get(
         answer.status, (f"the node answered with status {answer.status}", f"HTTP_{answer.status}", None)
     )

@@ -1,87 +1,35 @@
 //! A task as its owner sees it: created or joined, given an input, watched, ended. It drives one [`Session`] over the [`Peers`] and keeps what must survive a
 //! restart in the [`Store`].
 
+mod context;
+mod progress;
+mod record;
+
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use fdrtd_mpc::microprotocol::{Configured, Entry};
+use fdrtd_mpc::microprotocol::Configured;
 use fdrtd_mpc::net::Party;
 use serde::{Deserialize, Serialize};
-use serde_json::{Value, json};
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::watch;
 use uuid::Uuid;
 use zeroize::Zeroizing;
 
 use crate::descriptor::{Descriptor, Invitation};
-use crate::identity::{Identity, PeerKey};
-use crate::metrics::Metrics;
-use crate::peer::{PeerError, Peers};
+use crate::identity::PeerKey;
+use crate::peer::PeerError;
 use crate::policy::{Permit, Profile};
 use crate::problem::Problem;
-use crate::reason::{Reason, Stage, parties};
-use crate::services::{Clock, Principal};
+use crate::reason::Reason;
+use crate::services::Principal;
 use crate::session::{End, JobDone, Millis, Session, is_data};
-use crate::store::{Store, StoreError};
+
+pub use context::{Context, StopAt};
+use progress::{failed, whole_result};
+pub(crate) use record::{RECORD, Record};
 
 /// Work on more bytes than this goes to the pool; less is done at once by whoever brings the message.
 pub const INLINE_BYTES: usize = 256 * 1024;
-
-/// Kind of a task's record in the store.
-pub const RECORD: &str = "task";
-
-/// What all tasks of a node use.
-pub struct Context {
-    /// This node.
-    pub identity: Arc<Identity>,
-    /// The other nodes.
-    pub peers: Peers,
-    /// What survives a restart.
-    pub store: Store,
-    /// As many heavy jobs at once as there are cores.
-    pub pool: Arc<Semaphore>,
-    /// Counters.
-    pub metrics: Metrics,
-    /// Time of day, for expiry.
-    pub clock: Clock,
-    /// How long an ended task is kept, at least.
-    pub time_to_live: Duration,
-    /// True when the node is to end: whoever waits is answered at once.
-    pub stopping: watch::Sender<bool>,
-    /// Ends the process at a chosen point; only tests that link this crate can set it.
-    pub stop_at: Option<StopAt>,
-    /// When this node was started; [`Context::now`] counts from long before it.
-    pub start: Instant,
-}
-
-impl std::fmt::Debug for Context {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Context").finish_non_exhaustive()
-    }
-}
-
-/// A point at which a test's node falls over, as if its machine had lost power.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum StopAt {
-    /// When it would send its data.
-    Data,
-    /// When it would send its closing digest; its data have been delivered.
-    Closing,
-}
-
-impl Context {
-    /// Milliseconds on a monotonic clock. It starts high, so that times before the start of the process can be told, too.
-    pub fn now(&self) -> Millis {
-        (1 << 40) + Millis::try_from(self.start.elapsed().as_millis()).unwrap_or(Millis::MAX >> 1)
-    }
-
-    fn at(&self, millis: Millis) -> Instant {
-        self.start + Duration::from_millis(millis.saturating_sub(1 << 40))
-    }
-
-    fn millis(&self, instant: Instant) -> Millis {
-        (1 << 40) + Millis::try_from(instant.saturating_duration_since(self.start).as_millis()).unwrap_or(0)
-    }
-}
 
 /// How a task is started.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -91,30 +39,6 @@ pub enum Mode {
     OnInput,
     /// By `start()`, after any number of inputs.
     OnStart,
-}
-
-/// What of a task survives a restart. Encrypted by the store.
-#[derive(Serialize, Deserialize)]
-pub(crate) struct Record {
-    pub(crate) object: Uuid,
-    pub(crate) owner: String,
-    pub(crate) descriptor: Descriptor,
-    pub(crate) me: usize,
-    pub(crate) profile: Profile,
-    pub(crate) mode: Mode,
-    pub(crate) inputs: Vec<String>,
-    pub(crate) sealed: bool,
-    /// Seconds since 1970.
-    pub(crate) since: u64,
-    pub(crate) phase: RecordPhase,
-}
-
-#[derive(Serialize, Deserialize)]
-pub(crate) enum RecordPhase {
-    Waiting,
-    Running,
-    Done { result: String, unconfirmed: Vec<usize> },
-    Failed { reason: Reason, reported_by: Option<usize> },
 }
 
 /// See the [module](self).
@@ -184,50 +108,6 @@ impl Task {
             configured,
             session,
         )
-    }
-
-    /// A task that was there before a restart.
-    pub(crate) fn restore(context: Arc<Context>, record: Record) -> Option<Arc<Task>> {
-        let configured = Entry::find(&record.descriptor.microprotocol)?
-            .configure(&record.descriptor.parameters)
-            .ok()?;
-        let parties = record.descriptor.nodes.len();
-        let me = Party::new(record.me, parties)?;
-        let age = context.clock.now().saturating_sub(record.since).saturating_mul(1000);
-        let since = context.now().saturating_sub(age);
-        let session = Session::new(record.descriptor, me, context.identity.key(), record.profile, since);
-        let owner = Principal::from_record(&record.owner);
-        let task = Self::build(
-            context,
-            record.object,
-            owner,
-            record.profile,
-            record.mode,
-            configured,
-            session,
-        );
-        {
-            let mut core = task.lock();
-            core.sealed = record.sealed;
-            match record.phase {
-                RecordPhase::Waiting => {
-                    core.inputs = record.inputs.into_iter().map(Zeroizing::new).collect();
-                    let now = task.context.now();
-                    if core.sealed {
-                        let texts: Vec<&str> = core.inputs.iter().map(|text| text.as_str()).collect();
-                        let prepared = task.configured.input(parties, &texts).ok()?;
-                        core.session.give_input(prepared, now);
-                    }
-                }
-                RecordPhase::Running => {
-                    // Peers notice the restart by themselves; the computation is never repeated.
-                    core.session.fail(Reason::PeerRestarted { party: record.me });
-                }
-                RecordPhase::Done { result, unconfirmed } => core.restore(End::Done { result, unconfirmed }),
-                RecordPhase::Failed { reason, reported_by } => core.restore(End::Failed { reason, reported_by }),
-            }
-        }
-        Some(task)
     }
 
     fn build(
@@ -518,123 +398,6 @@ impl Task {
         self.with(|session, _| session.cancel());
     }
 
-    /// For people: who is waited for, why, and how long still.
-    pub fn waiting_text(&self) -> String {
-        let progress = self.progress();
-        let waiting = progress["waiting_for"].as_array().cloned().unwrap_or_default();
-        let texts: Vec<&str> = waiting.iter().filter_map(|entry| entry["why"].as_str()).collect();
-        if texts.is_empty() {
-            return "computing".to_owned();
-        }
-        texts.join("; ")
-    }
-
-    /// Everything its owner may know about it while it goes on.
-    pub fn progress(&self) -> Value {
-        let core = self.lock();
-        let session = &core.session;
-        let descriptor = session.descriptor();
-        let (stage, waiting) = session.waiting_for();
-        let keys = session.keys();
-        let me = session.me().index();
-        let mut statuses = Vec::new();
-        for (index, url) in descriptor.nodes.iter().enumerate() {
-            let (connected, problem) = self.connection(&core, &keys, index);
-            statuses.push(json!({
-                "party": index,
-                "node": url,
-                "fingerprint": keys[index].map(|key| key.fingerprint()),
-                "myself": index == me,
-                "connected": connected,
-                "joined": session.joined(index),
-                "input": session.has_input(index),
-                "problem": problem,
-            }));
-        }
-        let why = |index: usize| {
-            let what = match stage {
-                Stage::Join => "has not joined yet",
-                Stage::Input if session.has_input(index) => "has given its input, but is not connected",
-                Stage::Input => "has joined, but given no input yet",
-                Stage::Run if session.opened() => "has not confirmed the result yet",
-                Stage::Run => "has not sent its part yet",
-            };
-            let problem = statuses[index]["problem"]
-                .as_str()
-                .map(|text| format!(" ({text})"))
-                .unwrap_or_default();
-            let who = if index == me { " (this node)" } else { "" };
-            format!("party {index}{who} at {} {what}{problem}", descriptor.nodes[index])
-        };
-        let waiting: Vec<Value> = match session.end() {
-            Some(_) => Vec::new(),
-            None => waiting
-                .iter()
-                .map(|index| json!({"party": index, "why": why(*index)}))
-                .collect(),
-        };
-        let heard = self.heard(&keys);
-        let left = session
-            .next_deadline(&heard)
-            .map(|at| at.saturating_sub(self.context.now()) / 1000);
-        let mut progress = json!({
-            "task": descriptor.task,
-            "microprotocol": descriptor.microprotocol,
-            "state": state_name(session),
-            "party": me,
-            "parties": statuses,
-            "waiting_for": waiting,
-            "round": session.round(),
-            "rounds": self.configured.rounds,
-            "seconds_left": left,
-            "policy": session.profile(),
-            "messages": {"data": session.data_messages_sent()},
-        });
-        if let Some(End::Failed { reason, reported_by }) = session.end() {
-            progress["cause"] = cause(reason, *reported_by, descriptor);
-        }
-        progress
-    }
-
-    /// A line of the list of tasks.
-    pub fn summary(&self) -> Value {
-        let core = self.lock();
-        let descriptor = core.session.descriptor();
-        json!({
-            "task": descriptor.task,
-            "microprotocol": descriptor.microprotocol,
-            "state": state_name(&core.session),
-            "party": core.session.me().index(),
-            "parties": descriptor.nodes.len(),
-        })
-    }
-
-    fn connection(&self, core: &Core, keys: &[Option<PeerKey>], index: usize) -> (bool, Option<String>) {
-        if index == core.session.me().index() || core.session.end().is_some() {
-            return (true, None);
-        }
-        let Some(key) = keys[index] else {
-            let error = core.resolve_errors[index].as_ref();
-            return (
-                false,
-                Some(error.map_or("looking for its node".to_owned(), |error| {
-                    format!("{error}; {}", error.hint())
-                })),
-            );
-        };
-        let status = self.context.peers.status(key);
-        let problem = if status.connected {
-            None
-        } else {
-            Some(
-                status
-                    .last_error
-                    .map_or("not connected".to_owned(), |error| format!("{error}; {}", error.hint())),
-            )
-        };
-        (status.connected, problem)
-    }
-
     fn heard(&self, keys: &[Option<PeerKey>]) -> Vec<Millis> {
         let heard = |key: &Option<PeerKey>| {
             key.as_ref()
@@ -798,88 +561,6 @@ impl Task {
             None => {}
         }
     }
-
-    /// Writes the record without waiting for it.
-    fn keep_record(self: &Arc<Self>) {
-        if !self.context.store.is_ephemeral() {
-            let (task, written) = (Arc::clone(self), self.put_record());
-            tokio::spawn(async move {
-                if written.await.is_err() {
-                    tracing::error!(task = %task.id(), "the task's record could not be written");
-                }
-            });
-        }
-    }
-
-    /// Writes what must survive a restart; the future ends when it is written.
-    ///
-    /// It is queued by the call itself and under the task's lock: the last record is that of the last state, and none comes after the deletion.
-    pub(crate) fn put_record(&self) -> impl Future<Output = Result<(), Problem>> + Send + use<> {
-        let core = self.lock();
-        let record = (!self.context.store.is_ephemeral() && !core.deleted).then(|| self.record(&core));
-        let written = record.map(|(bytes, expires)| self.context.store.put(RECORD, self.object.to_string(), bytes, expires));
-        async move {
-            match written {
-                Some(written) => written.await.map_err(|_| {
-                    Problem::internal(
-                        "STORAGE_FAILED",
-                        "the node could not write to its storage",
-                        "tell the node's operator",
-                    )
-                }),
-                None => Ok(()),
-            }
-        }
-    }
-
-    /// Deletes what would survive a restart.
-    pub(crate) fn delete_record(&self) -> impl Future<Output = Result<(), StoreError>> + Send + use<> {
-        let mut core = self.lock();
-        core.deleted = true;
-        self.context.store.delete(RECORD, self.object.to_string())
-    }
-
-    /// What must survive a restart, and until when.
-    fn record(&self, core: &Core) -> (Zeroizing<Vec<u8>>, u64) {
-        let session = &core.session;
-        let phase = match session.end() {
-            Some(End::Done { result, unconfirmed }) => RecordPhase::Done {
-                result: result.clone(),
-                unconfirmed: unconfirmed.clone(),
-            },
-            Some(End::Failed { reason, reported_by }) => RecordPhase::Failed {
-                reason: reason.clone(),
-                reported_by: *reported_by,
-            },
-            None if session.running() => RecordPhase::Running,
-            None => RecordPhase::Waiting,
-        };
-        let waiting = matches!(phase, RecordPhase::Waiting);
-        let age = self.context.now().saturating_sub(session.since()) / 1000;
-        let record = Record {
-            object: self.object,
-            owner: self.owner.recorded().to_owned(),
-            descriptor: session.descriptor().clone(),
-            me: session.me().index(),
-            profile: self.profile,
-            mode: self.mode,
-            inputs: if waiting {
-                core.inputs.iter().map(|text| text.to_string()).collect()
-            } else {
-                Vec::new()
-            },
-            sealed: core.sealed,
-            since: self.context.clock.now().saturating_sub(age),
-            phase,
-        };
-        let durations = &session.descriptor().durations;
-        let kept = (durations.join + durations.input + durations.run) / 1000 + self.context.time_to_live.as_secs();
-        let bytes = Zeroizing::new(serde_json::to_vec(&record).unwrap_or_default());
-        for text in record.inputs {
-            drop(Zeroizing::new(text));
-        }
-        (bytes, self.context.clock.now() + kept)
-    }
 }
 
 fn busy() -> Problem {
@@ -888,74 +569,4 @@ fn busy() -> Problem {
         "another input of this task is being read at the same time",
         "give one input after the other",
     )
-}
-
-fn state_name(session: &Session) -> &'static str {
-    match session.end() {
-        Some(End::Done { .. }) => "done",
-        Some(End::Failed {
-            reason: Reason::Cancelled { .. },
-            ..
-        }) => "cancelled",
-        Some(End::Failed {
-            reason: Reason::Expired { .. },
-            ..
-        }) => "expired",
-        Some(End::Failed { .. }) => "failed",
-        None if session.running() => "running",
-        None => match session.waiting_for().0 {
-            Stage::Join if session.joined_count() == 1 => "created",
-            Stage::Join => "joining",
-            _ => "joined",
-        },
-    }
-}
-
-/// `{"inputs": parties, "result": …}` with warnings, if there are any; equal to the byte at every party that has it confirmed.
-fn whole_result(result: &str, inputs: usize, unconfirmed: &[usize]) -> String {
-    let mut warnings = Vec::new();
-    if inputs == 2 {
-        warnings.push(json!({
-            "code": "TWO_PARTIES",
-            "message": "with two parties each of them learns the other's input: it is the result minus its own",
-        }));
-    }
-    if !unconfirmed.is_empty() {
-        warnings.push(json!({
-            "code": "UNCONFIRMED",
-            "message": format!("{} did not confirm that it has the same result", parties(unconfirmed)),
-            "parties": unconfirmed,
-        }));
-    }
-    if warnings.is_empty() {
-        format!("{{\"inputs\":{inputs},\"result\":{result}}}")
-    } else {
-        format!(
-            "{{\"inputs\":{inputs},\"result\":{result},\"warnings\":{}}}",
-            Value::from(warnings)
-        )
-    }
-}
-
-fn cause(reason: &Reason, reported_by: Option<usize>, descriptor: &Descriptor) -> Value {
-    let mut cause = serde_json::to_value(reason).unwrap_or_default();
-    cause["message"] = reason.to_string().into();
-    cause["hint"] = reason.hint().into();
-    if let Some(party) = reason.party() {
-        cause["party"] = party.into();
-        cause["node"] = descriptor.nodes.get(party).map(|url| url.to_string()).into();
-    }
-    if let Some(party) = reported_by {
-        cause["reported_by"] = party.into();
-    }
-    cause
-}
-
-fn failed(reason: &Reason, reported_by: Option<usize>, descriptor: &Descriptor) -> Problem {
-    Problem::state(
-        "TASK_FAILED",
-        format!("the task has no result: {reason}"),
-        reason.hint(),
-    )
-    .with("cause", cause(reason, reported_by, descriptor))
 }

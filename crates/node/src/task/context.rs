@@ -1,0 +1,67 @@
+//! What all tasks of a node use.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use tokio::sync::{Semaphore, watch};
+
+use crate::identity::Identity;
+use crate::metrics::Metrics;
+use crate::peer::Peers;
+use crate::services::Clock;
+use crate::session::Millis;
+use crate::store::Store;
+
+/// What all tasks of a node use.
+pub struct Context {
+    /// This node.
+    pub identity: Arc<Identity>,
+    /// The other nodes.
+    pub peers: Peers,
+    /// What survives a restart.
+    pub store: Store,
+    /// As many heavy jobs at once as there are cores.
+    pub pool: Arc<Semaphore>,
+    /// Counters.
+    pub metrics: Metrics,
+    /// Time of day, for expiry.
+    pub clock: Clock,
+    /// How long an ended task is kept, at least.
+    pub time_to_live: Duration,
+    /// True when the node is to end: whoever waits is answered at once.
+    pub stopping: watch::Sender<bool>,
+    /// Ends the process at a chosen point; only tests that link this crate can set it.
+    pub stop_at: Option<StopAt>,
+    /// When this node was started; [`Context::now`] counts from long before it.
+    pub start: Instant,
+}
+
+impl std::fmt::Debug for Context {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Context").finish_non_exhaustive()
+    }
+}
+
+/// A point at which a test's node falls over, as if its machine had lost power.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum StopAt {
+    /// When it would send its data.
+    Data,
+    /// When it would send its closing digest; its data have been delivered.
+    Closing,
+}
+
+impl Context {
+    /// Milliseconds on a monotonic clock. It starts high, so that times before the start of the process can be told, too.
+    pub fn now(&self) -> Millis {
+        (1 << 40) + Millis::try_from(self.start.elapsed().as_millis()).unwrap_or(Millis::MAX >> 1)
+    }
+
+    pub(super) fn at(&self, millis: Millis) -> Instant {
+        self.start + Duration::from_millis(millis.saturating_sub(1 << 40))
+    }
+
+    pub(super) fn millis(&self, instant: Instant) -> Millis {
+        (1 << 40) + Millis::try_from(instant.saturating_duration_since(self.start).as_millis()).unwrap_or(0)
+    }
+}

@@ -1,0 +1,203 @@
+//! A task as its owner sees it: progress, results, reasons.
+
+use serde_json::{Value, json};
+
+use super::{Core, Task};
+use crate::descriptor::Descriptor;
+use crate::identity::PeerKey;
+use crate::problem::Problem;
+use crate::reason::{Reason, Stage, parties};
+use crate::session::{End, Session};
+
+impl Task {
+    /// For people: who is waited for, why, and how long still.
+    pub fn waiting_text(&self) -> String {
+        let progress = self.progress();
+        let waiting = progress["waiting_for"].as_array().cloned().unwrap_or_default();
+        let texts: Vec<&str> = waiting.iter().filter_map(|entry| entry["why"].as_str()).collect();
+        if texts.is_empty() {
+            return "computing".to_owned();
+        }
+        texts.join("; ")
+    }
+
+    /// Everything its owner may know about it while it goes on.
+    pub fn progress(&self) -> Value {
+        let core = self.lock();
+        let session = &core.session;
+        let descriptor = session.descriptor();
+        let (stage, waiting) = session.waiting_for();
+        let keys = session.keys();
+        let me = session.me().index();
+        let mut statuses = Vec::new();
+        for (index, url) in descriptor.nodes.iter().enumerate() {
+            let (connected, problem) = self.connection(&core, &keys, index);
+            statuses.push(json!({
+                "party": index,
+                "node": url,
+                "fingerprint": keys[index].map(|key| key.fingerprint()),
+                "myself": index == me,
+                "connected": connected,
+                "joined": session.joined(index),
+                "input": session.has_input(index),
+                "problem": problem,
+            }));
+        }
+        let why = |index: usize| {
+            let what = match stage {
+                Stage::Join => "has not joined yet",
+                Stage::Input if session.has_input(index) => "has given its input, but is not connected",
+                Stage::Input => "has joined, but given no input yet",
+                Stage::Run if session.opened() => "has not confirmed the result yet",
+                Stage::Run => "has not sent its part yet",
+            };
+            let problem = statuses[index]["problem"]
+                .as_str()
+                .map(|text| format!(" ({text})"))
+                .unwrap_or_default();
+            let who = if index == me { " (this node)" } else { "" };
+            format!("party {index}{who} at {} {what}{problem}", descriptor.nodes[index])
+        };
+        let waiting: Vec<Value> = match session.end() {
+            Some(_) => Vec::new(),
+            None => waiting
+                .iter()
+                .map(|index| json!({"party": index, "why": why(*index)}))
+                .collect(),
+        };
+        let round = match session.end() {
+            Some(End::Done { .. }) => self.configured.rounds,
+            _ => session.round().min(self.configured.rounds),
+        };
+        let heard = self.heard(&keys);
+        let left = session
+            .next_deadline(&heard)
+            .map(|at| at.saturating_sub(self.context.now()) / 1000);
+        let mut progress = json!({
+            "task": descriptor.task,
+            "microprotocol": descriptor.microprotocol,
+            "state": state_name(session),
+            "party": me,
+            "parties": statuses,
+            "waiting_for": waiting,
+            "round": round,
+            "rounds": self.configured.rounds,
+            "seconds_left": left,
+            "policy": session.profile(),
+            "messages": {"data": session.data_messages_sent()},
+        });
+        if let Some(End::Failed { reason, reported_by }) = session.end() {
+            progress["cause"] = cause(reason, *reported_by, descriptor);
+        }
+        progress
+    }
+
+    /// A line of the list of tasks.
+    pub fn summary(&self) -> Value {
+        let core = self.lock();
+        let descriptor = core.session.descriptor();
+        json!({
+            "task": descriptor.task,
+            "microprotocol": descriptor.microprotocol,
+            "state": state_name(&core.session),
+            "party": core.session.me().index(),
+            "parties": descriptor.nodes.len(),
+        })
+    }
+
+    fn connection(&self, core: &Core, keys: &[Option<PeerKey>], index: usize) -> (bool, Option<String>) {
+        if index == core.session.me().index() || core.session.end().is_some() {
+            return (true, None);
+        }
+        let Some(key) = keys[index] else {
+            let error = core.resolve_errors[index].as_ref();
+            return (
+                false,
+                Some(error.map_or("looking for its node".to_owned(), |error| {
+                    format!("{error}; {}", error.hint())
+                })),
+            );
+        };
+        let status = self.context.peers.status(key);
+        let problem = if status.connected {
+            None
+        } else {
+            Some(
+                status
+                    .last_error
+                    .map_or("not connected".to_owned(), |error| format!("{error}; {}", error.hint())),
+            )
+        };
+        (status.connected, problem)
+    }
+}
+
+fn state_name(session: &Session) -> &'static str {
+    match session.end() {
+        Some(End::Done { .. }) => "done",
+        Some(End::Failed {
+            reason: Reason::Cancelled { .. },
+            ..
+        }) => "cancelled",
+        Some(End::Failed {
+            reason: Reason::Expired { .. },
+            ..
+        }) => "expired",
+        Some(End::Failed { .. }) => "failed",
+        None if session.running() => "running",
+        None => match session.waiting_for().0 {
+            Stage::Join if session.joined_count() == 1 => "created",
+            Stage::Join => "joining",
+            _ => "joined",
+        },
+    }
+}
+
+/// `{"inputs": parties, "result": …}` with warnings, if there are any; equal to the byte at every party that has it confirmed.
+pub(super) fn whole_result(result: &str, inputs: usize, unconfirmed: &[usize]) -> String {
+    let mut warnings = Vec::new();
+    if inputs == 2 {
+        warnings.push(json!({
+            "code": "TWO_PARTIES",
+            "message": "with two parties each of them learns the other's input: it is the result minus its own",
+        }));
+    }
+    if !unconfirmed.is_empty() {
+        warnings.push(json!({
+            "code": "UNCONFIRMED",
+            "message": format!("{} did not confirm that it has the same result", parties(unconfirmed)),
+            "parties": unconfirmed,
+        }));
+    }
+    if warnings.is_empty() {
+        format!("{{\"inputs\":{inputs},\"result\":{result}}}")
+    } else {
+        format!(
+            "{{\"inputs\":{inputs},\"result\":{result},\"warnings\":{}}}",
+            Value::from(warnings)
+        )
+    }
+}
+
+fn cause(reason: &Reason, reported_by: Option<usize>, descriptor: &Descriptor) -> Value {
+    let mut cause = serde_json::to_value(reason).unwrap_or_default();
+    cause["message"] = reason.to_string().into();
+    cause["hint"] = reason.hint().into();
+    if let Some(party) = reason.party() {
+        cause["party"] = party.into();
+        cause["node"] = descriptor.nodes.get(party).map(|url| url.to_string()).into();
+    }
+    if let Some(party) = reported_by {
+        cause["reported_by"] = party.into();
+    }
+    cause
+}
+
+pub(super) fn failed(reason: &Reason, reported_by: Option<usize>, descriptor: &Descriptor) -> Problem {
+    Problem::state(
+        "TASK_FAILED",
+        format!("the task has no result: {reason}"),
+        reason.hint(),
+    )
+    .with("cause", cause(reason, reported_by, descriptor))
+}

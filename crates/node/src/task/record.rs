@@ -1,0 +1,174 @@
+//! What of a task survives a restart.
+
+use std::sync::Arc;
+
+use fdrtd_mpc::microprotocol::Entry;
+use fdrtd_mpc::net::Party;
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+use zeroize::Zeroizing;
+
+use super::{Context, Core, Mode, Task};
+use crate::descriptor::Descriptor;
+use crate::policy::Profile;
+use crate::problem::Problem;
+use crate::reason::Reason;
+use crate::services::Principal;
+use crate::session::{End, Session};
+use crate::store::StoreError;
+
+/// Kind of a task's record in the store.
+pub(crate) const RECORD: &str = "task";
+
+/// What of a task survives a restart. Encrypted by the store.
+#[derive(Serialize, Deserialize)]
+pub(crate) struct Record {
+    pub(crate) object: Uuid,
+    pub(crate) owner: String,
+    pub(crate) descriptor: Descriptor,
+    pub(crate) me: usize,
+    pub(crate) profile: Profile,
+    pub(crate) mode: Mode,
+    pub(crate) inputs: Vec<String>,
+    pub(crate) sealed: bool,
+    /// Seconds since 1970.
+    pub(crate) since: u64,
+    pub(crate) phase: RecordPhase,
+}
+
+#[derive(Serialize, Deserialize)]
+pub(crate) enum RecordPhase {
+    Waiting,
+    Running,
+    Done { result: String, unconfirmed: Vec<usize> },
+    Failed { reason: Reason, reported_by: Option<usize> },
+}
+
+impl Task {
+    /// A task that was there before a restart.
+    pub(crate) fn restore(context: Arc<Context>, record: Record) -> Option<Arc<Task>> {
+        let configured = Entry::find(&record.descriptor.microprotocol)?
+            .configure(&record.descriptor.parameters)
+            .ok()?;
+        let parties = record.descriptor.nodes.len();
+        let me = Party::new(record.me, parties)?;
+        let age = context.clock.now().saturating_sub(record.since).saturating_mul(1000);
+        let since = context.now().saturating_sub(age);
+        let session = Session::new(record.descriptor, me, context.identity.key(), record.profile, since);
+        let owner = Principal::from_record(&record.owner);
+        let task = Self::build(
+            context,
+            record.object,
+            owner,
+            record.profile,
+            record.mode,
+            configured,
+            session,
+        );
+        {
+            let mut core = task.lock();
+            core.sealed = record.sealed;
+            match record.phase {
+                RecordPhase::Waiting => {
+                    core.inputs = record.inputs.into_iter().map(Zeroizing::new).collect();
+                    let now = task.context.now();
+                    if core.sealed {
+                        let texts: Vec<&str> = core.inputs.iter().map(|text| text.as_str()).collect();
+                        let prepared = task.configured.input(parties, &texts).ok()?;
+                        core.session.give_input(prepared, now);
+                    }
+                }
+                RecordPhase::Running => {
+                    // Peers notice the restart by themselves; the computation is never repeated.
+                    core.session.fail(Reason::PeerRestarted { party: record.me });
+                }
+                RecordPhase::Done { result, unconfirmed } => core.restore(End::Done { result, unconfirmed }),
+                RecordPhase::Failed { reason, reported_by } => core.restore(End::Failed { reason, reported_by }),
+            }
+        }
+        Some(task)
+    }
+
+    /// Writes the record without waiting for it.
+    pub(super) fn keep_record(self: &Arc<Self>) {
+        if !self.context.store.is_ephemeral() {
+            let (task, written) = (Arc::clone(self), self.put_record());
+            tokio::spawn(async move {
+                if written.await.is_err() {
+                    tracing::error!(task = %task.id(), "the task's record could not be written");
+                }
+            });
+        }
+    }
+
+    /// Writes what must survive a restart; the future ends when it is written.
+    ///
+    /// It is queued by the call itself and under the task's lock: the last record is that of the last state, and none comes after the deletion.
+    pub(crate) fn put_record(&self) -> impl Future<Output = Result<(), Problem>> + Send + use<> {
+        let core = self.lock();
+        let record = (!self.context.store.is_ephemeral() && !core.deleted).then(|| self.record(&core));
+        let written =
+            record.map(|(bytes, expires)| self.context.store.put(RECORD, self.object.to_string(), bytes, expires));
+        async move {
+            match written {
+                Some(written) => written.await.map_err(|_| {
+                    Problem::internal(
+                        "STORAGE_FAILED",
+                        "the node could not write to its storage",
+                        "tell the node's operator",
+                    )
+                }),
+                None => Ok(()),
+            }
+        }
+    }
+
+    /// Deletes what would survive a restart.
+    pub(crate) fn delete_record(&self) -> impl Future<Output = Result<(), StoreError>> + Send + use<> {
+        let mut core = self.lock();
+        core.deleted = true;
+        self.context.store.delete(RECORD, self.object.to_string())
+    }
+
+    /// What must survive a restart, and until when.
+    fn record(&self, core: &Core) -> (Zeroizing<Vec<u8>>, u64) {
+        let session = &core.session;
+        let phase = match session.end() {
+            Some(End::Done { result, unconfirmed }) => RecordPhase::Done {
+                result: result.clone(),
+                unconfirmed: unconfirmed.clone(),
+            },
+            Some(End::Failed { reason, reported_by }) => RecordPhase::Failed {
+                reason: reason.clone(),
+                reported_by: *reported_by,
+            },
+            None if session.running() => RecordPhase::Running,
+            None => RecordPhase::Waiting,
+        };
+        let waiting = matches!(phase, RecordPhase::Waiting);
+        let age = self.context.now().saturating_sub(session.since()) / 1000;
+        let record = Record {
+            object: self.object,
+            owner: self.owner.recorded().to_owned(),
+            descriptor: session.descriptor().clone(),
+            me: session.me().index(),
+            profile: self.profile,
+            mode: self.mode,
+            inputs: if waiting {
+                core.inputs.iter().map(|text| text.to_string()).collect()
+            } else {
+                Vec::new()
+            },
+            sealed: core.sealed,
+            since: self.context.clock.now().saturating_sub(age),
+            phase,
+        };
+        let durations = &session.descriptor().durations;
+        let kept = (durations.join + durations.input + durations.run) / 1000 + self.context.time_to_live.as_secs();
+        let bytes = Zeroizing::new(serde_json::to_vec(&record).unwrap_or_default());
+        for text in record.inputs {
+            drop(Zeroizing::new(text));
+        }
+        (bytes, self.context.clock.now() + kept)
+    }
+}

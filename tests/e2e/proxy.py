@@ -27,19 +27,15 @@ class Connection:
         self.captured = {"in": bytearray(), "out": bytearray()}
         self.passed = {"in": 0, "out": 0}
         self.is_cut = False
+        self._ended: list[str] = []
         for direction in ("in", "out"):
             threading.Thread(target=self._pump, args=(direction,), daemon=True).start()
 
     def cut(self) -> None:
         """Ends it in both directions at once, without a farewell."""
-        self.is_cut = True
-        for end in self.sockets.values():
-            with contextlib.suppress(OSError):
-                end.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, ABORT)
-            with contextlib.suppress(OSError):
-                # Wakes the other thread, which closing alone does not.
-                end.shutdown(socket.SHUT_RDWR)
-            end.close()
+        if len(self._ended) < 2:
+            self.is_cut = True
+        self._close(abort=True)
 
     def _pump(self, direction: str) -> None:
         source = self.sockets[direction]
@@ -58,8 +54,21 @@ class Connection:
                     data = data[now:]
             sink.shutdown(socket.SHUT_WR)
         except OSError:
-            self.cut()
+            return self._close(abort=True)
+        self._ended.append(direction)
+        if len(self._ended) == 2:
+            self._close(abort=False)
         return None
+
+    def _close(self, *, abort: bool) -> None:
+        for end in self.sockets.values():
+            if abort:
+                with contextlib.suppress(OSError):
+                    end.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, ABORT)
+            with contextlib.suppress(OSError):
+                # Wakes the other thread, which closing alone does not.
+                end.shutdown(socket.SHUT_RDWR)
+            end.close()
 
 
 class Proxy:

@@ -71,6 +71,22 @@ fn a_view_of_another_sum_differs() {
     assert_ne!(views([1, 2, 3], 0), views([1, 2, 4], 0));
 }
 
+/// A generator that began anew with every block would mask all blocks alike, and the masks would still cancel.
+#[test]
+fn no_two_words_of_a_long_mask_are_equal() {
+    let mut words = vec![0; 10_000];
+    mask::Prg::new(&[1; 32].into()).fill(&mut words);
+    // The same stream, however it is taken.
+    let (mut pieces, mut prg) = (vec![0; 10_000], mask::Prg::new(&[1; 32].into()));
+    for piece in pieces.chunks_mut(700) {
+        prg.fill(piece);
+    }
+    assert_eq!(pieces, words);
+    words.sort_unstable();
+    words.dedup();
+    assert_eq!(words.len(), 10_000);
+}
+
 /// The real ring, keys and encoding: changed by any change of the key derivation, the generator, a sign or the layout.
 #[test]
 fn known_answers() {

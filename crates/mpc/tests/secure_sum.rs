@@ -3,7 +3,7 @@
 #![allow(missing_docs, clippy::unwrap_used)]
 
 use fdrtd_mpc::microprotocol::{Entry, Refusal};
-use fdrtd_mpc::net::{Abort, Fault as PeerFault, HEADER, Machine, Party};
+use fdrtd_mpc::net::{Abort, Fault as PeerFault, HEADER, Machine, Party, State};
 use fdrtd_mpc::sim::{self, End, Fault, FaultAt, Outcome};
 use proptest::prelude::*;
 
@@ -153,6 +153,34 @@ fn a_dropped_message_is_noticed() {
         "{ends:?}"
     );
     assert!(matches!(&ends[0], End::Unconfirmed(..)) && matches!(&ends[2], End::Unconfirmed(..)));
+}
+
+#[test]
+fn messages_of_another_session_are_refused() {
+    let started = || {
+        let machines = sim::sessions(2, 1).into_iter().map(|session| {
+            let configured = Entry::find("SecureSum").unwrap().configure("{}").unwrap();
+            configured.input(2, &["1"]).unwrap().start(session)
+        });
+        let mut machines: Vec<_> = machines.collect();
+        machines.iter_mut().for_each(|machine| {
+            machine.step();
+        });
+        let sent = machines[1].outgoing().remove(0).1;
+        (machines.remove(0), sent)
+    };
+    let from = Party::new(1, 2).unwrap();
+    let (mut machine, sent) = started();
+    machine.deliver(from, sent).unwrap();
+    assert!(matches!(machine.step(), State::Opened(_)));
+    // Every byte before the round: what it is, and of which session.
+    for at in 0..33 {
+        let (mut machine, sent) = started();
+        let mut foreign = sent.to_vec();
+        foreign[at] ^= 1;
+        machine.deliver(from, foreign.into()).unwrap();
+        assert!(matches!(machine.step(), State::Aborted(Abort::Peer(_, PeerFault::Malformed(_)))), "byte {at}");
+    }
 }
 
 #[test]

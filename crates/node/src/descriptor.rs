@@ -40,6 +40,19 @@ impl Default for Durations {
     }
 }
 
+impl Durations {
+    /// The shortest and the longest of each, in milliseconds: a tenth of a second and 30 days.
+    pub const RANGE: std::ops::RangeInclusive<u64> = 100..=30 * 24 * 3600 * 1000;
+
+    /// Whether all are in [`Durations::RANGE`]. Invitations come from others: a silence of nothing would have peers pinged without a pause, and
+    /// points in time beyond all clocks cannot be told.
+    pub fn usable(&self) -> bool {
+        [self.join, self.input, self.run, self.silence]
+            .iter()
+            .all(|duration| Self::RANGE.contains(duration))
+    }
+}
+
 /// Everything about a task that is the same at every party and known before it starts. Its JSON text is hashed into the session id.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -210,6 +223,27 @@ mod tests {
             ..mine.clone()
         };
         assert_eq!(mine.difference(&durations), Some(Field::Durations));
+    }
+
+    #[test]
+    fn durations_are_bounded_on_both_sides() {
+        let with = |change: fn(&mut Durations, u64), millis: u64| {
+            let mut durations = Durations::default();
+            change(&mut durations, millis);
+            durations.usable()
+        };
+        let members: [fn(&mut Durations, u64); 4] = [
+            |durations, millis| durations.join = millis,
+            |durations, millis| durations.input = millis,
+            |durations, millis| durations.run = millis,
+            |durations, millis| durations.silence = millis,
+        ];
+        for change in members {
+            assert!(with(change, 100) && with(change, *Durations::RANGE.end()));
+            for millis in [0, 99, *Durations::RANGE.end() + 1, u64::MAX] {
+                assert!(!with(change, millis), "{millis}");
+            }
+        }
     }
 
     #[test]

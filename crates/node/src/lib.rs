@@ -18,6 +18,7 @@ pub mod policy;
 pub mod problem;
 pub mod reason;
 pub mod services;
+mod serve;
 pub mod session;
 pub mod store;
 pub mod task;
@@ -28,7 +29,6 @@ use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::serve::ListenerExt;
 use tokio::net::TcpListener;
 
 use crate::config::Config;
@@ -55,14 +55,10 @@ pub async fn run(
         nodes.push(Node::start(config).await?);
     }
     let router = api::router(nodes.clone(), &origins);
-    // Answers are small and waited for.
-    let listener = listener.tap_io(|stream| {
-        let _ = stream.set_nodelay(true);
-    });
     ready(&nodes);
     let (asked, mut stopping) = tokio::sync::watch::channel(false);
     let leaving = nodes.clone();
-    let server = axum::serve(listener, router).with_graceful_shutdown(async move {
+    let server = serve::serve(listener, router, async move {
         shutdown.await;
         leaving.iter().for_each(|node| node.leave());
         let _ = asked.send(true);
@@ -76,7 +72,7 @@ pub async fn run(
         tokio::time::sleep(FAREWELL).await;
     };
     tokio::select! {
-        ended = server => ended?,
+        () = server => {}
         () = too_long => tracing::info!("some requests were still waiting"),
     }
     for node in &nodes {

@@ -76,9 +76,9 @@ impl Metrics {
                 objects as u64,
             ),
             (
-                "fdrtd_peer_connections_total",
-                "counter",
-                "Connections to peers made.",
+                "fdrtd_peer_connections",
+                "gauge",
+                "Connections to peers that are up.",
                 peers.connections,
             ),
             (

@@ -43,6 +43,10 @@ pub const CODES: &[(&str, &str)] = &[
         "This node has no service with this handle; it may be another node's.",
     ),
     (
+        "HOST_UNKNOWN",
+        "The request is for a name under which this node is not known.",
+    ),
+    (
         "IDENTIFIERS_INVALID",
         "The identifiers of a service are not a JSON object.",
     ),
@@ -90,6 +94,10 @@ pub const CODES: &[(&str, &str)] = &[
     (
         "OBJECT_UNKNOWN",
         "No such object, or it belongs to somebody else, or its time to live is over.",
+    ),
+    (
+        "ORIGIN_REFUSED",
+        "The request comes from a web page that may not call this node.",
     ),
     (
         "PARAMETERS_UNUSABLE",

@@ -872,3 +872,6 @@ fn pair_secrets(peers: &[Peer], me: Party) -> Vec<Zeroizing<[u8; 64]>> {
     };
     peers.iter().enumerate().map(pair).collect()
 }
+
+#[cfg(test)]
+mod tests;

@@ -19,6 +19,9 @@ use crate::services::Principal;
 use crate::session::{CONTROL_BYTES, is_abort, is_hello, peek_hello};
 use crate::task::{Context, Mode, RECORD, Record, Task};
 
+/// Bytes of a task that a peer may leave unacknowledged and still be answered.
+const UNHEARD: usize = 16 * CONTROL_BYTES;
+
 /// Limits on what others can make this node keep.
 #[derive(Clone, Copy, Debug)]
 pub struct Quota {
@@ -223,6 +226,10 @@ impl Tasks {
     }
 
     fn on_message(&self, from: PeerKey, id: TaskId, bytes: Bytes) {
+        if is_hello(&bytes) && self.context.peers.queued_of(from, id) > UNHEARD {
+            // Hellos are answered: a peer that hears none of the answers could make this node keep any number of them.
+            return;
+        }
         let id = Uuid::from_bytes(id);
         let mut table = self.lock();
         let task = table.ids.get(&id).cloned();
@@ -358,7 +365,8 @@ impl Table {
             return;
         };
         let parties = descriptor.nodes.len();
-        if descriptor.task != id || descriptor.protocol != PROTOCOL || !(2..=MAX_PARTIES).contains(&parties) {
+        let usable = (2..=MAX_PARTIES).contains(&parties) && descriptor.durations.usable();
+        if descriptor.task != id || descriptor.protocol != PROTOCOL || !usable {
             return;
         }
         if Entry::find(&descriptor.microprotocol).is_none_or(|entry| entry.configure(&descriptor.parameters).is_err()) {
@@ -432,3 +440,6 @@ fn taken(party: usize) -> Problem {
     )
     .with("party", party)
 }
+
+#[cfg(test)]
+mod tests;

@@ -2,8 +2,8 @@
 //!
 //! Statuses: 200 a value, 201 an object, 202 a service, 204 nothing; errors are problem+json.
 
-use axum::extract::Request;
-use axum::http::{HeaderValue, Method, StatusCode, header};
+use axum::body::Body;
+use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde_json::{Map, Value, json};
 
@@ -16,9 +16,16 @@ use crate::services::{Callback, Principal, Reply};
 /// What is allowed here.
 pub(super) const METHODS: &str = "OPTIONS, PUT, POST, GET, HEAD";
 
-pub(super) async fn answer(node: &Node, request: Request) -> Result<Response, Problem> {
-    let (parts, body) = request.into_parts();
-    match parts.method {
+/// Longest text of identifiers, in bytes: they are read as a structure, which takes many times the memory of its text.
+const MAX_IDENTIFIERS: usize = 16 << 10;
+
+pub(super) async fn answer(
+    node: &Node,
+    method: &Method,
+    headers: &HeaderMap,
+    body: &mut Body,
+) -> Result<Response, Problem> {
+    match *method {
         Method::GET | Method::HEAD => {
             let mut response = json(&node.catalogue());
             response
@@ -27,11 +34,11 @@ pub(super) async fn answer(node: &Node, request: Request) -> Result<Response, Pr
             Ok(response)
         }
         Method::PUT => {
-            let bytes = json_body(node, &parts.headers, body).await?;
+            let bytes = json_body(node, headers, body).await?;
             select(node, body_text(node, &bytes)?)
         }
         Method::POST => {
-            let bytes = json_body(node, &parts.headers, body).await?;
+            let bytes = json_body(node, headers, body).await?;
             call(node, body_text(node, &bytes)?).await
         }
         _ => Ok(not_allowed(METHODS)),
@@ -47,6 +54,13 @@ fn body_text<'a>(node: &Node, bytes: &'a [u8]) -> Result<&'a str, Problem> {
 }
 
 fn select(node: &Node, text: &str) -> Result<Response, Problem> {
+    if text.len() > MAX_IDENTIFIERS {
+        return Err(Problem::too_large(
+            "BODY_TOO_LARGE",
+            format!("the identifiers of a service take more than {MAX_IDENTIFIERS} bytes"),
+            "for example {\"microservice\": \"KeyValueStorage\"}",
+        ));
+    }
     let wanted: Map<String, Value> = serde_json::from_str(text).map_err(|_| {
         Problem::malformed(
             "IDENTIFIERS_INVALID",

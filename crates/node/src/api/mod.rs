@@ -8,16 +8,19 @@
 //! Doubled slashes collapse, a slash at the end makes no difference.
 
 mod handles;
+mod origin;
 mod tasks;
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
-use axum::body::{Body, Bytes};
+use axum::body::{Body, Bytes, HttpBody};
 use axum::extract::{Request, State};
+use axum::http::request::Parts;
 use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use axum::response::{IntoResponse, Response};
+use http_body_util::{BodyExt, LengthLimitError, Limited};
 use tower_http::cors::{AllowOrigin, CorsLayer};
 
 use crate::node::Node;
@@ -92,20 +95,36 @@ async fn plain_options(State(site): State<Site>, request: Request, next: axum::m
 }
 
 async fn answer(State(site): State<Site>, request: Request) -> Response {
-    let Some((node, rest)) = site.find(request.uri().path()) else {
-        return path_unknown(&site).into_response();
+    let (parts, mut body) = request.into_parts();
+    let response = route(&site, parts, &mut body).await;
+    if !body.is_end_stream() {
+        // Refused before it was read. Clients look at the answer only when they have sent everything, and a connection that ends under them looks
+        // like a broken network.
+        tokio::spawn(tokio::time::timeout(BODY_TIME, discard(body)));
+    }
+    response
+}
+
+async fn discard(mut body: Body) {
+    while let Some(Ok(_)) = body.frame().await {}
+}
+
+async fn route(site: &Site, parts: Parts, body: &mut Body) -> Response {
+    let Some((node, rest)) = site.find(parts.uri.path()) else {
+        return path_unknown(site).into_response();
     };
-    let node = Arc::clone(node);
-    let method = request.method().clone();
-    let result = match (rest.as_str(), &method) {
-        ("", _) => handles::answer(&node, request).await,
-        ("/peer", &Method::GET | &Method::HEAD) => Ok(peer(&node, request)),
+    if let Err(problem) = origin::check(&node.config, &parts, &rest) {
+        return problem.into_response();
+    }
+    let result = match (rest.as_str(), &parts.method) {
+        ("", _) => handles::answer(node, &parts.method, &parts.headers, body).await,
+        ("/peer", &Method::GET | &Method::HEAD) => Ok(peer(node, Request::from_parts(parts, Body::empty()))),
         ("/identity", &Method::GET | &Method::HEAD) => Ok(json(&node.identity_document())),
-        ("/tasks", &Method::GET | &Method::HEAD) => Ok(tasks::list(&node)),
+        ("/tasks", &Method::GET | &Method::HEAD) => Ok(tasks::list(node)),
         ("/healthz" | "/readyz", &Method::GET | &Method::HEAD) => Ok(json("{\"status\":\"ok\"}")),
-        ("/metrics", &Method::GET | &Method::HEAD) => Ok(metrics(&node)),
+        ("/metrics", &Method::GET | &Method::HEAD) => Ok(metrics(node)),
         (page, _) if PAGES.contains(&page) => return not_allowed(PAGE_METHODS),
-        _ => Err(path_unknown(&site)),
+        _ => Err(path_unknown(site)),
     };
     result.unwrap_or_else(IntoResponse::into_response)
 }
@@ -176,7 +195,7 @@ fn path_unknown(site: &Site) -> Problem {
 }
 
 /// Reads a JSON body within the node's limits.
-async fn json_body(node: &Node, headers: &HeaderMap, body: Body) -> Result<Bytes, Problem> {
+async fn json_body(node: &Node, headers: &HeaderMap, body: &mut Body) -> Result<Bytes, Problem> {
     let kind = headers
         .get(header::CONTENT_TYPE)
         .and_then(|kind| kind.to_str().ok())
@@ -206,14 +225,9 @@ async fn json_body(node: &Node, headers: &HeaderMap, body: Body) -> Result<Bytes
     if announced.is_some_and(|length| length > limit as u64) {
         return Err(too_large());
     }
-    match tokio::time::timeout(BODY_TIME, axum::body::to_bytes(body, limit)).await {
-        Ok(Ok(bytes)) => Ok(bytes),
-        Ok(Err(error))
-            if std::error::Error::source(&error)
-                .is_some_and(|source| source.is::<http_body_util::LengthLimitError>()) =>
-        {
-            Err(too_large())
-        }
+    match tokio::time::timeout(BODY_TIME, Limited::new(body, limit).collect()).await {
+        Ok(Ok(bytes)) => Ok(bytes.to_bytes()),
+        Ok(Err(error)) if error.is::<LengthLimitError>() => Err(too_large()),
         _ => Err(Problem::malformed(
             "BODY_INCOMPLETE",
             "the request's body did not arrive",

@@ -21,7 +21,7 @@ use tokio::{
 };
 use tokio_tungstenite::{
     WebSocketStream,
-    tungstenite::{self, Message},
+    tungstenite::{self, Message, protocol::frame::coding::CloseCode},
 };
 use tracing::debug;
 
@@ -40,6 +40,8 @@ const BATCH: usize = 32;
 const PROBE: Duration = Duration::from_millis(if cfg!(test) { 500 } else { 3000 });
 /// After a connection that lived so long the next attempt to dial is made at once.
 const GOOD: Duration = Duration::from_secs(1);
+/// Connections of one peer that wait for the current one to end, at most.
+const MAX_NEWCOMERS: usize = 8;
 /// Time for the closing frame.
 const FAREWELL: Duration = Duration::from_millis(200);
 /// A peer is given up after two pings without an answer and this much more, in milliseconds.
@@ -170,6 +172,9 @@ async fn occupy(inner: &Arc<Inner>, key: PeerKey, dialler: PeerKey) -> Result<Pl
                         begin,
                     });
                 }
+                Some(_) if state.newcomers >= MAX_NEWCOMERS => {
+                    return Err(PeerError::Closed("too many connections of one peer".to_owned()));
+                }
                 Some(rival) => {
                     state.newcomers += 1;
                     rival
@@ -248,6 +253,10 @@ where
             match self.socket.next().await {
                 Some(Ok(Message::Binary(record))) => break record,
                 Some(Ok(Message::Ping(_) | Message::Pong(_))) => {}
+                Some(Ok(Message::Close(Some(frame)))) if frame.code == CloseCode::Policy => {
+                    let text = "it talks to pinned peers only, and this node is not among them";
+                    return Err(PeerError::Closed(text.to_owned()));
+                }
                 Some(Ok(_)) | None => {
                     return Err(PeerError::Closed("before the greeting".to_owned()));
                 }

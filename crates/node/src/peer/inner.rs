@@ -24,7 +24,8 @@ use crate::{
 };
 
 /// Links without a task that wants them, at most.
-pub(super) const MAX_STRANGERS: usize = 1024;
+/// Each may make this node hold about a megabyte in messages under way and as much in buffers.
+pub(super) const MAX_STRANGERS: usize = 256;
 /// After so long without any sign an unwanted link is closed and dropped, in milliseconds.
 pub(super) const IDLE_MS: u64 = 5 * 60 * 1000;
 pub(super) const HOUSEKEEPING: Duration = Duration::from_secs(30);

@@ -61,7 +61,7 @@ impl Default for LinkConfig {
             keep_alive_ms: 25_000,
             ack_delay_ms: 20,
             default_limit: 4096,
-            max_streams: 4096,
+            max_streams: 256,
         }
     }
 }

@@ -262,6 +262,12 @@ impl Peers {
         ws::fetch_identity(url).await
     }
 
+    /// Whether a node with that key may connect to this one. Others are refused as soon as they have proved their key.
+    #[must_use]
+    pub fn welcomes(&self, key: &PeerKey) -> bool {
+        lock(&self.0.book).welcomes(key)
+    }
+
     /// Keeps a connection to `peer` as long as `task` is open. `url` is where to dial from now on.
     pub fn want(&self, peer: PeerKey, url: &NodeUrl, task: TaskId) {
         self.0.with(peer, |peer, state| {
@@ -419,6 +425,10 @@ impl Peers {
         };
         drop(permit);
         match answered {
+            Ok(made) if !self.welcomes(&made.peer) => {
+                debug!(peer = %made.peer.fingerprint(), "incoming connection refused: not a pinned peer");
+                ws::turn_away(made).await;
+            }
             Ok(made) => {
                 let dialler = made.peer;
                 let end = connection::run(&self.0, made, dialler).await;

@@ -717,6 +717,54 @@ async fn handshakes_in_progress_are_bounded() {
 }
 
 #[tokio::test]
+async fn connections_of_one_peer_are_bounded() {
+    let (b, a) = (Node::new(2).await, Node::new(1).await);
+    // One that never greets stays current while the others wait for it to end.
+    let _first = within(ws::dial(&a.identity, None, &b.url, b.key())).await.unwrap();
+    let peer = loop {
+        let known = lock(&b.peers.0.peers).get(&a.key()).cloned();
+        match known {
+            Some(peer) if peer.lock().current.is_some() => break peer,
+            _ => tokio::task::yield_now().await,
+        }
+    };
+    peer.lock().newcomers = 8;
+    let mut made = within(ws::dial(&a.identity, None, &b.url, b.key())).await.unwrap();
+    let answer = within(made.socket.next()).await;
+    assert!(!matches!(answer, Some(Ok(Message::Binary(_)))), "{answer:?}");
+    assert_eq!(peer.lock().newcomers, 8);
+}
+
+#[tokio::test]
+async fn a_node_with_pinned_peers_only_talks_to_them_only() {
+    let (mut a, mut c) = (Node::new(1).await, Node::new(3).await);
+    // Pinned under a URL that nobody serves: a node that only dials.
+    let config = PeerConfig {
+        trust: Trust::Pinned,
+        pinned: vec![(NodeUrl::parse("http://127.0.0.1:9/c").unwrap(), c.key())],
+        ..PeerConfig::default()
+    };
+    let mut b = Node::with(2, config).await;
+    assert!(b.peers.welcomes(&c.key()) && !b.peers.welcomes(&a.key()));
+    a.want(&b);
+    a.send(&b, TASK, "hello");
+    let refused = loop {
+        match a.peers.status(b.key()).last_error {
+            Some(PeerError::Closed(text)) => break text,
+            _ => tokio::task::yield_now().await,
+        }
+    };
+    assert!(refused.contains("pinned"), "{refused}");
+    c.want(&b);
+    c.send(&b, TASK, "hello");
+    assert_eq!(b.event().await, Event::Up { peer: c.key() });
+    assert_eq!(b.message().await.1, "hello");
+    assert!(!b.peers.status(a.key()).connected);
+    assert!(a.events.try_recv().is_err());
+    assert_eq!(c.event().await, Event::Up { peer: b.key() });
+}
+
+#[tokio::test]
 async fn only_upgrades_are_taken() {
     let b = Node::new(2).await;
     let plain = Request::builder().uri("/base/peer").body(Body::empty()).unwrap();

@@ -18,6 +18,9 @@ pub enum Trust {
     Pinned,
 }
 
+/// URLs whose keys are remembered from their first use, at most.
+const MAX_KNOWN: usize = 10_000;
+
 /// Rules for URLs, and the keys that belong to them.
 #[derive(Debug)]
 pub(super) struct Book {
@@ -84,11 +87,20 @@ impl Book {
         }
     }
 
+    /// Whether the node `key` may connect to this one. Its URL is not known then.
+    pub(super) fn welcomes(&self, key: &PeerKey) -> bool {
+        self.trust != Trust::Pinned || self.pinned.values().any(|pinned| pinned == key)
+    }
+
     /// Remembers the key that `url` showed. True if that is news.
     pub(super) fn remember(&mut self, url: &NodeUrl, key: PeerKey) -> Result<bool, PeerError> {
         match self.expected(url)? {
             Some(expected) if expected != key => Err(PeerError::KeyChanged { expected, found: key }),
             Some(_) => Ok(false),
+            // Clients name the URLs, and one server can show its key under any number of them.
+            None if self.known.len() >= MAX_KNOWN => Err(PeerError::Url(format!(
+                "this node remembers the keys of {MAX_KNOWN} URLs and takes no more at first use; its operator can pin the key of {url}"
+            ))),
             None => {
                 self.known.insert(url.clone(), key);
                 Ok(true)
@@ -159,6 +171,19 @@ mod tests {
         assert_eq!(book.expected(&other), Err(PeerError::NotPinned));
         assert_eq!(book.check_peer(&other, B), Err(PeerError::NotPinned));
         assert_eq!(book.check_peer(&url("https://a.example"), A), Ok(()));
+        assert!(book.welcomes(&A) && !book.welcomes(&B), "a remembered key is no pinned one");
+    }
+
+    #[test]
+    fn first_uses_are_bounded() {
+        let mut book = Book::new(Trust::Tofu, false, &[], &[], vec![]);
+        let numbered = |i: usize| url(&format!("https://a.example/{i}"));
+        for i in 0..MAX_KNOWN {
+            assert_eq!(book.remember(&numbered(i), A), Ok(true));
+        }
+        assert!(matches!(book.remember(&numbered(MAX_KNOWN), A), Err(PeerError::Url(_))));
+        assert_eq!(book.remember(&numbered(0), A), Ok(false), "those that are known stay so");
+        assert!(book.welcomes(&B));
     }
 
     #[test]

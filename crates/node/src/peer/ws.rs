@@ -21,7 +21,7 @@ use tokio_tungstenite::{
     tungstenite::{
         Message,
         handshake::derive_accept_key,
-        protocol::{Role, WebSocketConfig},
+        protocol::{CloseFrame, Role, WebSocketConfig, frame::coding::CloseCode},
     },
 };
 
@@ -268,6 +268,24 @@ where
         socket.send(Message::text(text)).await?;
         socket.close(None).await?;
         // Until the other end has closed too: dropping the socket earlier could discard what it has not read yet.
+        while let Some(Ok(_)) = socket.next().await {}
+        Ok::<(), tokio_tungstenite::tungstenite::Error>(())
+    })
+    .await;
+}
+
+/// Closes the connection of a peer that this node does not talk to.
+pub(super) async fn turn_away<S>(made: Authenticated<S>)
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
+    let mut socket = made.socket;
+    let frame = CloseFrame {
+        code: CloseCode::Policy,
+        reason: "not pinned".into(),
+    };
+    let _ = timeout(FAREWELL, async {
+        socket.close(Some(frame)).await?;
         while let Some(Ok(_)) = socket.next().await {}
         Ok::<(), tokio_tungstenite::tungstenite::Error>(())
     })

@@ -547,6 +547,9 @@ fn read_invitation(raw: &Raw) -> Result<Invitation, Problem> {
     if invitation.keys.len() > MAX_PARTIES {
         return Err(malformed("it has too many keys"));
     }
+    if !invitation.durations.usable() {
+        return Err(malformed("a duration is not from 0.1 seconds to 30 days"));
+    }
     Ok(invitation)
 }
 

@@ -236,6 +236,24 @@ fn memory_follows_bytes_not_claims() {
 }
 
 #[test]
+fn a_stranger_cannot_have_much_kept() {
+    // With the sizes of a node: as many messages begun as there may be, each as long as may be and never ended.
+    let mut link = Link::new(1, LinkConfig::default());
+    link.connected(0, Link::new(2, LinkConfig::default()).hello()).unwrap();
+    let begin = |seq: u64| {
+        let mut task = [0; 16];
+        task[..8].copy_from_slice(&seq.to_le_bytes());
+        data(seq, task, Part::First(4096), &[1; 4095])
+    };
+    let streams = LinkConfig::default().max_streams as u64;
+    for seq in 0..streams {
+        link.record(0, &begin(seq)).unwrap();
+    }
+    assert!(link.incoming.reserved() <= 1 << 20);
+    assert_eq!(link.record(0, &begin(streams)), Err(Violation::TooManyStreams));
+}
+
+#[test]
 fn a_forgotten_task_leaves_nothing_behind() {
     let (mut a, mut b) = pair(&config(1000, 1 << 20));
     let mut out = Vec::new();

@@ -1,0 +1,198 @@
+"""`fdrtd demo`: three nodes in one process that share nothing but the port."""
+
+from __future__ import annotations
+
+import re
+import signal
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import fdrtd
+import pytest
+import urllib3
+from harness import BINARY, Node, cause_of, make_task
+
+RESULT = {"inputs": 3, "result": {"samples": 3, "sum": 31}}
+
+
+def three_urls(demo: Node) -> list[str]:
+    return [demo.url.replace("/public1", f"/public{place}") for place in (1, 2, 3)]
+
+
+def apis(demo: Node) -> list[fdrtd.Api]:
+    return [demo.api(url) for url in three_urls(demo)]
+
+
+def page(url: str, name: str) -> Any:
+    return urllib3.request("GET", f"{url}/{name}").json()
+
+
+class Place:
+    """One of the demo's nodes, as `make_task` wants them."""
+
+    def __init__(self, url: str) -> None:
+        self.url = url
+
+    def api(self) -> fdrtd.Api:
+        return fdrtd.Api(fdrtd.HttpInterface(self.url))
+
+
+@pytest.fixture(scope="module")
+def demo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Node]:
+    started = Node(tmp_path_factory.mktemp("demo"), 0, command=[str(BINARY), "demo", "--port=0"])
+    yield started
+    started.kill()
+
+
+def test_the_tutorial(demo: Node) -> None:
+    nodes = three_urls(demo)
+    simons = [api.select_microservice(protocol="Simon") for api in apis(demo)]
+    networks = [{"nodes": nodes, "myself": place} for place in range(3)]
+    tasks = [simons[0].create(microprotocol="BasicSum", network=networks[0])]
+    invitation = tasks[0].invite()
+    tasks += [simons[place].join(invitation=invitation, network=networks[place]) for place in (1, 2)]
+    for api, task, value in zip(apis(demo), tasks, (10, 7, 14)):
+        data = api.select_microservice(microservice="KeyValueStorage").create(value=value)
+        task.input(source=data)
+        data.delete()
+    assert [task.result() for task in tasks] == [RESULT] * 3
+
+
+def test_what_it_prints_can_be_pasted(tmp_path: Path) -> None:
+    process = subprocess.Popen([BINARY, "demo", "--port=0"], stdout=subprocess.PIPE, text=True, cwd=tmp_path)
+    try:
+        assert process.stdout is not None
+        lines = []
+        for line in process.stdout:
+            lines.append(line)
+            if sum("listens on" in line for line in lines) == 3:
+                break
+        announced = [found[1] for line in lines if (found := re.search(r"listens on (\S+) \(policy teaching\)", line))]
+        assert [url.rsplit("/", 1)[1] for url in announced] == ["public1", "public2", "public3"]
+        namespace: dict[str, Any] = {}
+        exec("".join(line[4:] for line in lines if line.startswith("    ")), namespace)
+        assert namespace["nodes"] == announced
+        assert namespace["fdrtd"] is fdrtd
+        for name, url in zip("ABC", announced):
+            assert namespace[f"api_{name}"].list_microservices()
+            assert repr(namespace[f"api_{name}"]).count(url)
+        process.send_signal(signal.SIGINT)
+        assert process.wait(timeout=30) == 0
+        assert list(tmp_path.iterdir()) == [], "nothing is kept"
+    finally:
+        process.kill()
+        process.wait()
+
+
+def test_each_node_has_its_own_identity(demo: Node) -> None:
+    identities = [page(url, "identity") for url in three_urls(demo)]
+    for member in ("key", "fingerprint", "noise", "certificate"):
+        assert len({identity[member] for identity in identities}) == 3
+    handles = [
+        {api.select_microservice(microservice=name)["handle"] for name in ("KeyValueStorage", "Barrier", "Simon")}
+        for api in apis(demo)
+    ]
+    assert len(set().union(*handles)) == 9
+
+
+def test_values_of_one_are_unknown_at_another(demo: Node) -> None:
+    here, there, _ = apis(demo)
+    stored = here.select_microservice(microservice="KeyValueStorage").create(value="mine")
+    other = there.select_microservice(microservice="KeyValueStorage")
+    with pytest.raises(fdrtd.NotFound) as unknown:
+        there.call_microservice(stored, "retrieve")
+    assert unknown.value.code == "HANDLE_UNKNOWN"
+    for function in ("retrieve", "delete"):
+        with pytest.raises(fdrtd.NotFound) as unknown:
+            there.call_microservice(other, function, callback=stored["callback"])
+        assert unknown.value.code == "OBJECT_UNKNOWN"
+    assert there.call_microservice(other, "exists", callback=stored["callback"]) is False
+    with pytest.raises(fdrtd.NotFound):
+        other.create(value=[stored])
+    assert stored.retrieve() == "mine"
+
+
+def test_meeting_points_are_each_nodes_own(demo: Node) -> None:
+    here, there, _ = (api.select_microservice(microservice="Broadcast") for api in apis(demo))
+    point, other = here.create(tokens=["here"]), there.create(tokens=["here"])
+    assert point["callback"] == other["callback"], "named alike everywhere"
+    point.send(message="hello")
+    assert point.receive() == "hello"
+    assert other.receive() is None
+    barriers = [api.select_microservice(microservice="Barrier").create(tokens=["here"]) for api in apis(demo)]
+    barriers[0].arrive(party="anna")
+    assert [barrier.arrived() for barrier in barriers] == [1, 0, 0]
+
+
+def test_tasks_are_each_nodes_own(demo: Node) -> None:
+    urls = three_urls(demo)
+    simons = [api.select_microservice(protocol="Simon") for api in apis(demo)]
+    task = simons[0].create(microprotocol="SecureSum", network={"nodes": urls[:2], "myself": 0})
+    name = task.progress()["task"]
+    listed = [[entry["task"] for entry in page(url, "tasks")["tasks"]] for url in urls]
+    assert [name in names for names in listed] == [True, False, False]
+    with pytest.raises(fdrtd.NotFound):
+        apis(demo)[1].call_microservice(simons[1], "progress", callback=task["callback"])
+    # Right next door, and yet another node.
+    with pytest.raises(fdrtd.InputError) as wrong:
+        simons[1].create(microprotocol="SecureSum", network={"nodes": urls, "myself": 0})
+    assert wrong.value.code == "MYSELF_NOT_THIS_NODE"
+    assert "this node is nodes[1]" in str(wrong.value)
+    task.delete()
+
+
+def test_they_are_reached_by_their_paths_only(demo: Node) -> None:
+    base = demo.url.removesuffix("/public1")
+    for path in ("", "/", "/public", "/public4", "/public11", "/public1/public2"):
+        answer = urllib3.request("GET", base + path)
+        assert answer.status == 404
+        problem = answer.json()
+        assert problem["code"] == "PATH_UNKNOWN"
+        assert "/public1, /public2, /public3" in problem["hint"]
+
+
+def test_pages_may_call_it(demo: Node) -> None:
+    for url in three_urls(demo):
+        answer = urllib3.request("GET", url, headers={"Origin": "http://localhost:8000"})
+        assert answer.headers["Access-Control-Allow-Origin"] == "*"
+
+
+def test_two_demos_side_by_side(demo: Node, tmp_path: Path) -> None:
+    second = Node(tmp_path, 0, command=[str(BINARY), "demo", "--port=0"])
+    try:
+        # They are six nodes, and can compute with each other.
+        places: Any = [Place(url) for url in (*three_urls(demo), *three_urls(second))]
+        tasks = make_task(places)
+        for place, task in enumerate(tasks):
+            task.input(data=place)
+        assert [task.result()["result"]["sum"] for task in tasks] == [15] * 6
+    finally:
+        second.kill()
+
+
+def test_nothing_outlives_it(tmp_path: Path) -> None:
+    command = [str(BINARY), "demo", "--port={port}"]
+    first = Node(tmp_path, 0, command=[part.replace("{port}", "0") for part in command])
+    key = page(first.url, "identity")["key"]
+    stored = first.api().select_microservice(microservice="KeyValueStorage").create(value=1)
+    assert first.stop() == 0
+    port = first.url.split("/")[2].split(":")[1]
+    second = Node(tmp_path, 0, command=[part.replace("{port}", port) for part in command])
+    try:
+        assert second.url == first.url
+        assert page(second.url, "identity")["key"] != key
+        with pytest.raises(fdrtd.NotFound):
+            stored.retrieve()
+    finally:
+        second.kill()
+
+
+def test_a_cancelled_task_names_the_neighbour(demo: Node) -> None:
+    places: Any = [Place(url) for url in three_urls(demo)]
+    tasks = make_task(places)
+    tasks[2].cancel()
+    for task in tasks:
+        cause = cause_of(task)
+        assert (cause["code"], cause["party"], cause["node"]) == ("CANCELLED", 2, three_urls(demo)[2])

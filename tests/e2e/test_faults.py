@@ -262,10 +262,17 @@ def test_cut_and_refused_in_mid_run(three: list[Node], between: list[Proxy]) -> 
 # Nodes that come late or come back
 
 
-def test_a_node_that_joins_late(three: list[Node], between: list[Proxy]) -> None:
+@pytest.mark.parametrize(
+    ("absence", "problem"),
+    [("refused", "cannot be reached (TCP)"), ("dropped", "the connection to the peer was closed")],
+)
+def test_a_node_that_joins_late(three: list[Node], between: list[Proxy], absence: str, problem: str) -> None:
     """Party 2 cannot be reached when the others create, join and give their inputs."""
     urls = [proxy.url for proxy in between]
-    between[2].refuse()
+    three[2].kill()
+    if absence == "refused":
+        # Otherwise the proxy takes connections and drops them, like one that finds no node behind it.
+        between[2].refuse()
     first = simon(three[0]).create(microprotocol="SecureSum", network={"nodes": urls, "myself": 0}, durations=DURATIONS)
     invitation = first.invite()
     second = simon(three[1]).join(invitation=invitation, network={"nodes": urls, "myself": 1})
@@ -275,8 +282,9 @@ def test_a_node_that_joins_late(three: list[Node], between: list[Proxy]) -> None
         until(partial(only_missing, task, 2), "only party 2 is missing")
         (waiting,) = task.progress()["waiting_for"]
         assert "has not joined yet" in waiting["why"]
-        assert "cannot be reached (TCP)" in waiting["why"]
+        assert problem in waiting["why"]
     between[2].accept()
+    three[2].start()
     third = simon(three[2]).join(invitation=invitation, network={"nodes": urls, "myself": 2})
     third.input(data=VALUES[2])
     assert [task.result(timeout=60) for task in (first, second, third)] == [RESULT] * 3
@@ -357,11 +365,22 @@ def test_restart_of_all(three: list[Node]) -> None:
     for index in (1, 2):
         tasks[index].input(data=VALUES[index])
     assert [task.result(timeout=60) for task in tasks] == [RESULT] * 3
-    # The result is kept, too.
+
+
+def test_results_survive_the_end(three: list[Node]) -> None:
+    """SIGTERM comes right after the results."""
+    many = [make_task(three) for _ in range(20)]
+    for tasks in many:
+        for task, value in zip(tasks, VALUES):
+            task.input(data=value)
+    for tasks in many:
+        assert [task.result(timeout=60) for task in tasks] == [RESULT] * 3
     for node in three:
         assert node.stop() == 0
         node.start()
-    assert [task.result(timeout=60) for task in tasks] == [RESULT] * 3
+    for tasks in many:
+        assert [task.progress()["state"] for task in tasks] == ["done"] * 3
+        assert [task.result(timeout=60) for task in tasks] == [RESULT] * 3
 
 
 def test_terminated_while_a_task_waits(three: list[Node]) -> None:

@@ -449,6 +449,9 @@ def test_malformed_invitations(shared: list[Node], given: Any, word: str) -> Non
     )
 
 
+MILLIS = {"join": 60_000, "input": 60_000, "run": 60_000, "silence": 20_000}
+
+
 @pytest.mark.parametrize(
     ("members", "code", "words"),
     [
@@ -458,6 +461,8 @@ def test_malformed_invitations(shared: list[Node], given: Any, word: str) -> Non
         ({"nodes": ["x", "y"]}, "INVITATION_MALFORMED", ["wrong type"]),
         ({"parameters": ...}, "INVITATION_MALFORMED", ["missing"]),
         ({"durations": {"join": 1}}, "INVITATION_MALFORMED", ["missing"]),
+        ({"durations": {**MILLIS, "silence": 0}}, "INVITATION_MALFORMED", ["duration", "0.1 seconds"]),
+        ({"durations": {**MILLIS, "join": 2**64 - 1}}, "INVITATION_MALFORMED", ["duration", "30 days"]),
         ({"keys": ["zzz", None, None]}, "INVITATION_MALFORMED", ["wrong type"]),
         ({"keys": [None] * 65}, "INVITATION_MALFORMED", ["too many keys"]),
         ({"fdrtd": 2}, "VERSIONS_DIFFER", ["version 2", "speaks 1", "same version"]),

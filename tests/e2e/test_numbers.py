@@ -239,9 +239,9 @@ def test_beyond_doubles(shared: list[Node]) -> None:
 
 
 def test_ties_go_to_even(shared: list[Node]) -> None:
-    numbers = [Decimal("1.0000000000005"), Decimal("1.0000000000015"), Decimal("-1.0000000000025")]
-    # 1.000000000000 + 1.000000000002 − 1.000000000002
-    check(run(shared, numbers)["sum"], Fraction(1))
+    # Rounded up they would make …6, rounded down …3.
+    numbers = [Decimal("1.0000000000005"), Decimal("1.0000000000015"), Decimal("1.0000000000025")]
+    check(run(shared, numbers)["sum"], Fraction("3.000000000004"))
 
 
 def test_the_default_holds_what_it_says(shared: list[Node]) -> None:

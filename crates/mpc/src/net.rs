@@ -244,10 +244,11 @@ impl Net {
         let round = self.broadcast_unverified(payload, digest.len(), |_, theirs| {
             let theirs: &[u8; 32] = theirs.try_into().map_err(|_| Malformed::Short)?;
             same &= bool::from(theirs.ct_eq(&digest));
-            Ok(())
+            // One that differs is enough. Whoever keeps back its own cannot hide what another one has said.
+            if same { Ok(()) } else { Err(Malformed::Value) }
         });
-        round.await?;
-        if same { Ok(()) } else { Err(Abort::StoriesDiffer) }
+        let round = round.await;
+        if same { round } else { Err(Abort::StoriesDiffer) }
     }
 
     fn send(&mut self, to: Party, message: Bytes) {
@@ -314,9 +315,11 @@ pub enum State {
     Aborted(Abort),
 }
 
+type Run = Pin<Box<dyn Future<Output = Result<(), Abort>> + Send>>;
+
 /// One party's run of one protocol: messages in, messages out. Not `Clone`: coins are used once.
 pub struct Machine {
-    run: Option<Pin<Box<dyn Future<Output = Result<(), Abort>> + Send>>>,
+    run: Option<Run>,
     mailbox: Arc<Mutex<Mailbox>>,
     ended: Option<Result<(), Abort>>,
     me: Party,

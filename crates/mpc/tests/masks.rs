@@ -71,6 +71,13 @@ fn a_view_of_another_sum_differs() {
     assert_ne!(views([1, 2, 3], 0), views([1, 2, 4], 0));
 }
 
+/// The key of a mask is in the generator's state for as long as that lives. Without the crate's feature this does not compile.
+#[test]
+fn generators_are_erased() {
+    fn erased<Secret: zeroize::ZeroizeOnDrop>() {}
+    erased::<chacha20::ChaChaCore<chacha20::R20, chacha20::variants::Ietf>>();
+}
+
 /// A generator that began anew with every block would mask all blocks alike, and the masks would still cancel.
 #[test]
 fn no_two_words_of_a_long_mask_are_equal() {

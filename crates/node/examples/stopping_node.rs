@@ -33,7 +33,12 @@ async fn main() -> Result<(), Error> {
     let ready = |nodes: &[std::sync::Arc<fdrtd::node::Node>]| {
         for node in nodes {
             let mut out = std::io::stdout().lock();
-            let _ = writeln!(out, "fdrtd node {} listens on http://{address}{}", node.fingerprint(), node.config.base_path);
+            let _ = writeln!(
+                out,
+                "fdrtd node {} listens on http://{address}{}",
+                node.fingerprint(),
+                node.config.base_path
+            );
             let _ = out.flush();
         }
     };

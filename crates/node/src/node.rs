@@ -190,10 +190,13 @@ impl Node {
         self.simon.tasks().context().stopping.send_replace(true);
     }
 
-    /// Delivers what is queued, closes connections and storage.
+    /// Delivers what is queued, closes connections, and waits until everything is written.
     pub async fn stop(&self) {
         self.peers().drain(Duration::from_secs(2)).await;
         self.peers().shutdown();
+        if self.store.flush().await.is_err() {
+            tracing::error!("the storage failed at the end");
+        }
     }
 
     /// `GET {base}/identity`, JSON text.

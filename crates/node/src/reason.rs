@@ -134,6 +134,23 @@ impl Reason {
         }
     }
 
+    /// Whether it says that somebody is not honest, or that the parties do not compute the same thing: then no result is to be trusted.
+    pub fn accuses(&self) -> bool {
+        match self {
+            Reason::DescriptorsDiffer { .. }
+            | Reason::KeysDiffer { .. }
+            | Reason::KeyTwice { .. }
+            | Reason::ShapesDiffer { .. }
+            | Reason::PeerMalformed { .. }
+            | Reason::StoriesDiffer {} => true,
+            Reason::Cancelled { .. }
+            | Reason::Expired { .. }
+            | Reason::PeerSilent { .. }
+            | Reason::PeerRestarted { .. }
+            | Reason::Internal { .. } => false,
+        }
+    }
+
     /// Whether every party it mentions exists.
     pub fn fits(&self, parties: usize) -> bool {
         let others = match self {

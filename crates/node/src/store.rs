@@ -192,6 +192,16 @@ impl Store {
         self.write(Work::Purge { now })
     }
 
+    /// Ends when everything that was queued before is written.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub fn flush(&self) -> impl Future<Output = Result<(), StoreError>> + Send + use<> {
+        // Nothing has expired by 1970; what counts is the place in the queue.
+        let queued = self.write(Work::Purge { now: 0 });
+        async move { queued.await.map(|_| ()) }
+    }
+
     /// All records of a kind, expired ones too. Blocks: for the start of the node only.
     ///
     /// A record that cannot be decrypted is counted and reported by kind, and does not stop the node.

@@ -65,7 +65,8 @@ struct Core {
     session: Session,
     inputs: Vec<Zeroizing<String>>,
     sealed: bool,
-    limit: usize,
+    /// By party: the limit of its messages that was set last.
+    limits: Vec<usize>,
     resolve_errors: Vec<Option<PeerError>>,
     running_recorded: bool,
     ended: Option<Instant>,
@@ -124,7 +125,7 @@ impl Task {
             session,
             inputs: Vec::new(),
             sealed: false,
-            limit: 0,
+            limits: vec![0; parties],
             resolve_errors: vec![None; parties],
             running_recorded: false,
             ended: None,
@@ -165,8 +166,13 @@ impl Task {
             .max(Duration::from_millis(self.lock().session.descriptor().durations.join))
     }
 
-    /// Starts what runs in the background until it ends: finding the peers, and the deadlines. `on_key` is told each peer's key.
-    pub(crate) fn launch(self: &Arc<Self>, on_key: impl Fn(Party, PeerKey) + Clone + Send + 'static) {
+    /// Starts what runs in the background until it ends: finding the peers, and the deadlines. `on_key` is told each peer's key, `on_end` is called
+    /// at the end.
+    pub(crate) fn launch(
+        self: &Arc<Self>,
+        on_key: impl Fn(Party, PeerKey) + Clone + Send + 'static,
+        on_end: impl FnOnce() + Send + 'static,
+    ) {
         let nodes = self.lock().session.descriptor().nodes.clone();
         for party in Party::all(nodes.len()).filter(|party| *party != self.me()) {
             let (task, url, on_key) = (Arc::clone(self), nodes[party.index()].clone(), on_key.clone());
@@ -188,7 +194,11 @@ impl Task {
             });
         }
         let task = Arc::clone(self);
-        tokio::spawn(async move { task.keep_time().await });
+        tokio::spawn(async move {
+            task.keep_time().await;
+            on_end();
+            task.let_go().await;
+        });
     }
 
     /// A peer's key became known; `hello` is what it said before.
@@ -218,9 +228,15 @@ impl Task {
         self.with(|session, now| session.receive(from, message, now));
     }
 
-    /// What to tell a peer that joins now, if the task has ended without a result.
-    pub(crate) fn farewell(&self) -> Option<bytes::Bytes> {
-        self.lock().session.farewell()
+    /// What to tell a peer that joins now, after the end.
+    pub(crate) fn farewell(&self, from: &PeerKey, message: &[u8]) -> Option<bytes::Bytes> {
+        let core = self.lock();
+        core.session.farewell(core.session.party_of(from), message)
+    }
+
+    /// What to tell a peer that joins after this task was deleted.
+    pub(crate) fn epitaph(&self) -> Option<bytes::Bytes> {
+        self.lock().session.epitaph()
     }
 
     /// A peer's node was started anew.
@@ -269,18 +285,27 @@ impl Task {
             self.check_open(&core)?;
             (core.inputs.clone(), core.session.descriptor().nodes.len())
         };
+        let place = texts.len();
         texts.push(text);
         let prepared = self.prepare(texts.clone(), parties).await?;
         {
             let mut core = self.lock();
             self.check_open(&core)?;
-            if core.inputs.len() + 1 != texts.len() {
+            if core.inputs.len() != place {
                 return Err(busy());
             }
             core.inputs = texts;
             core.sealed = self.mode == Mode::OnInput;
         }
-        self.put_record().await?;
+        if let Err(problem) = self.put_record().await {
+            // The caller is told that the input was not taken, and may give it again.
+            let mut core = self.lock();
+            if core.session.end().is_none() {
+                core.inputs.remove(place);
+                core.sealed = false;
+            }
+            return Err(problem);
+        }
         if self.mode == Mode::OnInput {
             self.with(|session, now| session.give_input(prepared, now));
         }
@@ -305,9 +330,19 @@ impl Task {
             core.sealed = true;
             (core.inputs.clone(), core.session.descriptor().nodes.len())
         };
-        let prepared = self.prepare(texts, parties).await?;
-        self.put_record().await?;
-        self.with(|session, now| session.give_input(prepared, now));
+        let started = async {
+            let prepared = self.prepare(texts, parties).await?;
+            self.put_record().await?;
+            Ok(prepared)
+        };
+        match started.await {
+            Ok(prepared) => self.with(|session, now| session.give_input(prepared, now)),
+            Err(problem) => {
+                let mut core = self.lock();
+                core.sealed = core.session.end().is_some();
+                return Err(problem);
+            }
+        }
         Ok(())
     }
 
@@ -460,9 +495,12 @@ impl Task {
         let id = *core.session.descriptor().task.as_bytes();
         let keys = core.session.keys();
         let limit = core.session.limit();
-        if limit != core.limit {
-            core.limit = limit;
-            for key in self.others(&core.session) {
+        for (party, key) in keys.iter().enumerate() {
+            // Also of those whose key became known after the input was given.
+            if let Some(key) = key.filter(|key| *key != self.context.identity.key())
+                && core.limits[party] != limit
+            {
+                core.limits[party] = limit;
                 self.context.peers.set_limit(key, id, limit);
             }
         }
@@ -501,7 +539,7 @@ impl Task {
         session.keys().into_iter().flatten().filter(|key| *key != own).collect()
     }
 
-    async fn keep_time(self: Arc<Self>) {
+    async fn keep_time(self: &Arc<Self>) {
         let mut changed = self.changed.subscribe();
         loop {
             let deadline = {
@@ -518,7 +556,6 @@ impl Task {
                 _ = changed.changed() => {}
             }
         }
-        self.let_go().await;
     }
 
     /// After the end: the last messages are still delivered, for as long as a peer may be silent, then the peers are let go.

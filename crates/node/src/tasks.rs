@@ -1,23 +1,25 @@
 //! All tasks of a node, and the Hellos of tasks it has not joined.
 
+mod pending;
+
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use fdrtd_mpc::microprotocol::Entry;
-use fdrtd_mpc::net::{MAX_PARTIES, Party};
-use serde_json::{Value, json};
+use fdrtd_mpc::net::Party;
+use serde_json::Value;
 use uuid::Uuid;
 
-use crate::descriptor::{Descriptor, Invitation, PROTOCOL};
+use crate::descriptor::Descriptor;
 use crate::identity::PeerKey;
 use crate::peer::{Event, TaskId};
-use crate::policy::{Permit, Profile};
+use crate::policy::Permit;
 use crate::problem::Problem;
 use crate::services::Principal;
-use crate::session::{CONTROL_BYTES, is_abort, is_hello, peek_hello};
+use crate::session::{CONTROL_BYTES, is_abort, is_hello};
 use crate::task::{Context, Mode, RECORD, Record, Task};
+use pending::Pending;
 
 /// Bytes of a task that a peer may leave unacknowledged and still be answered.
 const UNHEARD: usize = 16 * CONTROL_BYTES;
@@ -47,19 +49,9 @@ struct Table {
     objects: HashMap<Uuid, Arc<Task>>,
     /// By the task's id, which all parties know.
     ids: HashMap<Uuid, Arc<Task>>,
-    pending: HashMap<Uuid, Vec<Pending>>,
+    pending: Pending,
     /// Deleted tasks to which parties may still come, until when, and what they are told then.
     deleted: HashMap<Uuid, (Instant, Bytes)>,
-}
-
-/// A Hello of a task that is not joined here, or whose sender is not yet known to be a party.
-#[derive(Debug)]
-struct Pending {
-    from: PeerKey,
-    hello: Bytes,
-    descriptor: Descriptor,
-    profile: Profile,
-    since: Instant,
 }
 
 impl Tasks {
@@ -159,6 +151,7 @@ impl Tasks {
     /// Ends a task for all and forgets it.
     pub async fn delete(&self, task: &Arc<Task>) {
         task.cancel();
+        self.dismiss(task);
         if task.ended().is_some_and(|ended| ended.elapsed() < task.kept()) {
             self.lock().bury(task, self.quota.tasks);
         }
@@ -188,19 +181,9 @@ impl Tasks {
     /// Tasks that this node was asked into and has not joined.
     pub fn invitations(&self) -> Vec<Value> {
         let table = self.lock();
-        let waiting = table.pending.iter().filter(|(id, _)| !table.ids.contains_key(id));
-        waiting
-            .filter_map(|(_, hellos)| {
-                let first = hellos.first()?;
-                let parties = first.descriptor.nodes.len();
-                let invitation = Invitation::new(&first.descriptor, vec![None; parties], first.profile, 0);
-                let mut value = serde_json::to_value(&invitation).ok()?;
-                value.as_object_mut()?.remove("from");
-                value["hellos"] = hellos.iter().map(|hello| json!(hello.from.fingerprint())).collect();
-                value["seconds"] = first.since.elapsed().as_secs().into();
-                Some(value)
-            })
-            .collect()
+        table
+            .pending
+            .invitations(|id| table.ids.contains_key(id), Instant::now())
     }
 
     /// What the peers bring.
@@ -215,7 +198,7 @@ impl Tasks {
             }
             Event::Restarted { peer } => {
                 // What it had said before is void.
-                self.lock().forget_hellos_of(&peer);
+                self.lock().pending.forget_peer(&peer);
                 for (task, party) in self.tasks_with(&peer) {
                     task.peer_restarted(party);
                 }
@@ -233,13 +216,15 @@ impl Tasks {
         let id = Uuid::from_bytes(id);
         let mut table = self.lock();
         let task = table.ids.get(&id).cloned();
-        let farewell = match &task {
-            Some(task) => task.farewell(),
-            None => table.deleted.get(&id).map(|(_, farewell)| farewell.clone()),
+        let over = match &task {
+            Some(task) => task.ended().is_some().then(|| task.farewell(&from, &bytes)),
+            None => table.deleted.get(&id).map(|(_, epitaph)| Some(epitaph.clone())),
         };
-        if let Some(farewell) = farewell {
+        if let Some(farewell) = over {
             drop(table);
-            if is_hello(&bytes) {
+            if is_hello(&bytes)
+                && let Some(farewell) = farewell
+            {
                 self.context.peers.send(from, *id.as_bytes(), farewell);
             }
             return;
@@ -252,8 +237,12 @@ impl Tasks {
                 drop(table);
                 task.receive(party, &bytes);
             }
-            None if is_abort(&bytes) => table.forget_hello(&id, &from),
-            None => table.keep_hello(&self.quota, from, id, bytes),
+            None if is_abort(&bytes) => {
+                let joined = task.is_some();
+                let now = Instant::now();
+                table.pending.keep_abort(&self.quota, from, id, bytes, joined, now);
+            }
+            None => table.pending.keep_hello(&self.quota, from, id, bytes, Instant::now()),
         }
     }
 
@@ -261,7 +250,7 @@ impl Tasks {
     pub async fn sweep(&self) -> usize {
         let over: Vec<Arc<Task>> = {
             let mut table = self.lock();
-            table.expire_hellos(self.context.time_to_live);
+            table.pending.expire(self.context.time_to_live, Instant::now());
             table.deleted.retain(|_, (until, _)| *until > Instant::now());
             table
                 .objects
@@ -277,23 +266,40 @@ impl Tasks {
     }
 
     fn launch(&self, task: &Arc<Task>) {
-        let tasks = self.clone();
-        let weak = Arc::downgrade(task);
-        task.launch(move |party, key| {
+        let (tasks, weak) = (self.clone(), Arc::downgrade(task));
+        let on_key = move |party, key| {
             if let Some(task) = weak.upgrade() {
                 tasks.found(&task, party, key);
             }
-        });
+        };
+        let (tasks, weak) = (self.clone(), Arc::downgrade(task));
+        let on_end = move || {
+            if let Some(task) = weak.upgrade() {
+                tasks.dismiss(&task);
+            }
+        };
+        task.launch(on_key, on_end);
     }
 
     /// Both under the table's lock, so that no Hello is kept back after its sender became known, and none is overtaken.
     fn found(&self, task: &Arc<Task>, party: Party, key: PeerKey) {
         {
             let mut table = self.lock();
-            let hello = table.take_hello(&task.id(), &key);
+            let hello = table.pending.take(&task.id(), &key);
             task.found(party, key, hello);
         }
         self.set_keep_alive();
+    }
+
+    /// The task has ended: whoever has said Hello and was not found in time is told, as those are who say it later.
+    fn dismiss(&self, task: &Arc<Task>) {
+        let id = task.id();
+        let words = self.lock().pending.take_all(&id);
+        for (from, message) in words {
+            if let Some(farewell) = task.farewell(&from, &message) {
+                self.context.peers.send(from, *id.as_bytes(), farewell);
+            }
+        }
     }
 
     /// Every peer of an open task is pinged often enough for the shortest silence that one of its tasks allows.
@@ -347,7 +353,7 @@ impl Tasks {
         {
             table.ids.remove(&task.id());
         }
-        table.pending.remove(&task.id());
+        table.pending.take_all(&task.id());
     }
 
     fn lock(&self) -> MutexGuard<'_, Table> {
@@ -356,79 +362,13 @@ impl Tasks {
 }
 
 impl Table {
-    /// Keeps a Hello if it is one, names a microprotocol we know and there is room; anything else of a stranger is dropped.
-    fn keep_hello(&mut self, quota: &Quota, from: PeerKey, id: Uuid, hello: Bytes) {
-        if hello.len() > CONTROL_BYTES {
-            return;
-        }
-        let Ok((descriptor, profile)) = peek_hello(&hello) else {
-            return;
-        };
-        let parties = descriptor.nodes.len();
-        let usable = (2..=MAX_PARTIES).contains(&parties) && descriptor.durations.usable();
-        if descriptor.task != id || descriptor.protocol != PROTOCOL || !usable {
-            return;
-        }
-        if Entry::find(&descriptor.microprotocol).is_none_or(|entry| entry.configure(&descriptor.parameters).is_err()) {
-            return;
-        }
-        self.forget_hello(&id, &from);
-        let all = || self.pending.values().flatten();
-        let full =
-            all().count() >= quota.hellos || all().filter(|kept| kept.from == from).count() >= quota.hellos_per_peer;
-        if full || self.pending.get(&id).is_some_and(|kept| kept.len() >= MAX_PARTIES) {
-            tracing::warn!(peer = %from.fingerprint(), "too many pending invitations, one more was dropped");
-            return;
-        }
-        tracing::info!(task = %id, peer = %from.fingerprint(), "invited to a task");
-        self.pending.entry(id).or_default().push(Pending {
-            from,
-            hello,
-            descriptor,
-            profile,
-            since: Instant::now(),
-        });
-    }
-
-    /// Remembers a task that ended without a result, for parties that have not joined yet: they can until its join duration is over.
+    /// Remembers a task that has ended, for parties that have not joined yet or join again after a restart.
     fn bury(&mut self, task: &Task, most: usize) {
-        if let Some(farewell) = task.farewell()
+        if let Some(epitaph) = task.epitaph()
             && self.deleted.len() < most
         {
-            self.deleted.insert(task.id(), (Instant::now() + task.kept(), farewell));
+            self.deleted.insert(task.id(), (Instant::now() + task.kept(), epitaph));
         }
-    }
-
-    fn take_hello(&mut self, id: &Uuid, from: &PeerKey) -> Option<Bytes> {
-        let kept = self.pending.get_mut(id)?;
-        let hello = kept
-            .iter()
-            .position(|hello| hello.from == *from)
-            .map(|index| kept.remove(index).hello);
-        if kept.is_empty() {
-            self.pending.remove(id);
-        }
-        hello
-    }
-
-    fn forget_hello(&mut self, id: &Uuid, from: &PeerKey) {
-        let _ = self.take_hello(id, from);
-    }
-
-    fn forget_hellos_of(&mut self, peer: &PeerKey) {
-        self.pending.retain(|_, kept| {
-            kept.retain(|hello| hello.from != *peer);
-            !kept.is_empty()
-        });
-    }
-
-    fn expire_hellos(&mut self, time_to_live: Duration) {
-        self.pending.retain(|_, kept| {
-            kept.retain(|hello| {
-                hello.since.elapsed() < time_to_live.min(Duration::from_millis(hello.descriptor.durations.join))
-            });
-            !kept.is_empty()
-        });
     }
 }
 

@@ -23,7 +23,10 @@ pub(super) fn check(config: &Config, parts: &Parts, page: &str) -> Result<(), Pr
     {
         return Err(Problem::policy(
             "HOST_UNKNOWN",
-            format!("this node listens on its own machine only and is not known as {}", quoted(name)),
+            format!(
+                "this node listens on its own machine only and is not known as {}",
+                quoted(name)
+            ),
             "use 127.0.0.1 or localhost; behind a proxy, set public_url in the node's configuration",
         ));
     }
@@ -42,7 +45,10 @@ pub(super) fn check(config: &Config, parts: &Parts, page: &str) -> Result<(), Pr
 }
 
 fn is_allowed(config: &Config, origin: &str, headers: &HeaderMap) -> bool {
-    let configured = config.cors_origins.iter().any(|allowed| allowed == "*" || allowed == origin);
+    let configured = config
+        .cors_origins
+        .iter()
+        .any(|allowed| allowed == "*" || allowed == origin);
     let authority = origin.split_once("://").map_or("", |(_, authority)| authority);
     // A page of this very server, under a name that nobody else can give it.
     let same = !authority.is_empty() && text(headers, header::HOST) == Some(authority);
@@ -51,10 +57,16 @@ fn is_allowed(config: &Config, origin: &str, headers: &HeaderMap) -> bool {
 
 /// Whether no stranger can have the name `host` lead here. Addresses are no names.
 fn is_own(config: &Config, host: &str) -> bool {
-    let bare = host.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(host);
+    let bare = host
+        .strip_prefix('[')
+        .and_then(|rest| rest.strip_suffix(']'))
+        .unwrap_or(host);
     bare.eq_ignore_ascii_case("localhost")
         || bare.parse::<IpAddr>().is_ok()
-        || config.public_url.iter().any(|url| url.host().eq_ignore_ascii_case(host))
+        || config
+            .public_url
+            .iter()
+            .any(|url| url.host().eq_ignore_ascii_case(host))
 }
 
 /// A header's text; what is no text is nobody's name.
@@ -97,8 +109,24 @@ mod tests {
 
     #[test]
     fn a_rebound_name_is_not_this_node() {
-        let own = ["127.0.0.1:55500", "localhost", "LOCALHOST:1", "[::1]:55500", "192.168.0.7", "node.example", "Node.Example:443"];
-        let others = ["evil.example:55500", "localhost.evil.example", "127.0.0.1.evil.example", "node.example.evil", "", "?", "[evil"];
+        let own = [
+            "127.0.0.1:55500",
+            "localhost",
+            "LOCALHOST:1",
+            "[::1]:55500",
+            "192.168.0.7",
+            "node.example",
+            "Node.Example:443",
+        ];
+        let others = [
+            "evil.example:55500",
+            "localhost.evil.example",
+            "127.0.0.1.evil.example",
+            "node.example.evil",
+            "",
+            "?",
+            "[evil",
+        ];
         let open = Config {
             listen: "0.0.0.0:55500".parse().unwrap(),
             ..config()
@@ -135,16 +163,29 @@ mod tests {
                 }
                 // What only reads is left to CORS, which keeps the answer from the page.
                 assert_eq!(asked(&config(), Method::GET, "/tasks", host, Some(origin)), None);
-                assert_eq!(asked(&config(), Method::GET, "/peer", host, Some(origin)), Some("ORIGIN_REFUSED"));
+                assert_eq!(
+                    asked(&config(), Method::GET, "/peer", host, Some(origin)),
+                    Some("ORIGIN_REFUSED")
+                );
             }
         }
-        assert_eq!(asked(&config(), Method::GET, "/peer", host, None), None, "nodes have no origin");
+        assert_eq!(
+            asked(&config(), Method::GET, "/peer", host, None),
+            None,
+            "nodes have no origin"
+        );
         // To the browser, a page under a rebound name is of the node's own origin.
         let open = Config {
             listen: "0.0.0.0:55500".parse().unwrap(),
             ..config()
         };
-        let rebound = asked(&open, Method::POST, "", "evil.example:55500", Some("http://evil.example:55500"));
+        let rebound = asked(
+            &open,
+            Method::POST,
+            "",
+            "evil.example:55500",
+            Some("http://evil.example:55500"),
+        );
         assert_eq!(rebound, Some("ORIGIN_REFUSED"));
         let own = asked(&open, Method::POST, "", "node.example", Some("https://node.example"));
         assert_eq!(own, None);

@@ -13,6 +13,7 @@ use super::{
 use crate::url::NodeUrl;
 
 const FIRST_PAUSE: Duration = Duration::from_millis(50);
+
 /// Starts the task that dials, if there is need and none is running.
 pub(super) fn ensure(inner: &Arc<Inner>, peer: &Arc<Peer>, state: &mut State) {
     if !state.dialling && target(inner, state).is_some() {
@@ -28,8 +29,24 @@ fn target(inner: &Inner, state: &State) -> Option<NodeUrl> {
     state.url.clone().filter(|_| needed)
 }
 
+/// Goes on dialling if a handler of events panics on a connection made here: otherwise this peer would never be dialled again.
+struct Resume<'a>(&'a Arc<Inner>, &'a Arc<Peer>);
+
+impl Drop for Resume<'_> {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            let Resume(inner, peer) = self;
+            let mut state = peer.lock();
+            state.dialling = false;
+            state.backoff = Duration::from_millis(inner.config.dial_retry_max_ms);
+            ensure(inner, peer, &mut state);
+        }
+    }
+}
+
 /// Dials until there is a connection, and goes on when one made here has ended.
 async fn keep_dialling(inner: Arc<Inner>, peer: Arc<Peer>) {
+    let _resume = Resume(&inner, &peer);
     loop {
         let pause = peer.lock().backoff;
         if !pause.is_zero() {

@@ -16,7 +16,7 @@ use tokio_tungstenite::{WebSocketStream, tungstenite::Message};
 use super::{
     inner::{IDLE_MS, MAX_STRANGERS, retire},
     link::Resume,
-    noise::Opening,
+    noise::{Handshake, Opening},
     *,
 };
 
@@ -733,6 +733,51 @@ async fn connections_of_one_peer_are_bounded() {
     let answer = within(made.socket.next()).await;
     assert!(!matches!(answer, Some(Ok(Message::Binary(_)))), "{answer:?}");
     assert_eq!(peer.lock().newcomers, 8);
+}
+
+#[tokio::test]
+async fn a_handler_that_panics_costs_one_connection() {
+    let mut b = Node::new(2).await;
+    let first = std::sync::atomic::AtomicBool::new(true);
+    let config = PeerConfig {
+        dial_retry_max_ms: 20,
+        ..PeerConfig::default()
+    };
+    let a = Peers::new(
+        Arc::new(Identity::from_seed(&[1; 32])),
+        config,
+        Vec::new(),
+        Box::new(move |event| {
+            let up = matches!(event, Event::Up { .. });
+            assert!(!up || !first.swap(false, Ordering::Relaxed), "a mistake above this layer");
+        }),
+        Box::new(|_, _| ()),
+    );
+    a.want(b.key(), &b.url, TASK);
+    a.send(b.key(), TASK, "hello".into());
+    assert_eq!(b.message().await.1, "hello");
+    a.shutdown();
+}
+
+#[tokio::test]
+async fn a_node_is_no_peer_of_itself_however_it_is_reached() {
+    let a = Node::new(1).await;
+    let other = Identity::from_seed(&[2; 32]).key();
+    let dialled = within(ws::dial(&a.identity, None, &a.url, other)).await;
+    assert_eq!(dialled.err(), Some(PeerError::Myself));
+    // A dialler with its identity that does not mind: a copy of its directory on another machine, say.
+    let mut socket = raw_client(&a).await.unwrap();
+    let opening = Opening::new(None, a.url.clone()).encode();
+    let mut handshake = Handshake::dialler(&a.identity, &opening).unwrap();
+    socket.send(Message::text(opening)).await.unwrap();
+    socket.send(Message::Binary(handshake.write().unwrap())).await.unwrap();
+    match within(socket.next()).await {
+        Some(Ok(Message::Binary(answer))) => handshake.read(&answer).unwrap(),
+        other => panic!("{other:?}"),
+    }
+    socket.send(Message::Binary(handshake.write().unwrap())).await.unwrap();
+    let greeting = within(socket.next()).await;
+    assert!(!matches!(greeting, Some(Ok(Message::Binary(_)))), "{greeting:?}");
 }
 
 #[tokio::test]

@@ -171,7 +171,10 @@ mod tests {
         assert_eq!(book.expected(&other), Err(PeerError::NotPinned));
         assert_eq!(book.check_peer(&other, B), Err(PeerError::NotPinned));
         assert_eq!(book.check_peer(&url("https://a.example"), A), Ok(()));
-        assert!(book.welcomes(&A) && !book.welcomes(&B), "a remembered key is no pinned one");
+        assert!(
+            book.welcomes(&A) && !book.welcomes(&B),
+            "a remembered key is no pinned one"
+        );
     }
 
     #[test]
@@ -182,7 +185,11 @@ mod tests {
             assert_eq!(book.remember(&numbered(i), A), Ok(true));
         }
         assert!(matches!(book.remember(&numbered(MAX_KNOWN), A), Err(PeerError::Url(_))));
-        assert_eq!(book.remember(&numbered(0), A), Ok(false), "those that are known stay so");
+        assert_eq!(
+            book.remember(&numbered(0), A),
+            Ok(false),
+            "those that are known stay so"
+        );
         assert!(book.welcomes(&B));
     }
 

@@ -1,6 +1,6 @@
 //! Sockets: dialling and accepting a connection up to the authenticated channel, and asking a URL who it is.
 
-use std::{fmt::Display, future::Future, time::Duration};
+use std::{future::Future, time::Duration};
 
 use axum::{
     body::Body,
@@ -310,8 +310,13 @@ fn not_a_node(error: tokio_tungstenite::tungstenite::Error) -> PeerError {
     }
 }
 
-fn not_http(_: impl Display) -> PeerError {
-    PeerError::NotANode("it does not answer as an HTTP server")
+fn not_http(error: hyper::Error) -> PeerError {
+    if error.is_parse() {
+        PeerError::NotANode("it does not answer as an HTTP server")
+    } else {
+        // So do proxies whose node is not there for a while.
+        PeerError::Closed("without an answer".to_owned())
+    }
 }
 
 async fn within<T>(

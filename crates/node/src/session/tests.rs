@@ -99,7 +99,8 @@ impl Table {
     }
 
     fn is_done(&self) -> bool {
-        let done = |session: &Session| matches!(session.end(), Some(End::Done { unconfirmed, .. }) if unconfirmed.is_empty());
+        let done =
+            |session: &Session| matches!(session.end(), Some(End::Done { unconfirmed, .. }) if unconfirmed.is_empty());
         self.sessions.iter().all(done)
     }
 
@@ -125,7 +126,9 @@ fn three_parties_have_the_sum() {
     table.run();
     assert!(table.is_done());
     for session in &table.sessions {
-        let Some(End::Done { result, .. }) = session.end() else { unreachable!() };
+        let Some(End::Done { result, .. }) = session.end() else {
+            unreachable!()
+        };
         assert_eq!(result, "{\"samples\":3,\"sum\":31}");
     }
 }
@@ -243,7 +246,10 @@ fn inputs_of_another_form_are_told_before_anything_is_sent() {
     table.input(2, "{\"vectors\": [[1, 2, 3]]}");
     table.run();
     for me in 0..N {
-        assert!(matches!(table.failed(me), Some(Reason::ShapesDiffer { .. })), "party {me}");
+        assert!(
+            matches!(table.failed(me), Some(Reason::ShapesDiffer { .. })),
+            "party {me}"
+        );
     }
     assert!(table.sent.iter().all(|(_, _, message)| message[0] != DATA));
 }

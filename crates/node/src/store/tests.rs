@@ -242,3 +242,19 @@ fn a_client_learns_no_path() {
     assert_eq!((problem.status, problem.code), (503, "STORAGE_FAILED"));
     assert!(!problem.body().to_string().contains("secret"));
 }
+
+#[tokio::test]
+async fn a_flush_waits_for_what_was_queued() {
+    let scratch = Scratch::new();
+    let store = scratch.open();
+    // More than one transaction takes, and nobody waits for any of it.
+    for index in 0..3 * MAX_BATCH {
+        drop(store.put("kv", index.to_string(), vec![0; 1000], u64::MAX));
+    }
+    store.flush().await.unwrap();
+    let connection = Connection::open(scratch.path().join("node.db")).unwrap();
+    let count: i64 = connection
+        .query_row("SELECT count(*) FROM records", [], |row| row.get(0))
+        .unwrap();
+    assert_eq!(count, 3 * MAX_BATCH as i64);
+}

@@ -179,9 +179,17 @@ pub(super) fn whole_result(result: &str, inputs: usize, unconfirmed: &[usize]) -
     }
 }
 
+/// Who says so is told wherever a party speaks of others: a dishonest one may say anything.
+fn told(reason: &Reason, reported_by: Option<usize>) -> String {
+    match reported_by {
+        Some(party) if reason.party() != Some(party) => format!("{reason} (reported by party {party})"),
+        _ => reason.to_string(),
+    }
+}
+
 fn cause(reason: &Reason, reported_by: Option<usize>, descriptor: &Descriptor) -> Value {
     let mut cause = serde_json::to_value(reason).unwrap_or_default();
-    cause["message"] = reason.to_string().into();
+    cause["message"] = told(reason, reported_by).into();
     cause["hint"] = reason.hint().into();
     if let Some(party) = reason.party() {
         cause["party"] = party.into();
@@ -196,7 +204,7 @@ fn cause(reason: &Reason, reported_by: Option<usize>, descriptor: &Descriptor) -
 pub(super) fn failed(reason: &Reason, reported_by: Option<usize>, descriptor: &Descriptor) -> Problem {
     Problem::state(
         "TASK_FAILED",
-        format!("the task has no result: {reason}"),
+        format!("the task has no result: {}", told(reason, reported_by)),
         reason.hint(),
     )
     .with("cause", cause(reason, reported_by, descriptor))

@@ -31,7 +31,7 @@ pub(crate) struct Record {
     pub(crate) mode: Mode,
     pub(crate) inputs: Vec<String>,
     pub(crate) sealed: bool,
-    /// Seconds since 1970.
+    /// When it was created or joined, in seconds since 1970.
     pub(crate) since: u64,
     pub(crate) phase: RecordPhase,
 }
@@ -53,8 +53,9 @@ impl Task {
         let parties = record.descriptor.nodes.len();
         let me = Party::new(record.me, parties)?;
         let age = context.clock.now().saturating_sub(record.since).saturating_mul(1000);
-        let since = context.now().saturating_sub(age);
-        let session = Session::new(record.descriptor, me, context.identity.key(), record.profile, since);
+        let now = context.now();
+        let mut session = Session::new(record.descriptor, me, context.identity.key(), record.profile, now);
+        session.set_created(now.saturating_sub(age));
         let owner = Principal::from_record(&record.owner);
         let task = Self::build(
             context,
@@ -71,7 +72,6 @@ impl Task {
             match record.phase {
                 RecordPhase::Waiting => {
                     core.inputs = record.inputs.into_iter().map(Zeroizing::new).collect();
-                    let now = task.context.now();
                     if core.sealed {
                         let texts: Vec<&str> = core.inputs.iter().map(|text| text.as_str()).collect();
                         let prepared = task.configured.input(parties, &texts).ok()?;
@@ -79,8 +79,11 @@ impl Task {
                     }
                 }
                 RecordPhase::Running => {
-                    // Peers notice the restart by themselves; the computation is never repeated.
-                    core.session.fail(Reason::PeerRestarted { party: record.me });
+                    // The computation is never repeated. Peers notice the restart by themselves, or are told when they say Hello.
+                    core.restore(End::Failed {
+                        reason: Reason::PeerRestarted { party: record.me },
+                        reported_by: None,
+                    });
                 }
                 RecordPhase::Done { result, unconfirmed } => core.restore(End::Done { result, unconfirmed }),
                 RecordPhase::Failed { reason, reported_by } => core.restore(End::Failed { reason, reported_by }),
@@ -146,7 +149,7 @@ impl Task {
             None => RecordPhase::Waiting,
         };
         let waiting = matches!(phase, RecordPhase::Waiting);
-        let age = self.context.now().saturating_sub(session.since()) / 1000;
+        let age = self.context.now().saturating_sub(session.created()) / 1000;
         let record = Record {
             object: self.object,
             owner: self.owner.recorded().to_owned(),

@@ -5,12 +5,15 @@ use tokio::sync::Semaphore;
 
 use super::*;
 use crate::descriptor::Durations;
+use crate::descriptor::PROTOCOL;
 use crate::identity::Identity;
 use crate::metrics::Metrics;
 use crate::peer::{PeerConfig, Peers};
+use crate::policy::Profile;
 use crate::services::Clock;
 use crate::store::Store;
 use crate::url::NodeUrl;
+use fdrtd_mpc::microprotocol::Entry;
 use fdrtd_mpc::wire::put_text;
 
 const STRANGER: PeerKey = PeerKey::from_bytes([9; 32]);
@@ -75,7 +78,9 @@ fn message(tasks: &Tasks, descriptor: &Descriptor, bytes: Bytes) {
 }
 
 async fn task(tasks: &Tasks, descriptor: &Descriptor) -> Arc<Task> {
-    let permit = Profile::Teaching.permit(Principal::anonymous(), "SecureSum", 2).unwrap();
+    let permit = Profile::Teaching
+        .permit(Principal::anonymous(), "SecureSum", 2)
+        .unwrap();
     let configured = Entry::find("SecureSum").unwrap().configure("{}").unwrap();
     let me = Party::new(0, 2).unwrap();
     let known = vec![(Party::new(1, 2).unwrap(), STRANGER)];

@@ -36,7 +36,9 @@ fn vector_sum(c: &mut Criterion) {
     let entry = Entry::find("SecureSum").and_then(|entry| entry.configure("{}").ok());
     let Some(entry) = entry else { return };
     let prepare = || {
-        let machines = sim::sessions(3, 1).into_iter().map(|session| Some(entry.input(3, &[&text]).ok()?.start(session)));
+        let machines = sim::sessions(3, 1)
+            .into_iter()
+            .map(|session| Some(entry.input(3, &[&text]).ok()?.start(session)));
         machines.collect::<Option<Vec<_>>>().unwrap_or_default()
     };
     group.bench_function("three parties, vectors of 10^6", |b| {

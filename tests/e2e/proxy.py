@@ -81,7 +81,6 @@ class Proxy:
         self.url = f"http://{self._address[0]}:{self._address[1]}{base_path}"
         self.capturing = capturing
         self.connections: list[Connection] = []
-        self.refused = 0
         self._target: tuple[str, int] | None = None
         self._changed = threading.Condition()
         self._limit: int | None = None
@@ -159,10 +158,11 @@ class Proxy:
                 assert self._target is not None
                 server = socket.create_connection(self._target)
             except OSError:
-                # The port behind is closed; the nearest thing to passing that on.
-                client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, ABORT)
+                # Nobody is there: the caller's first words are heard and not answered.
+                client.settimeout(5)
+                with contextlib.suppress(OSError):
+                    client.recv(CHUNK)
                 client.close()
-                self.refused += 1
                 continue
             for end in (client, server):
                 end.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)

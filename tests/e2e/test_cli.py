@@ -247,6 +247,7 @@ def test_switches(tmp_path: Path, file: str, env: dict[str, str], flags: list[st
     node = serve(tmp_path, f"--config={config}", "--listen=127.0.0.1:0", f"--data-dir={data}", *flags, **env)
     try:
         assert data.exists() == kept
+        assert not kept or stat.S_IMODE(data.stat().st_mode) == 0o700
     finally:
         node.kill()
 
@@ -296,6 +297,7 @@ def test_identity(tmp_path: Path) -> None:
     assert shown["fingerprint"].replace("-", "") == shown["key"][:16]
     files = list(Path(data).iterdir())
     assert [stat.S_IMODE(file.stat().st_mode) for file in files] == [0o600] * len(files)
+    assert stat.S_IMODE(Path(data).stat().st_mode) == 0o700
 
     again = run("identity", "--json", FDRTD_DATA_DIR=data)
     assert again.returncode == 0

@@ -201,18 +201,26 @@ def test_falls_over_in_mid_run(tmp_path: Path, victim: int, point: str) -> None:
         assert started[victim].wait() == -signal.SIGABRT
 
 
+def run_state(pid: int) -> str:
+    # The second field is the name in brackets, which may hold anything.
+    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+
+
 def test_a_frozen_node(ephemeral: list[Node]) -> None:
     """Its connections stay, but nothing comes from it."""
     tasks = make_task(ephemeral, durations={**DURATIONS, "silence": 2})
     give_input_first(tasks, 2)
-    assert ephemeral[2].process is not None
-    ephemeral[2].process.send_signal(signal.SIGSTOP)
+    process = ephemeral[2].process
+    assert process is not None
+    process.send_signal(signal.SIGSTOP)
+    # The signal is only under way when the call returns.
+    until(lambda: run_state(process.pid) == "T", "it stands still")
     for index in (0, 1):
         tasks[index].input(data=VALUES[index])
     for index in (0, 1):
         cause = cause_of(tasks[index])
         assert (cause["code"], cause["party"]) == ("PEER_SILENT", 2)
-    ephemeral[2].process.send_signal(signal.SIGCONT)
+    process.send_signal(signal.SIGCONT)
     # It finds everybody's data, and that they have given up, in any order.
     until(partial(is_in, tasks[2], "failed", "done"), "it learns that this is over")
     if state(tasks[2]) == "failed":
@@ -280,6 +288,7 @@ def test_a_node_that_joins_late(three: list[Node], between: list[Proxy], absence
         task.input(data=VALUES[index])
     for task in (first, second):
         until(partial(only_missing, task, 2), "only party 2 is missing")
+        until(partial(has_problem, task, 2, problem), "it says what is wrong")
         (waiting,) = task.progress()["waiting_for"]
         assert "has not joined yet" in waiting["why"]
         assert problem in waiting["why"]

@@ -786,7 +786,8 @@ def test_one_party_ends_it_for_all(shared: list[Node], end: str, stage: str, par
         cause = cause_of(task)
         assert (cause["code"], cause["party"]) == ("CANCELLED", party)
         assert cause["node"] == urls[party]
-        assert cause["message"] == f"party {party} cancelled the task"
+        # The reason may come by way of another party, which is then said, too.
+        assert cause["message"].startswith(f"party {party} cancelled the task")
         progress = task.progress()
         assert progress["state"] == "cancelled"
         assert progress["waiting_for"] == []

@@ -96,7 +96,10 @@ impl Prg {
     /// A generator. The key must be used for this stream only; so the nonce may be constant.
     pub fn new(key: &Zeroizing<[u8; 32]>) -> Prg {
         let stream = ChaCha20::new(&(**key).into(), &[0; 12].into());
-        Prg { stream, bytes: Zeroizing::new(Vec::new()) }
+        Prg {
+            stream,
+            bytes: Zeroizing::new(Vec::new()),
+        }
     }
 
     /// Overwrites `words` with the next ones.

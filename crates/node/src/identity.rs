@@ -20,6 +20,8 @@ use snow::{
 };
 use zeroize::Zeroizing;
 
+use crate::store::make_directory;
+
 /// Version of the protocol between nodes.
 pub const PROTOCOL: u32 = 1;
 /// Name of the secret's file in the data directory.
@@ -187,12 +189,12 @@ impl Identity {
 
     fn create(directory: &Path, path: &Path) -> Result<Self, IdentityError> {
         let failed = |error: io::Error| IdentityError::file(path, &error);
-        fs::create_dir_all(directory).map_err(failed)?;
+        make_directory(directory).map_err(failed)?;
         let seed = random_seed()?;
         let mut suffix = [0; 8];
         getrandom::fill(&mut suffix).map_err(|_| IdentityError::Random)?;
         let draft = directory.join(format!("{KEY_FILE}.{:016x}.new", u64::from_le_bytes(suffix)));
-        let made = write_private(&draft, &seed[..]).and_then(|()| publish(&draft, path));
+        let made = write_private(&draft, &seed[..]).and_then(|()| publish(&draft, path, &seed));
         let _ = fs::remove_file(&draft);
         match made {
             Ok(()) => {
@@ -424,11 +426,11 @@ fn write_private(path: &Path, bytes: &[u8]) -> io::Result<()> {
     file.sync_all()
 }
 
-/// Gives the complete draft its final name. A link never replaces a key that another process has just made; where
-/// the file system knows no links, renaming is the next best.
-fn publish(draft: &Path, path: &Path) -> io::Result<()> {
+/// Gives the complete draft its final name. A link never replaces a key that another process has just made, and neither
+/// does a new file, where the file system knows no links.
+fn publish(draft: &Path, path: &Path, seed: &[u8; 32]) -> io::Result<()> {
     match fs::hard_link(draft, path) {
-        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => fs::rename(draft, path),
+        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => write_private(path, seed),
         result => result,
     }
 }
@@ -493,6 +495,20 @@ mod tests {
         assert!(keys.iter().all(|key| *key == keys[0]));
     }
 
+    #[test]
+    fn a_file_system_without_links_loses_no_key() {
+        let directory = Directory::new();
+        make_directory(&directory.0).unwrap();
+        let path = directory.0.join(KEY_FILE);
+        // Nothing can be linked from a draft that is not there.
+        let draft = directory.0.join("draft");
+        publish(&draft, &path, &[1; 32]).unwrap();
+        assert_eq!(fs::read(&path).unwrap(), [1; 32]);
+        let error = publish(&draft, &path, &[2; 32]).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::AlreadyExists);
+        assert_eq!(fs::read(&path).unwrap(), [1; 32]);
+    }
+
     #[cfg(unix)]
     #[test]
     fn the_key_file_is_private() {
@@ -500,6 +516,7 @@ mod tests {
         let directory = Directory::new();
         Identity::open(&directory.0).unwrap();
         let path = directory.0.join(KEY_FILE);
+        assert_eq!(fs::metadata(&directory.0).unwrap().permissions().mode() & 0o777, 0o700);
         assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
         fs::set_permissions(&path, fs::Permissions::from_mode(0o640)).unwrap();
         let error = Identity::open(&directory.0).unwrap_err();

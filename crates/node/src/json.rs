@@ -5,6 +5,8 @@
 
 use std::borrow::Cow;
 
+use zeroize::Zeroizing;
+
 use crate::problem::Problem;
 
 mod parameters;
@@ -109,6 +111,17 @@ pub fn members(text: &str) -> Result<Vec<(Cow<'_, str>, &str)>, Problem> {
             _ => return Err(invalid(at)),
         }
     }
+}
+
+/// Appends to a private text. When it moves to more room, what it leaves behind is erased, which `Vec` alone would not do.
+pub(crate) fn append(text: &mut Zeroizing<Vec<u8>>, part: &[u8]) {
+    let needed = text.len() + part.len();
+    if needed > text.capacity() {
+        let mut larger = Zeroizing::new(Vec::with_capacity(needed.max(2 * text.capacity())));
+        larger.extend_from_slice(text);
+        *text = larger;
+    }
+    text.extend_from_slice(part);
 }
 
 /// The kinds of JSON value.

@@ -237,7 +237,7 @@ fn shutdown_signal() -> io::Result<impl Future<Output = ()> + Send + 'static> {
 }
 
 fn identity(args: &IdentityArgs) -> Result<(), StartError> {
-    let made = std::fs::create_dir_all(&args.data_dir);
+    let made = fdrtd::store::make_directory(&args.data_dir);
     made.map_err(|error| format!("the data directory {} cannot be made: {error}", args.data_dir.display()))?;
     let identity = Identity::open(&args.data_dir)?;
     if args.json {

@@ -12,17 +12,20 @@ use crate::json::Parameters;
 use crate::metrics::Metrics;
 use crate::peer::Peers;
 use crate::problem::Problem;
-use crate::services::kv::{self, KeyValueStorage, KvQuota};
+use crate::services::kv::{self, KeyValueStorage, KvQuota, ValueText};
 use crate::services::simon::Simon;
 use crate::services::sync::{Barrier, Broadcast, SyncQuota};
 use crate::services::{Callback, Clock, Identifiers, Principal, Reply, not_public};
-use crate::store::{Store, load_or_create_key};
+use crate::store::{Store, load_or_create_key, make_directory};
 use crate::task::Context;
 use crate::tasks::Tasks;
 use crate::url::NodeUrl;
 
 /// Kind of the records of first uses.
 const TRUST: &str = "trust";
+
+/// Request bodies that this node holds at once, in KiB together; small ones are not counted.
+pub(crate) const BODIES_KIB: u32 = 512 << 10;
 
 /// A service of the handle API.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -77,6 +80,8 @@ pub struct Node {
     barrier: Barrier,
     broadcast: Broadcast,
     store: Store,
+    /// Room for request bodies, in KiB.
+    pub(crate) bodies: Semaphore,
 }
 
 impl std::fmt::Debug for Node {
@@ -170,6 +175,7 @@ impl Node {
             identity,
             store,
             config,
+            bodies: Semaphore::new(BODIES_KIB as usize),
         });
         tokio::spawn(sweep(Arc::downgrade(&node)));
         Ok(node)
@@ -240,9 +246,14 @@ impl Node {
     }
 
     /// The value that an object stands for as a parameter.
-    pub(crate) fn value_of(&self, service: Service, who: &Principal, callback: &Callback) -> Result<String, Problem> {
+    pub(crate) fn value_of(
+        &self,
+        service: Service,
+        who: &Principal,
+        callback: &Callback,
+    ) -> Result<ValueText, Problem> {
         match service {
-            Service::KeyValueStorage => Ok(self.kv.value_text(who, callback)?.to_string()),
+            Service::KeyValueStorage => self.kv.value_text(who, callback),
             _ => Err(Problem::input(
                 "REFERENCE_INVALID",
                 "this handle does not stand for a value",
@@ -292,7 +303,7 @@ fn open(config: &Config) -> Result<(Identity, Store), StartError> {
     if config.ephemeral {
         return Ok((Identity::ephemeral()?, Store::ephemeral()));
     }
-    let create = std::fs::create_dir_all(&config.data_dir);
+    let create = make_directory(&config.data_dir);
     create.map_err(|error| {
         format!(
             "the data directory {} cannot be made: {error}",

@@ -13,6 +13,10 @@ pub const CODES: &[(&str, &str)] = &[
         "ALREADY_STARTED",
         "The task has its input and has started; it takes no more.",
     ),
+    (
+        "BODY_BUSY",
+        "The node is receiving as many large requests as it can hold; nothing was done.",
+    ),
     ("BODY_EMPTY", "The request needs a JSON body and has none."),
     ("BODY_INCOMPLETE", "The request's body did not arrive."),
     (
@@ -111,7 +115,6 @@ pub const CODES: &[(&str, &str)] = &[
         "There is nothing under this path; the URL is not that of a node.",
     ),
     ("PEER_BAD_CERTIFICATE", "A node's certificate does not verify."),
-    ("PEER_BUSY", "Too many nodes are connecting at once."),
     ("PEER_IS_MYSELF", "A peer's URL leads to this node itself."),
     (
         "PEER_KEY_CHANGED",

@@ -84,6 +84,15 @@ pub enum Reason {
     },
 }
 
+/// Where a node has a reason from, if it did not find it itself. What a party says of itself or of others need not be true; so this is shown with it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Report {
+    /// The party that found it.
+    pub by: usize,
+    /// The party that told this one, if it was not the same: the only one that is known to have said anything.
+    pub passed_on_by: Option<usize>,
+}
+
 impl Reason {
     /// Longest encoding.
     pub const MAX_BYTES: usize = 1_024;

@@ -42,7 +42,7 @@ pub use message::{is_abort, is_data, is_hello, peek_hello};
 use crate::descriptor::Descriptor;
 use crate::identity::PeerKey;
 use crate::policy::Profile;
-use crate::reason::{Reason, Stage};
+use crate::reason::{Reason, Report, Stage};
 use message::{ABORT, DATA, HELLO, Hello, READY, Ready, decode_abort, encode_abort};
 
 /// Longest message before the computation; also what a node keeps of a task it has not joined.
@@ -69,8 +69,8 @@ pub enum End {
     Failed {
         /// Why.
         reason: Reason,
-        /// The party that said so, if it was not this one.
-        reported_by: Option<usize>,
+        /// Who said so, if it was not this party.
+        reported_by: Option<Report>,
     },
 }
 
@@ -337,11 +337,11 @@ impl Session {
             Some(&HELLO) => self.receive_hello(from, message, now),
             Some(&READY) => self.receive_ready(from, message, now),
             Some(&DATA) => self.receive_data(from, message),
-            Some(&ABORT) => decode_abort(message, self.peers.len()).map(|reason| self.lost(reason, Some(from))),
+            Some(&ABORT) => decode_abort(message, self.peers.len()).map(|(reason, by)| self.told(from, reason, by)),
             _ => Err(Malformed::Value),
         };
         if result.is_err() {
-            self.lost(Reason::PeerMalformed { party: from.index() }, None);
+            self.lost(Reason::PeerMalformed { party: from.index() });
         }
     }
 
@@ -353,36 +353,25 @@ impl Session {
 
     /// Ends it here with `reason` and tells the others.
     pub fn fail(&mut self, reason: Reason) {
-        if self.end().is_some() {
-            return;
-        }
-        let message = encode_abort(&reason);
-        for party in Party::all(self.peers.len()) {
-            if self.peers[party.index()].greeted {
-                self.outgoing.push((party, message.clone()));
-            }
-        }
-        self.finish_with(End::Failed {
-            reason,
-            reported_by: None,
-        });
+        self.give_up(reason, None);
     }
 
     /// What to tell whoever says Hello after the end, so that it does not wait for nothing; `from` is its party, if its key is known.
     pub fn farewell(&self, from: Option<Party>, message: &[u8]) -> Option<Bytes> {
         let (hello, _) = Hello::decode(message).ok()?;
         match self.end()? {
-            End::Failed { reason, .. } => Some(encode_abort(reason)),
+            End::Failed { reason, reported_by } => Some(self.abort(reason, *reported_by)),
             End::Done { .. } => {
                 // The sender has been started anew, since without it there would be no result; unless it is this node that has forgotten
                 // who took part.
+                let own = self.me.index();
                 let forgotten = self.peers.iter().all(|peer| peer.hello.is_none());
                 let known = from.and_then(|party| self.peers[party.index()].hello.as_ref());
                 match from {
                     Some(party) if known.is_some_and(|known| known.nonce != hello.nonce) => {
-                        Some(encode_abort(&Reason::PeerRestarted { party: party.index() }))
+                        Some(self.abort(&Reason::PeerRestarted { party: party.index() }, None))
                     }
-                    _ if forgotten => Some(encode_abort(&Reason::PeerRestarted { party: self.me.index() })),
+                    _ if forgotten => Some(self.abort(&Reason::PeerRestarted { party: own }, None)),
                     _ => None,
                 }
             }
@@ -392,9 +381,16 @@ impl Session {
     /// What to tell whoever says Hello after the task was deleted here.
     pub fn epitaph(&self) -> Option<Bytes> {
         match self.end()? {
-            End::Failed { reason, .. } => Some(encode_abort(reason)),
-            End::Done { .. } => Some(encode_abort(&Reason::Cancelled { party: self.me.index() })),
+            End::Failed { reason, reported_by } => Some(self.abort(reason, *reported_by)),
+            End::Done { .. } => {
+                let party = self.me.index();
+                Some(self.abort(&Reason::Cancelled { party }, None))
+            }
         }
+    }
+
+    fn abort(&self, reason: &Reason, reported_by: Option<Report>) -> Bytes {
+        encode_abort(reason, reported_by.map_or(self.me.index(), |report| report.by))
     }
 
     /// When [`Session::tick`] is due. `heard[i]`: when anything was last heard of party i.
@@ -430,7 +426,7 @@ impl Session {
                     Reason::Expired { stage, missing }
                 }
             };
-            self.lost(reason, None);
+            self.lost(reason);
         }
     }
 
@@ -453,36 +449,56 @@ impl Session {
     ///
     /// When the result is there, a party that leaves only fails to confirm it: what it may have told others is found out by comparing the digests with
     /// them. But there is no result if anything says that somebody is not honest.
-    fn lost(&mut self, reason: Reason, reported_by: Option<Party>) {
-        if let Phase::Running(run) = &mut self.phase
-            && run.opened.is_some()
-            && !reason.accuses()
-        {
-            let leaves = match (reported_by, &reason) {
-                (Some(party), _) => Some(party),
-                (None, Reason::PeerSilent { party } | Reason::PeerRestarted { party }) => {
-                    Party::new(*party, self.peers.len())
-                }
-                (None, _) => None,
-            };
-            return match leaves {
-                Some(party) => {
-                    if !run.gone.contains(&party) {
-                        run.gone.push(party);
-                    }
-                    self.conclude_if_all_left();
-                }
-                None => self.conclude(),
-            };
+    fn lost(&mut self, reason: Reason) {
+        let leaves = match &reason {
+            Reason::PeerSilent { party } | Reason::PeerRestarted { party } => Party::new(*party, self.peers.len()),
+            _ => None,
+        };
+        if !self.survives(&reason, leaves) {
+            self.give_up(reason, None);
         }
-        match reported_by {
-            _ if self.end().is_some() => {}
-            Some(party) => self.finish_with(End::Failed {
-                reason,
-                reported_by: Some(party.index()),
-            }),
-            None => self.fail(reason),
+    }
+
+    /// The same, said by another party, which has left.
+    fn told(&mut self, from: Party, reason: Reason, by: usize) {
+        if !self.survives(&reason, Some(from)) {
+            let passed_on_by = (by != from.index()).then_some(from.index());
+            self.give_up(reason, Some(Report { by, passed_on_by }));
         }
+    }
+
+    /// Whether there is a result all the same: not without `leaves`, if that is one party.
+    fn survives(&mut self, reason: &Reason, leaves: Option<Party>) -> bool {
+        let Phase::Running(run) = &mut self.phase else {
+            return false;
+        };
+        if run.opened.is_none() || reason.accuses() {
+            return false;
+        }
+        match leaves {
+            Some(party) => {
+                if !run.gone.contains(&party) {
+                    run.gone.push(party);
+                }
+                self.conclude_if_all_left();
+            }
+            None => self.conclude(),
+        }
+        true
+    }
+
+    /// Ends it without a result. All others are told, whoever found the reason: so it reaches everybody, whomever its finder knows or tells.
+    fn give_up(&mut self, reason: Reason, reported_by: Option<Report>) {
+        if self.end().is_some() {
+            return;
+        }
+        let message = self.abort(&reason, reported_by);
+        for party in Party::all(self.peers.len()) {
+            if self.peers[party.index()].greeted {
+                self.outgoing.push((party, message.clone()));
+            }
+        }
+        self.finish_with(End::Failed { reason, reported_by });
     }
 
     /// Gives the result as it is if everybody that is waited for has left.
@@ -524,5 +540,7 @@ impl Session {
 
 #[cfg(test)]
 mod restarts;
+#[cfg(test)]
+mod simulator;
 #[cfg(test)]
 mod tests;

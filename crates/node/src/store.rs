@@ -23,8 +23,8 @@ use crate::problem::Problem;
 mod files;
 mod seal;
 
-pub use files::load_or_create_key;
-use files::{lock, make_directory, make_private, private_options};
+pub use files::{load_or_create_key, make_directory};
+use files::{lock, make_private, private_options};
 use seal::{open, seal};
 
 /// The key under which all records are sealed.
@@ -119,7 +119,7 @@ impl Store {
     /// # Errors
     /// When another node uses the directory, the key is not the one of the data, or the file cannot be opened.
     pub fn open(dir: &Path, key: StorageKey) -> Result<Store, StoreError> {
-        make_directory(dir)?;
+        make_directory(dir).map_err(|error| StoreError::File(dir.to_owned(), error.to_string()))?;
         let lock = lock(dir)?;
         let connection = open_database(dir, &key)?;
         let (sender, queue) = mpsc::channel();

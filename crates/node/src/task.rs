@@ -212,9 +212,12 @@ impl Task {
                 self.context.peers.want(key, url, *descriptor.task.as_bytes());
             }
             session.set_key(party, key);
-            if let Some(hello) = hello {
-                session.receive(party, &hello, now);
+            let Some(hello) = hello else { return };
+            if let Some(farewell) = session.farewell(None, &hello) {
+                let id = *session.descriptor().task.as_bytes();
+                self.context.peers.send(key, id, farewell);
             }
+            session.receive(party, &hello, now);
         });
     }
 
@@ -484,8 +487,10 @@ impl Task {
             self.log_end(&core);
         }
         drop(core);
-        if entered || ended {
+        if ended {
             self.keep_record();
+        } else if entered {
+            self.keep_record_of_run();
         }
         self.touch();
     }

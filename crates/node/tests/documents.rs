@@ -16,7 +16,11 @@ fn the_page_of_errors_is_that_of_the_code() {
     if std::env::var_os("UPDATE_DOCS").is_some() {
         std::fs::write(path, &page).unwrap();
     }
-    assert_eq!(std::fs::read_to_string(path).unwrap(), page, "write it anew with UPDATE_DOCS=1");
+    assert_eq!(
+        std::fs::read_to_string(path).unwrap(),
+        page,
+        "write it anew with UPDATE_DOCS=1"
+    );
 }
 
 fn errors_page() -> String {
@@ -33,10 +37,22 @@ fn errors_page() -> String {
     );
     let reasons = [
         Reason::Cancelled { party: 1 },
-        Reason::DescriptorsDiffer { party: 1, field: Field::Parameters },
-        Reason::Expired { stage: Stage::Join, missing: vec![1, 2] },
-        Reason::Expired { stage: Stage::Input, missing: vec![2] },
-        Reason::Expired { stage: Stage::Run, missing: vec![2] },
+        Reason::DescriptorsDiffer {
+            party: 1,
+            field: Field::Parameters,
+        },
+        Reason::Expired {
+            stage: Stage::Join,
+            missing: vec![1, 2],
+        },
+        Reason::Expired {
+            stage: Stage::Input,
+            missing: vec![2],
+        },
+        Reason::Expired {
+            stage: Stage::Run,
+            missing: vec![2],
+        },
         Reason::Internal { party: 1 },
         Reason::KeysDiffer { party: 1 },
         Reason::KeyTwice { party: 1, other: 2 },

@@ -34,12 +34,12 @@ pub(super) async fn answer(
             Ok(response)
         }
         Method::PUT => {
-            let bytes = json_body(node, headers, body).await?;
-            select(node, body_text(node, &bytes)?)
+            let body = json_body(node, headers, body).await?;
+            select(node, body_text(node, &body.text)?)
         }
         Method::POST => {
-            let bytes = json_body(node, headers, body).await?;
-            call(node, body_text(node, &bytes)?).await
+            let body = json_body(node, headers, body).await?;
+            call(node, body_text(node, &body.text)?).await
         }
         _ => Ok(not_allowed(METHODS)),
     }

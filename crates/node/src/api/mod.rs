@@ -15,19 +15,27 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
-use axum::body::{Body, Bytes, HttpBody};
+use axum::body::{Body, HttpBody};
 use axum::extract::{Request, State};
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use http_body_util::{BodyExt, LengthLimitError, Limited};
+use tokio::sync::SemaphorePermit;
 use tower_http::cors::{AllowOrigin, CorsLayer};
+use zeroize::Zeroizing;
 
-use crate::node::Node;
+use crate::json::append;
+use crate::node::{BODIES_KIB, Node};
 use crate::problem::Problem;
 
 /// How long a client may take to send its body.
 const BODY_TIME: Duration = Duration::from_secs(120);
+
+/// Bodies up to this length never wait for room; the number of connections bounds them.
+const SMALL_BODY: u64 = 64 << 10;
+/// How long a larger one waits for room.
+const BODY_WAIT: Duration = Duration::from_millis(if cfg!(test) { 50 } else { 5_000 });
 
 /// What is there beside the handle API, and what is allowed there.
 const PAGES: [&str; 6] = ["/peer", "/identity", "/tasks", "/healthz", "/readyz", "/metrics"];
@@ -133,19 +141,13 @@ fn peer(node: &Node, request: Request) -> Response {
     match node.peers().upgrade(request) {
         Ok(response) => response,
         Err(error) => {
-            let (status, code) = match error {
-                crate::peer::UpgradeError::NotAnUpgrade => (StatusCode::UPGRADE_REQUIRED, "PEER_UPGRADE"),
-                crate::peer::UpgradeError::Busy => (StatusCode::SERVICE_UNAVAILABLE, "PEER_BUSY"),
-            };
             let hint = "this is for other nodes; a proxy in front must pass WebSocket upgrades on";
-            let mut problem = Problem::unavailable(code, error.to_string(), hint);
-            problem.status = status.as_u16();
+            let mut problem = Problem::unavailable("PEER_UPGRADE", error.to_string(), hint);
+            problem.status = StatusCode::UPGRADE_REQUIRED.as_u16();
             let mut response = problem.into_response();
-            if status == StatusCode::UPGRADE_REQUIRED {
-                response
-                    .headers_mut()
-                    .insert(header::UPGRADE, HeaderValue::from_static("websocket"));
-            }
+            response
+                .headers_mut()
+                .insert(header::UPGRADE, HeaderValue::from_static("websocket"));
             response
         }
     }
@@ -194,8 +196,31 @@ fn path_unknown(site: &Site) -> Problem {
     )
 }
 
+/// The body of a request, and the room it takes among those of this node.
+struct JsonBody<'a> {
+    text: Zeroizing<Vec<u8>>,
+    _room: Option<SemaphorePermit<'a>>,
+}
+
+/// Waits for room for a body of that length, which small ones need not.
+async fn room_for(node: &Node, length: u64) -> Result<Option<SemaphorePermit<'_>>, Problem> {
+    if length <= SMALL_BODY {
+        return Ok(None);
+    }
+    // One that is longer than all the room takes it all.
+    let kib = u32::try_from(length.div_ceil(1024)).unwrap_or(u32::MAX).min(BODIES_KIB);
+    match tokio::time::timeout(BODY_WAIT, node.bodies.acquire_many(kib)).await {
+        Ok(Ok(room)) => Ok(Some(room)),
+        _ => Err(Problem::unavailable(
+            "BODY_BUSY",
+            "this node is receiving as many large requests as it can hold",
+            "send it again in a moment",
+        )),
+    }
+}
+
 /// Reads a JSON body within the node's limits.
-async fn json_body(node: &Node, headers: &HeaderMap, body: &mut Body) -> Result<Bytes, Problem> {
+async fn json_body<'a>(node: &'a Node, headers: &HeaderMap, body: &mut Body) -> Result<JsonBody<'a>, Problem> {
     let kind = headers
         .get(header::CONTENT_TYPE)
         .and_then(|kind| kind.to_str().ok())
@@ -225,13 +250,70 @@ async fn json_body(node: &Node, headers: &HeaderMap, body: &mut Body) -> Result<
     if announced.is_some_and(|length| length > limit as u64) {
         return Err(too_large());
     }
-    match tokio::time::timeout(BODY_TIME, Limited::new(body, limit).collect()).await {
-        Ok(Ok(bytes)) => Ok(bytes.to_bytes()),
+    let room = room_for(node, announced.unwrap_or(limit as u64)).await?;
+    let read = async {
+        let mut text = Zeroizing::default();
+        let mut body = Limited::new(body, limit);
+        while let Some(frame) = body.frame().await {
+            if let Ok(part) = frame?.into_data() {
+                append(&mut text, &part);
+            }
+        }
+        Ok::<_, axum::BoxError>(text)
+    };
+    match tokio::time::timeout(BODY_TIME, read).await {
+        Ok(Ok(text)) => Ok(JsonBody { text, _room: room }),
         Ok(Err(error)) if error.is::<LengthLimitError>() => Err(too_large()),
         _ => Err(Problem::malformed(
             "BODY_INCOMPLETE",
             "the request's body did not arrive",
             "send it again",
         )),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use crate::config::Config;
+
+    async fn read(node: &Node, body: String, announced: bool) -> Result<JsonBody<'_>, Problem> {
+        let mut headers = HeaderMap::new();
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        if announced {
+            headers.insert(header::CONTENT_LENGTH, body.len().into());
+        }
+        json_body(node, &headers, &mut Body::from(body)).await
+    }
+
+    #[tokio::test]
+    async fn large_bodies_share_a_bounded_room() {
+        let config = Config {
+            ephemeral: true,
+            ..Config::default()
+        };
+        let node = Node::start(config).await.unwrap();
+        let text = |length: u64| " ".repeat(usize::try_from(length).unwrap());
+        let large = read(&node, text(SMALL_BODY + 1), true).await.unwrap();
+        assert_eq!(large.text.len() as u64, SMALL_BODY + 1);
+        assert_eq!(node.bodies.available_permits(), BODIES_KIB as usize - 65);
+        drop(large);
+        // Of unknown length: the longest that it may become.
+        let unknown = read(&node, text(1), false).await.unwrap();
+        assert_eq!(
+            node.bodies.available_permits(),
+            BODIES_KIB as usize - node.config.limits.body_bytes / 1024
+        );
+        drop(unknown);
+
+        let all = node.bodies.acquire_many(BODIES_KIB).await.unwrap();
+        for (length, announced) in [(SMALL_BODY + 1, true), (1, false)] {
+            let refused = read(&node, text(length), announced).await.err().unwrap();
+            assert_eq!((refused.status, refused.code), (503, "BODY_BUSY"));
+        }
+        assert!(read(&node, text(SMALL_BODY), true).await.is_ok());
+        drop(all);
+        assert!(read(&node, text(SMALL_BODY + 1), true).await.is_ok());
     }
 }

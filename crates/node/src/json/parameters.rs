@@ -1,8 +1,9 @@
 //! Parameters of a call: taken by name, refused when missing, unknown or of the wrong type.
 
-use std::borrow::Cow;
+use std::sync::Arc;
 
 use serde_json::{Map, Value};
+use zeroize::Zeroizing;
 
 use super::{Kind, MAX_BYTES, ObjectRef, REFERENCE_DEPTH, members, resolve, too_large};
 use crate::problem::{Problem, quoted};
@@ -19,7 +20,7 @@ const MAX_PARAMETERS: usize = 64;
 pub struct Parameters {
     function: String,
     /// Taken entries become `None`; so an unknown one is whatever remains.
-    entries: Vec<(String, Option<String>)>,
+    entries: Vec<(String, Option<Zeroizing<String>>)>,
     known: Vec<&'static str>,
 }
 
@@ -29,7 +30,7 @@ impl Parameters {
     /// # Errors
     /// 400 when the text is not a JSON object, 422 when a name stands twice or there are more than 64 names.
     pub fn parse(function: &str, text: &str) -> Result<Parameters, Problem> {
-        let mut entries: Vec<(String, Option<String>)> = Vec::new();
+        let mut entries: Vec<(String, Option<Zeroizing<String>>)> = Vec::new();
         for (name, raw) in members(text)? {
             if entries.iter().any(|(known, _)| *known == name) {
                 return Err(Problem::input(
@@ -45,7 +46,7 @@ impl Parameters {
                     "no function has so many; data belongs into one list or object",
                 ));
             }
-            entries.push((name.into_owned(), Some(raw.to_owned())));
+            entries.push((name.into_owned(), Some(Zeroizing::new(raw.to_owned()))));
         }
         Ok(Parameters {
             function: function.to_owned(),
@@ -58,11 +59,14 @@ impl Parameters {
     ///
     /// # Errors
     /// Those of [`resolve`]; the bound on the size holds for all parameters together.
-    pub fn resolve(&mut self, mut look_up: impl FnMut(&ObjectRef) -> Result<String, Problem>) -> Result<(), Problem> {
+    pub fn resolve(
+        &mut self,
+        mut look_up: impl FnMut(&ObjectRef) -> Result<Arc<Zeroizing<String>>, Problem>,
+    ) -> Result<(), Problem> {
         let mut total = 0;
         for (_, entry) in &mut self.entries {
             let Some(raw) = entry else { continue };
-            if let Cow::Owned(resolved) = resolve(raw, REFERENCE_DEPTH, &mut look_up)? {
+            if let Some(resolved) = resolve(raw, REFERENCE_DEPTH, &mut look_up)? {
                 *raw = resolved;
             }
             total += raw.len();
@@ -108,7 +112,7 @@ impl Parameters {
     /// Takes a parameter that may be missing; `null` counts as missing.
     pub fn optional(&mut self, name: &'static str) -> Option<Raw> {
         let text = self.take(name)?;
-        (text != "null").then_some(Raw { name, text })
+        (*text != "null").then_some(Raw { name, text })
     }
 
     /// Ends the reading.
@@ -135,7 +139,7 @@ impl Parameters {
         ))
     }
 
-    fn take(&mut self, name: &'static str) -> Option<String> {
+    fn take(&mut self, name: &'static str) -> Option<Zeroizing<String>> {
         if !self.known.contains(&name) {
             self.known.push(name);
         }
@@ -161,7 +165,7 @@ impl std::fmt::Debug for Parameters {
 #[derive(PartialEq, Eq)]
 pub struct Raw {
     name: &'static str,
-    text: String,
+    text: Zeroizing<String>,
 }
 
 impl Raw {
@@ -170,8 +174,8 @@ impl Raw {
         &self.text
     }
 
-    /// The JSON text, to the byte as it came.
-    pub fn into_text(self) -> String {
+    /// The JSON text, to the byte as it came; erased when it is dropped.
+    pub fn into_text(self) -> Zeroizing<String> {
         self.text
     }
 
@@ -345,7 +349,7 @@ mod tests {
     fn raw(text: &str) -> Raw {
         Raw {
             name: "timeout",
-            text: text.to_owned(),
+            text: Zeroizing::new(text.to_owned()),
         }
     }
 
@@ -356,6 +360,15 @@ mod tests {
         assert_eq!(value.text(), r#"{"a": [0.10, 1e300,1180591620717411303424]}"#);
         assert_eq!(given.optional("storage").unwrap().string().unwrap(), "s");
         given.finish().unwrap();
+    }
+
+    #[test]
+    fn what_is_taken_out_is_still_erased_when_it_is_dropped() {
+        let mut given = parse(r#"{"value": 1, "data": {"handle": "h", "callback": 1}}"#);
+        let erased: Arc<Zeroizing<String>> = Arc::new("[2]".to_owned().into());
+        given.resolve(|_| Ok(Arc::clone(&erased))).unwrap();
+        let texts: [Zeroizing<String>; 2] = ["value", "data"].map(|name| given.required(name).unwrap().into_text());
+        assert_eq!(texts.each_ref().map(|text| text.as_str()), ["1", "[2]"]);
     }
 
     #[test]
@@ -485,7 +498,7 @@ mod tests {
         let mut given = parse(&format!(
             r#"{{"value": {reference}, "storage": "s", "data": [{reference}]}}"#
         ));
-        given.resolve(|_| Ok("0.10".to_owned())).unwrap();
+        given.resolve(|_| Ok(Arc::new("0.10".to_owned().into()))).unwrap();
         assert_eq!(given.required("value").unwrap().text(), "0.10");
         assert_eq!(given.required("storage").unwrap().text(), "\"s\"");
         assert_eq!(given.required("data").unwrap().text(), "[0.10]");
@@ -502,7 +515,7 @@ mod tests {
     fn all_parameters_together_are_bounded() {
         let reference = r#"{"handle": "h", "callback": 1}"#;
         let mut given = parse(&format!(r#"{{"a": {reference}, "b": {reference}}}"#));
-        let half = format!("[{}]", " ".repeat(MAX_BYTES / 2));
+        let half = Arc::new(Zeroizing::new(format!("[{}]", " ".repeat(MAX_BYTES / 2))));
         assert_eq!(given.resolve(|_| Ok(half.clone())).unwrap_err().status, 413);
     }
 

@@ -1,11 +1,12 @@
 //! Object references inside a value: found without building the value, replaced in its text.
 
-use std::borrow::Cow;
+use std::sync::Arc;
 
 use serde_json::Value;
+use zeroize::Zeroizing;
 
 use super::scan::{skip_space, skip_value};
-use super::{Limits, MAX_BYTES, Member, check, invalid, too_large};
+use super::{Limits, MAX_BYTES, Member, append, check, invalid, too_large};
 use crate::problem::Problem;
 
 /// Most bytes of a callback; the longest that a service gives out has about 300.
@@ -29,7 +30,7 @@ impl std::fmt::Debug for ObjectRef {
     }
 }
 
-/// Replaces each object reference in a JSON text by the text that `look_up` gives for it.
+/// Replaces each object reference in a JSON text by the text that `look_up` gives for it. `None` if there is none.
 ///
 /// A reference counts when it is the value itself (depth 0) or a member of members down to `depth`. All other text stays as it is
 /// to the byte; what is put in is not searched again.
@@ -37,40 +38,42 @@ impl std::fmt::Debug for ObjectRef {
 /// # Errors
 /// Those of `look_up`; 422 for a reference whose handle is no string; 413 when the result is larger than 64 MiB; 400 when it is
 /// nested too deeply.
-pub fn resolve<'a>(
-    raw: &'a str,
+pub fn resolve(
+    raw: &str,
     depth: usize,
-    look_up: impl FnMut(&ObjectRef) -> Result<String, Problem>,
-) -> Result<Cow<'a, str>, Problem> {
+    look_up: impl FnMut(&ObjectRef) -> Result<Arc<Zeroizing<String>>, Problem>,
+) -> Result<Option<Zeroizing<String>>, Problem> {
     // A name may be written with escapes, so only a text without any backslash can be passed over.
     if !raw.contains("\"handle\"") && !raw.contains('\\') {
-        return Ok(Cow::Borrowed(raw));
+        return Ok(None);
     }
     let mut resolver = Resolver {
         text: raw,
-        out: String::new(),
+        out: Zeroizing::default(),
         copied: 0,
         look_up,
     };
     resolver.value(skip_space(raw.as_bytes(), 0), depth)?;
     if resolver.copied == 0 {
-        return Ok(Cow::Borrowed(raw));
+        return Ok(None);
     }
     resolver.push(&raw[resolver.copied..])?;
     // Values put into values could otherwise grow a nesting that nobody can read any more.
-    check(resolver.out.as_bytes(), &Limits::default())?;
-    Ok(Cow::Owned(resolver.out))
+    check(&resolver.out, &Limits::default())?;
+    // Whole strings, cut at brackets.
+    let text = String::from_utf8(std::mem::take(&mut resolver.out)).map_err(|_| invalid(0))?;
+    Ok(Some(Zeroizing::new(text)))
 }
 
 struct Resolver<'a, F> {
     text: &'a str,
-    out: String,
+    out: Zeroizing<Vec<u8>>,
     /// Everything before this position is in `out`; 0 as long as there was no reference.
     copied: usize,
     look_up: F,
 }
 
-impl<F: FnMut(&ObjectRef) -> Result<String, Problem>> Resolver<'_, F> {
+impl<F: FnMut(&ObjectRef) -> Result<Arc<Zeroizing<String>>, Problem>> Resolver<'_, F> {
     /// Walks the value at `at` and returns its end. Recursion is bounded by `depth`.
     fn value(&mut self, at: usize, depth: usize) -> Result<usize, Problem> {
         let bytes = self.text.as_bytes();
@@ -114,7 +117,7 @@ impl<F: FnMut(&ObjectRef) -> Result<String, Problem>> Resolver<'_, F> {
         if self.out.len() + part.len() > MAX_BYTES {
             return Err(too_large(MAX_BYTES));
         }
-        self.out.push_str(part);
+        append(&mut self.out, part.as_bytes());
         Ok(())
     }
 }
@@ -177,16 +180,22 @@ mod tests {
 
     const REFERENCE: &str = r#"{"handle": "h", "callback": {"uuid": "u"}}"#;
 
-    fn seven(_: &ObjectRef) -> Result<String, Problem> {
-        Ok("7".to_owned())
+    type Found = Result<Arc<Zeroizing<String>>, Problem>;
+
+    fn found(text: &str) -> Found {
+        Ok(Arc::new(Zeroizing::new(text.to_owned())))
     }
 
-    fn never(_: &ObjectRef) -> Result<String, Problem> {
+    fn seven(_: &ObjectRef) -> Found {
+        found("7")
+    }
+
+    fn never(_: &ObjectRef) -> Found {
         Err(invalid(0))
     }
 
     fn resolved(text: &str) -> String {
-        resolve(text, 8, seven).unwrap().into_owned()
+        resolve(text, 8, seven).unwrap().unwrap().to_string()
     }
 
     #[test]
@@ -209,7 +218,7 @@ mod tests {
             let mut seen = Vec::new();
             resolve(text, 8, |reference| {
                 seen.push(reference.clone());
-                Ok("0".to_owned())
+                found("0")
             })
             .unwrap();
             assert_eq!(
@@ -237,7 +246,7 @@ mod tests {
             "\"handle\"",
         ];
         for text in values {
-            assert_eq!(resolve(text, 8, never).unwrap(), text);
+            assert_eq!(resolve(text, 8, never).unwrap(), None, "{text}");
         }
     }
 
@@ -252,13 +261,14 @@ mod tests {
         let nested = |depth: usize, inner: &str| format!("{}{inner}{}", "[".repeat(depth), "]".repeat(depth));
         assert_eq!(resolved(&nested(8, REFERENCE)), nested(8, "7"));
         let deep = nested(9, REFERENCE);
-        assert_eq!(resolve(&deep, 8, never).unwrap(), deep);
+        assert_eq!(resolve(&deep, 8, never).unwrap(), None);
     }
 
     #[test]
     fn what_is_put_in_is_not_searched_again() {
         let text = format!("[{REFERENCE}]");
-        assert_eq!(resolve(&text, 8, |_| Ok(REFERENCE.to_owned())).unwrap(), text);
+        let once = resolve(&text, 8, |_| found(REFERENCE)).unwrap().unwrap();
+        assert_eq!(*once, text);
     }
 
     #[test]
@@ -284,12 +294,12 @@ mod tests {
     fn the_result_is_bounded_in_size_and_depth() {
         let many = format!("[{}{REFERENCE}]", format!("{REFERENCE},").repeat(99));
         let large = format!("\"{}\"", "x".repeat(1 << 20));
-        let refused = resolve(&many, 8, |_| Ok(large.clone())).unwrap_err();
+        let refused = resolve(&many, 8, |_| found(&large)).unwrap_err();
         assert_eq!(refused.status, 413);
         let deep = format!("{}{}", "[".repeat(64), "]".repeat(64));
-        assert!(resolve(REFERENCE, 8, |_| Ok(deep.clone())).is_ok());
+        assert!(resolve(REFERENCE, 8, |_| found(&deep)).is_ok());
         let one_more = format!("[{REFERENCE}]");
-        let refused = resolve(&one_more, 8, |_| Ok(deep.clone())).unwrap_err();
+        let refused = resolve(&one_more, 8, |_| found(&deep)).unwrap_err();
         assert_eq!(refused.code, "NESTED_TOO_DEEP");
     }
 
@@ -302,7 +312,7 @@ mod tests {
 
         #[test]
         fn valid_text_without_references_stays(text in r#"\[("handle"|1|"\\\\u0061é"|\{"handle": \[\]\}|\{"callback":\{\},"x":0\})\]"#) {
-            prop_assert_eq!(resolve(&text, 8, never).unwrap(), text.as_str());
+            prop_assert_eq!(resolve(&text, 8, never).unwrap(), None);
         }
     }
 }

@@ -7,9 +7,7 @@ impl Peers {
     /// Bytes of messages of `task` to that peer that it has not acknowledged.
     #[must_use]
     pub fn queued_of(&self, peer: PeerKey, task: TaskId) -> usize {
-        self.0
-            .with_known(peer, |_, state| state.link.queued(task))
-            .unwrap_or(0)
+        self.0.with_known(peer, |_, state| state.link.queued(task)).unwrap_or(0)
     }
 
     /// Waits until these peers have acknowledged everything of `task`.

@@ -8,13 +8,14 @@ use std::{
 
 use tokio::{
     runtime::Handle,
-    sync::{Notify, Semaphore, watch},
+    sync::{Notify, watch},
 };
 use tracing::debug;
 
 use super::{
     Event, OnEvent, OnTrust, PeerConfig, PeerError, TaskId,
     connection::Slot,
+    handshakes::Handshakes,
     link::{Link, LinkConfig},
     trust::Book,
 };
@@ -37,7 +38,7 @@ pub(super) struct Inner {
     pub(super) on_trust: OnTrust,
     pub(super) book: Mutex<Book>,
     pub(super) peers: Mutex<HashMap<PeerKey, Arc<Peer>>>,
-    pub(super) handshakes: Arc<Semaphore>,
+    pub(super) handshakes: Handshakes,
     /// Some link has less unacknowledged than before.
     pub(super) acknowledged: Notify,
     pub(super) shutdown: watch::Sender<bool>,

@@ -6,6 +6,7 @@
 //! * `noise`: the encrypted channel of one connection; pure.
 //! * `ws`: sockets, the WebSocket and the handshake.
 //! * `connection`: one task per connection that moves records between a socket and a link.
+//! * `handshakes`: how many may be in progress.
 //! * `inner`: what is kept about each peer; `dial`: one task per peer that is wanted and not connected.
 //! * `trust`: which URLs are contacted and which key is expected where.
 //!
@@ -22,6 +23,7 @@ mod connection;
 mod delivered;
 mod dial;
 mod error;
+mod handshakes;
 mod inner;
 pub mod link;
 mod noise;
@@ -47,7 +49,7 @@ use hyper_util::rt::TokioIo;
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     runtime::Handle,
-    sync::{Notify, OwnedSemaphorePermit, Semaphore, watch},
+    sync::{Notify, watch},
     time::timeout,
 };
 use tracing::debug;
@@ -56,6 +58,7 @@ use crate::{
     identity::{Identity, PeerKey},
     url::NodeUrl,
 };
+use handshakes::{Handshakes, Place};
 use inner::{Inner, Totals, housekeeping, lock};
 use trust::Book;
 
@@ -63,9 +66,6 @@ pub use error::PeerError;
 pub use link::TaskId;
 pub use trust::Trust;
 pub use ws::UpgradeError;
-
-/// Incoming handshakes in progress, at most.
-const MAX_HANDSHAKES: usize = 16;
 
 /// How this node treats other nodes.
 #[derive(Clone, Debug)]
@@ -218,7 +218,7 @@ impl Peers {
             on_trust,
             book: Mutex::new(book),
             peers: Mutex::new(HashMap::new()),
-            handshakes: Arc::new(Semaphore::new(MAX_HANDSHAKES)),
+            handshakes: Handshakes::default(),
             acknowledged: Notify::new(),
             shutdown: watch::Sender::new(false),
             runtime: Handle::current(),
@@ -338,15 +338,15 @@ impl Peers {
     /// Serves `{base}/peer`: answers the upgrade request, and goes on with the connection in the background.
     ///
     /// # Errors
-    /// [`UpgradeError`] if the request is not such an upgrade or too many are in progress.
+    /// [`UpgradeError`] if the request is not such an upgrade.
     pub fn upgrade(&self, mut request: Request<Body>) -> Result<Response<Body>, UpgradeError> {
         let response = ws::switch_protocols(&request)?;
-        let permit = self.handshake_permit().ok_or(UpgradeError::Busy)?;
+        let mut place = self.0.handshakes.enter();
         let upgrade = hyper::upgrade::on(&mut request);
         let peers = self.clone();
         self.0.runtime.spawn(async move {
-            match timeout(ws::HANDSHAKE_TIMEOUT, upgrade).await {
-                Ok(Ok(io)) => peers.serve(TokioIo::new(io), permit).await,
+            match place.hold(timeout(ws::HANDSHAKE_TIMEOUT, upgrade)).await {
+                Some(Ok(Ok(io))) => peers.serve(TokioIo::new(io), place).await,
                 _ => debug!("an upgrade did not take place"),
             }
         });
@@ -358,10 +358,7 @@ impl Peers {
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
-        match self.handshake_permit() {
-            Some(permit) => self.serve(io, permit).await,
-            None => debug!("an incoming connection is dropped: too many handshakes in progress"),
-        }
+        self.serve(io, self.0.handshakes.enter()).await;
     }
 
     /// Bytes of messages to that peer that it has not acknowledged.
@@ -410,31 +407,28 @@ impl Peers {
 }
 
 impl Peers {
-    fn handshake_permit(&self) -> Option<OwnedSemaphorePermit> {
-        self.0.handshakes.clone().try_acquire_owned().ok()
-    }
-
-    /// The permit is held until the peer is authenticated.
-    async fn serve<S>(&self, io: S, permit: OwnedSemaphorePermit)
+    /// The place is held until the peer is authenticated.
+    async fn serve<S>(&self, io: S, mut place: Place)
     where
         S: AsyncRead + AsyncWrite + Unpin,
     {
         let answered = tokio::select! {
             () = self.0.stopped() => return,
-            answered = ws::answer(&self.0.identity, io) => answered,
+            answered = place.hold(ws::answer(&self.0.identity, io)) => answered,
         };
-        drop(permit);
+        drop(place);
         match answered {
-            Ok(made) if !self.welcomes(&made.peer) => {
+            None => debug!("an incoming handshake gave way to newer ones"),
+            Some(Ok(made)) if !self.welcomes(&made.peer) => {
                 debug!(peer = %made.peer.fingerprint(), "incoming connection refused: not a pinned peer");
                 ws::turn_away(made).await;
             }
-            Ok(made) => {
+            Some(Ok(made)) => {
                 let dialler = made.peer;
                 let end = connection::run(&self.0, made, dialler).await;
                 debug!(peer = %dialler.fingerprint(), %end, "incoming connection ended");
             }
-            Err(error) => debug!(%error, "incoming connection refused"),
+            Some(Err(error)) => debug!(%error, "incoming connection refused"),
         }
     }
 }

@@ -178,9 +178,6 @@ pub enum UpgradeError {
     /// Not a WebSocket upgrade; answer 426.
     #[error("this address speaks the protocol between nodes over WebSocket only")]
     NotAnUpgrade,
-    /// Too many handshakes in progress; answer 503.
-    #[error("too many peers are connecting at once")]
-    Busy,
 }
 
 /// Checks a WebSocket upgrade request; the response `101` that accepts it.
@@ -304,6 +301,13 @@ fn refusal(text: &str) -> PeerError {
 }
 
 fn not_a_node(error: tokio_tungstenite::tungstenite::Error) -> PeerError {
+    use tokio_tungstenite::tungstenite::{Error, error::ProtocolError};
+    if matches!(
+        error,
+        Error::Io(_) | Error::Protocol(ProtocolError::HandshakeIncomplete)
+    ) {
+        return PeerError::Closed("without an answer".to_owned());
+    }
     match error.into() {
         PeerError::Closed(_) => PeerError::NotANode("it does not answer as a WebSocket"),
         other => other,

@@ -203,7 +203,7 @@ impl KeyValueStorage {
         let entry = Entry {
             owner: who.clone(),
             storage,
-            text: Arc::new(Zeroizing::new(value.into_text())),
+            text: Arc::new(value.into_text()),
             expires_at: self.expiry(),
         };
         let written = {
@@ -223,7 +223,7 @@ impl KeyValueStorage {
     }
 
     async fn replace(&self, who: &Principal, name: &Name, value: Raw) -> Result<Reply, Problem> {
-        let text: ValueText = Arc::new(Zeroizing::new(value.into_text()));
+        let text: ValueText = Arc::new(value.into_text());
         let (uuid, before, written) = {
             let mut state = self.state();
             let (uuid, before) = self.find(&state, who, name).ok_or_else(|| object_unknown(SERVICE))?;

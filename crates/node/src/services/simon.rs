@@ -174,7 +174,7 @@ impl Simon {
                 raw.object()?;
                 raw.into_text()
             }
-            None => "{}".to_owned(),
+            None => Zeroizing::new("{}".to_owned()),
         };
         let durations = match parameters.optional("durations") {
             Some(raw) => read_durations(&raw)?,
@@ -391,7 +391,7 @@ fn input_text(parameters: &mut Parameters) -> Result<Zeroizing<String>, Problem>
     match (source, data) {
         // A value like any other, which the microprotocol will refuse as what it is.
         (None, None) if named => Ok(Zeroizing::new("null".to_owned())),
-        (Some(raw), None) | (None, Some(raw)) => Ok(Zeroizing::new(raw.into_text())),
+        (Some(raw), None) | (None, Some(raw)) => Ok(raw.into_text()),
         (Some(_), Some(_)) => Err(Problem::input(
             "PARAMETER_DUPLICATE",
             "input takes source or data, not both",

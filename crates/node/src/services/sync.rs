@@ -249,7 +249,7 @@ impl Broadcast {
 
     fn send(&self, uuid: Uuid, message: Raw) -> Result<Reply, Problem> {
         let limits = self.points.quota;
-        let message = message.into_text();
+        let message = std::mem::take(&mut *message.into_text());
         if message.len() > limits.max_message {
             return Err(Problem::too_large(
                 "BODY_TOO_LARGE",

@@ -9,7 +9,7 @@ use subtle::ConstantTimeEq;
 
 use super::binding::{first_difference, shape_digest};
 use super::message::{Hello, Ready, sid_of_data};
-use super::{EARLY, Millis, Phase, Run, Session, random};
+use super::{EARLY, End, Millis, Phase, Run, Session, random};
 use crate::descriptor::Descriptor;
 use crate::identity::PeerKey;
 use crate::reason::Reason;
@@ -52,7 +52,7 @@ impl Session {
                 self.since = now;
                 self.greet(party);
             }
-            Phase::Running(_) => self.lost(Reason::PeerRestarted { party: party.index() }, None),
+            Phase::Running(_) => self.lost(Reason::PeerRestarted { party: party.index() }),
             Phase::Ended(_) => {}
         }
     }
@@ -85,23 +85,31 @@ impl Session {
             let theirs: Descriptor = serde_json::from_str(text).map_err(|_| Malformed::Value)?;
             let field = self.descriptor.difference(&theirs).ok_or(Malformed::Value)?;
             let party = from.index();
-            self.lost(Reason::DescriptorsDiffer { party, field }, None);
+            self.lost(Reason::DescriptorsDiffer { party, field });
             return Ok(());
         }
-        if !hello.has_ours && self.peers[from.index()].greeted {
-            // Both may have greeted at once, or the peer has lost ours: a node keeps Hellos of tasks it has not joined only for a while.
-            self.peers[from.index()].greeted = false;
-            self.peers[from.index()].answering = true;
-            self.greet(from);
+        let known = self.peers[from.index()].hello.as_ref();
+        let known = known.is_some_and(|known| known.same_as(&hello));
+        if !known && self.running() {
+            let reason = Reason::PeerRestarted { party: from.index() };
+            self.lost(reason.clone());
+            if !matches!(self.end(), Some(End::Failed { .. })) {
+                // There is a result without it; it must not wait for another one.
+                self.outgoing.push((from, self.abort(&reason, None)));
+            }
+            return Ok(());
         }
         let peer = &mut self.peers[from.index()];
-        if peer.hello.as_ref().is_some_and(|known| known.same_as(&hello)) {
+        if !hello.has_ours && peer.greeted {
+            // Both may have greeted at once, or the peer has lost ours: a node keeps Hellos of tasks it has not joined only for a while.
+            peer.greeted = false;
+            peer.answering = true;
+            self.greet(from);
+        }
+        if known {
             return Ok(());
         }
-        if matches!(self.phase, Phase::Running(_)) {
-            self.lost(Reason::PeerRestarted { party: from.index() }, None);
-            return Ok(());
-        }
+        let peer = &mut self.peers[from.index()];
         peer.hello = Some(hello);
         peer.ready = None;
         peer.early.clear();
@@ -158,7 +166,7 @@ impl Session {
             return;
         }
         if let Some(reason) = self.disagreement() {
-            return self.lost(reason, None);
+            return self.lost(reason);
         }
         let Some(sid) = self.ready else { return };
         let peers = || Party::all(self.peers.len()).filter(|party| *party != self.me);

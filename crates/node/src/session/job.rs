@@ -119,7 +119,7 @@ impl Session {
             }),
             State::Aborted(abort) => {
                 let reason = Reason::from_abort(abort, self.me);
-                self.lost(reason, None);
+                self.lost(reason);
             }
         }
     }

@@ -133,21 +133,25 @@ pub(super) fn sid_of_data(message: &[u8]) -> Result<[u8; 32], Malformed> {
     reader.array()
 }
 
-pub(super) fn encode_abort(reason: &Reason) -> Bytes {
-    let mut message = vec![ABORT];
+/// `by` is the party that found the reason: whoever is told it passes it on.
+pub(super) fn encode_abort(reason: &Reason, by: usize) -> Bytes {
+    let mut message = vec![ABORT, u8::try_from(by).unwrap_or(u8::MAX)];
     message.extend_from_slice(serde_json::to_string(reason).unwrap_or_default().as_bytes());
     Bytes::from(message)
 }
 
-/// A reason that fits a task of so many parties.
-pub(super) fn decode_abort(message: &[u8], parties: usize) -> Result<Reason, Malformed> {
-    let text = message.strip_prefix(&[ABORT]).ok_or(Malformed::Value)?;
+/// A reason that fits a task of so many parties, and the party that found it.
+pub(super) fn decode_abort(message: &[u8], parties: usize) -> Result<(Reason, usize), Malformed> {
+    let [ABORT, by, text @ ..] = message else {
+        return Err(Malformed::Value);
+    };
+    let by = usize::from(*by);
     if text.len() > Reason::MAX_BYTES {
         return Err(Malformed::TooLong);
     }
     let reason: Reason = serde_json::from_slice(text).map_err(|_| Malformed::Value)?;
-    if reason.fits(parties) {
-        Ok(reason)
+    if reason.fits(parties) && by < parties {
+        Ok((reason, by))
     } else {
         Err(Malformed::Value)
     }

@@ -16,7 +16,7 @@ pub fn load_or_create_key(path: &Path) -> Result<StorageKey, StoreError> {
     let file_error = |error: std::io::Error| StoreError::File(path.to_owned(), error.to_string());
     if !path.try_exists().map_err(file_error)? {
         if let Some(dir) = path.parent().filter(|dir| !dir.as_os_str().is_empty()) {
-            make_directory(dir)?;
+            make_directory(dir).map_err(|error| StoreError::File(dir.to_owned(), error.to_string()))?;
         }
         create_key(path).map_err(file_error)?;
     }
@@ -77,14 +77,16 @@ pub(super) fn lock(dir: &Path) -> Result<File, StoreError> {
     }
 }
 
-pub(super) fn make_directory(dir: &Path) -> Result<(), StoreError> {
+/// Makes a directory, with those above it, for nobody else. One that is there stays as it is.
+///
+/// # Errors
+/// Those of the file system.
+pub fn make_directory(dir: &Path) -> std::io::Result<()> {
     let mut builder = fs::DirBuilder::new();
     builder.recursive(true);
     #[cfg(unix)]
     std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
-    builder
-        .create(dir)
-        .map_err(|error| StoreError::File(dir.to_owned(), error.to_string()))
+    builder.create(dir)
 }
 
 /// Read and write, for nobody else.

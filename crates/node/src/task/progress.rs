@@ -6,7 +6,7 @@ use super::{Core, Task};
 use crate::descriptor::Descriptor;
 use crate::identity::PeerKey;
 use crate::problem::Problem;
-use crate::reason::{Reason, Stage, parties};
+use crate::reason::{Reason, Report, Stage, parties};
 use crate::session::{End, Session};
 
 impl Task {
@@ -180,14 +180,18 @@ pub(super) fn whole_result(result: &str, inputs: usize, unconfirmed: &[usize]) -
 }
 
 /// Who says so is told wherever a party speaks of others: a dishonest one may say anything.
-fn told(reason: &Reason, reported_by: Option<usize>) -> String {
+fn told(reason: &Reason, reported_by: Option<Report>) -> String {
     match reported_by {
-        Some(party) if reason.party() != Some(party) => format!("{reason} (reported by party {party})"),
+        Some(Report {
+            by,
+            passed_on_by: Some(party),
+        }) => format!("{reason} (reported by party {by}, passed on by party {party})"),
+        Some(Report { by, .. }) if reason.party() != Some(by) => format!("{reason} (reported by party {by})"),
         _ => reason.to_string(),
     }
 }
 
-fn cause(reason: &Reason, reported_by: Option<usize>, descriptor: &Descriptor) -> Value {
+fn cause(reason: &Reason, reported_by: Option<Report>, descriptor: &Descriptor) -> Value {
     let mut cause = serde_json::to_value(reason).unwrap_or_default();
     cause["message"] = told(reason, reported_by).into();
     cause["hint"] = reason.hint().into();
@@ -195,13 +199,16 @@ fn cause(reason: &Reason, reported_by: Option<usize>, descriptor: &Descriptor) -
         cause["party"] = party.into();
         cause["node"] = descriptor.nodes.get(party).map(|url| url.to_string()).into();
     }
-    if let Some(party) = reported_by {
-        cause["reported_by"] = party.into();
+    if let Some(Report { by, passed_on_by }) = reported_by {
+        cause["reported_by"] = by.into();
+        if let Some(party) = passed_on_by {
+            cause["passed_on_by"] = party.into();
+        }
     }
     cause
 }
 
-pub(super) fn failed(reason: &Reason, reported_by: Option<usize>, descriptor: &Descriptor) -> Problem {
+pub(super) fn failed(reason: &Reason, reported_by: Option<Report>, descriptor: &Descriptor) -> Problem {
     Problem::state(
         "TASK_FAILED",
         format!("the task has no result: {}", told(reason, reported_by)),

@@ -1,6 +1,7 @@
 //! What of a task survives a restart.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use fdrtd_mpc::microprotocol::Entry;
 use fdrtd_mpc::net::Party;
@@ -12,13 +13,16 @@ use super::{Context, Core, Mode, Task};
 use crate::descriptor::Descriptor;
 use crate::policy::Profile;
 use crate::problem::Problem;
-use crate::reason::Reason;
+use crate::reason::{Reason, Report};
 use crate::services::Principal;
 use crate::session::{End, Session};
 use crate::store::StoreError;
 
 /// Kind of a task's record in the store.
 pub(crate) const RECORD: &str = "task";
+
+/// Computations that take no longer leave a record of their end only.
+const SHORT_RUN: Duration = Duration::from_millis(50);
 
 /// What of a task survives a restart. Encrypted by the store.
 #[derive(Serialize, Deserialize)]
@@ -40,8 +44,14 @@ pub(crate) struct Record {
 pub(crate) enum RecordPhase {
     Waiting,
     Running,
-    Done { result: String, unconfirmed: Vec<usize> },
-    Failed { reason: Reason, reported_by: Option<usize> },
+    Done {
+        result: String,
+        unconfirmed: Vec<usize>,
+    },
+    Failed {
+        reason: Reason,
+        reported_by: Option<Report>,
+    },
 }
 
 impl Task {
@@ -99,6 +109,20 @@ impl Task {
             tokio::spawn(async move {
                 if written.await.is_err() {
                     tracing::error!(task = %task.id(), "the task's record could not be written");
+                }
+            });
+        }
+    }
+
+    /// Writes that the computation has begun, unless it is over in no time: the record of its end comes then, and two writes would cost more than
+    /// the computation. Whoever is started anew in between says Hello and learns from its peers that it is too late.
+    pub(super) fn keep_record_of_run(self: &Arc<Self>) {
+        if !self.context.store.is_ephemeral() {
+            let task = Arc::clone(self);
+            tokio::spawn(async move {
+                tokio::time::sleep(SHORT_RUN).await;
+                if task.ended().is_none() {
+                    task.keep_record();
                 }
             });
         }

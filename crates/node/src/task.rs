@@ -1,5 +1,5 @@
-//! A task as its owner sees it: created or joined, given an input, watched, ended. It drives one [`Session`] over the [`Peers`] and keeps what must survive a
-//! restart in the [`Store`].
+//! A task as its owner sees it: created or joined, given an input, watched, ended. It drives one [`Session`] over the [`Peers`](crate::peer::Peers) and keeps what must survive a
+//! restart in the [`Store`](crate::store::Store).
 
 mod context;
 mod progress;

@@ -157,3 +157,6 @@ impl Pending {
             .collect()
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -77,13 +77,21 @@ fn message(tasks: &Tasks, descriptor: &Descriptor, bytes: Bytes) {
     });
 }
 
+/// Party 0's task.
 async fn task(tasks: &Tasks, descriptor: &Descriptor) -> Arc<Task> {
+    task_that_knows(tasks, descriptor, vec![(peer(), STRANGER)]).await
+}
+
+fn peer() -> Party {
+    Party::new(1, 2).unwrap()
+}
+
+async fn task_that_knows(tasks: &Tasks, descriptor: &Descriptor, known: Vec<(Party, PeerKey)>) -> Arc<Task> {
     let permit = Profile::Teaching
         .permit(Principal::anonymous(), "SecureSum", 2)
         .unwrap();
     let configured = Entry::find("SecureSum").unwrap().configure("{}").unwrap();
     let me = Party::new(0, 2).unwrap();
-    let known = vec![(Party::new(1, 2).unwrap(), STRANGER)];
     tasks
         .add(&permit, descriptor.clone(), configured, me, Mode::OnInput, known)
         .await
@@ -124,4 +132,70 @@ async fn a_peer_that_hears_no_answers_gets_no_more() {
         }
         assert!(queued() > first && queued() <= UNHEARD + CONTROL_BYTES, "{}", queued());
     }
+}
+
+fn cancelled(by: u8) -> Bytes {
+    let reason = format!("{{\"code\":\"CANCELLED\",\"party\":{by}}}");
+    Bytes::from([&[4, by], reason.as_bytes()].concat())
+}
+
+#[tokio::test]
+async fn an_abort_of_a_party_that_is_not_found_yet_counts_when_it_is() {
+    for by_a_party in [false, true] {
+        let tasks = tasks();
+        let descriptor = descriptor(Durations::default());
+        let task = task_that_knows(&tasks, &descriptor, Vec::new()).await;
+        message(&tasks, &descriptor, hello(&descriptor));
+        message(&tasks, &descriptor, cancelled(1));
+        assert!(task.ended().is_none(), "anybody could have sent that");
+        let key = if by_a_party {
+            STRANGER
+        } else {
+            PeerKey::from_bytes([8; 32])
+        };
+        tasks.found(&task, peer(), key);
+        assert_eq!(task.ended().is_some(), by_a_party);
+    }
+}
+
+/// The background gets its turn until something is queued for the stranger.
+async fn answer(tasks: &Tasks, descriptor: &Descriptor) -> usize {
+    for _ in 0..1_000 {
+        tokio::task::yield_now().await;
+        let queued = tasks.context.peers.queued_of(STRANGER, *descriptor.task.as_bytes());
+        if queued > 0 {
+            return queued;
+        }
+    }
+    0
+}
+
+#[tokio::test]
+async fn who_said_hello_and_was_not_found_is_told_the_end() {
+    for delete in [false, true] {
+        let tasks = tasks();
+        let descriptor = descriptor(Durations::default());
+        let task = task_that_knows(&tasks, &descriptor, Vec::new()).await;
+        message(&tasks, &descriptor, hello(&descriptor));
+        assert!(task.ended().is_none());
+        if delete {
+            tasks.delete(&task).await;
+        } else {
+            task.cancel();
+        }
+        assert_eq!(answer(&tasks, &descriptor).await, cancelled(0).len());
+        assert!(tasks.lock().pending.take_all(&descriptor.task).is_empty());
+    }
+}
+
+#[tokio::test]
+async fn whose_key_is_found_after_the_end_is_told() {
+    let tasks = tasks();
+    let descriptor = descriptor(Durations::default());
+    let task = task_that_knows(&tasks, &descriptor, Vec::new()).await;
+    task.cancel();
+    task.found(peer(), STRANGER, Some(hello(&descriptor)));
+    assert_eq!(answer(&tasks, &descriptor).await, cancelled(0).len());
+    // It is not kept connected for a task that is over.
+    assert!(task.party_of(&STRANGER).is_none());
 }

@@ -280,3 +280,29 @@ fn a_key_that_changes_ends_it() {
     let reported_by = None;
     assert_eq!(session.end(), Some(&End::Failed { reason, reported_by }));
 }
+
+#[test]
+fn a_party_that_was_started_anew_has_neither_joined_nor_given_an_input() {
+    let mut world = World::new(3, 1);
+    for me in 0..3 {
+        world.join(me);
+        for other in world.others(me) {
+            world.find(me, other);
+        }
+    }
+    world.run_without_inputs();
+    world.give_input(1);
+    world.run_without_inputs();
+    let (now, peer) = (world.now, world.party(1));
+    let session = world.session(0);
+    assert!(session.joined(1) && session.has_input(1));
+    assert_eq!(session.waiting_for(), (Stage::Input, vec![0, 2]));
+    session.peer_restarted(peer, now);
+    assert!(!session.joined(1) && !session.has_input(1));
+    assert_eq!(session.waiting_for(), (Stage::Join, vec![1]));
+    // It joins again, with its input still to come.
+    let message = hello(session, [9; 32]);
+    session.receive(peer, &message, now);
+    assert!(session.joined(1) && !session.has_input(1));
+    assert_eq!(session.waiting_for(), (Stage::Input, vec![0, 1, 2]));
+}

@@ -5,11 +5,12 @@ use fdrtd_mpc::net::{HEADER, Party};
 use proptest::prelude::*;
 
 use super::world::{World, check_forgotten};
-use crate::reason::Reason;
+use crate::reason::{Reason, Stage};
 use crate::session::message::DATA;
 use crate::session::{CONTROL_BYTES, EARLY, End, Phase, Session, peek_hello};
 
-/// Party 0 of three, whose peers have not joined, are not ready, have not sent data, or their closing digests: party 1 has just sent what is missing.
+/// Party 0 of three, whose peers have not joined, are not ready, have not sent data, or their closing digests: party 1 has just
+/// sent what is missing, and what it sent after that is in `taken`.
 fn at(stage: usize) -> (World, Vec<Bytes>) {
     let mut world = World::new(3, 1);
     world.hostile = Some(1);
@@ -36,9 +37,9 @@ fn at(stage: usize) -> (World, Vec<Bytes>) {
         }
         sent.append(&mut world.taken);
     }
-    let next = sent
-        .into_iter()
-        .filter(|(to, message)| *to == 0 && order(message) == stage);
+    let (next, later): (Vec<_>, Vec<_>) = sent.into_iter().partition(|(_, message)| order(message) == stage);
+    world.taken = later;
+    let next = next.into_iter().filter(|(to, _)| *to == 0);
     let next = next.map(|(_, message)| message).collect();
     (world, next)
 }
@@ -103,6 +104,57 @@ fn the_stages_are_what_they_should_be() {
         assert_eq!(session.running(), stage >= 2, "stage {stage}");
         assert_eq!(session.opened(), stage >= 3, "stage {stage}");
     }
+}
+
+#[test]
+fn aborts_that_speak_of_nobody_are_nonsense() {
+    for (text, by) in [
+        ("{\"code\":\"CANCELLED\",\"party\":3}", 1),
+        ("{\"code\":\"CANCELLED\",\"party\":2}", 3),
+        ("{\"code\":\"KEY_TWICE\",\"party\":0,\"other\":3}", 1),
+        ("{\"code\":\"EXPIRED\",\"stage\":\"run\",\"missing\":[0,9]}", 1),
+        ("{\"code\":\"STORIES_DIFFER\"", 1),
+        ("", 1),
+    ] {
+        let (mut world, _) = at(1);
+        world.receive(1, 0, &Bytes::from([&[4, by], text.as_bytes()].concat()));
+        let reason = Reason::PeerMalformed { party: 1 };
+        let reported_by = None;
+        assert_eq!(world.end(0), Some(&End::Failed { reason, reported_by }), "{text}");
+    }
+    let (mut world, _) = at(1);
+    let long = format!(
+        "{{\"code\":\"CANCELLED\",\"party\":1}}{}",
+        " ".repeat(Reason::MAX_BYTES)
+    );
+    world.receive(1, 0, &Bytes::from([&[4, 1], long.as_bytes()].concat()));
+    assert!(matches!(
+        world.end(0),
+        Some(End::Failed {
+            reason: Reason::PeerMalformed { party: 1 },
+            ..
+        })
+    ));
+}
+
+#[test]
+fn data_that_come_early_wait_for_their_session() {
+    let (mut world, ready) = at(1);
+    let foreign = Bytes::from([&[DATA][..], &[7; 60]].concat());
+    world.receive(1, 0, &foreign);
+    for message in ready {
+        world.receive(1, 0, &message);
+    }
+    let session = world.nodes[0].session.as_ref().unwrap();
+    assert!(session.running(), "those of another session are no fault");
+    // Those of this one are not lost.
+    let (mut world, ready) = at(1);
+    let data = std::mem::take(&mut world.taken).into_iter();
+    let data = data.filter(|(to, _)| *to == 0).map(|(_, message)| message);
+    for message in data.chain(ready) {
+        world.receive(1, 0, &message);
+    }
+    assert_eq!(world.session(0).waiting_for(), (Stage::Run, vec![2]));
 }
 
 proptest! {

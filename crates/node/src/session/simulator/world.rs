@@ -161,6 +161,7 @@ pub(super) struct World {
     /// Every session in which data were sent, with all nonces.
     sids: BTreeMap<[u8; 32], Vec<[u8; 32]>>,
     pub(super) sent: BTreeMap<u8, usize>,
+    delivered: usize,
 }
 
 impl World {
@@ -195,6 +196,7 @@ impl World {
             seeds: BTreeMap::new(),
             sids: BTreeMap::new(),
             sent: BTreeMap::new(),
+            delivered: 0,
         }
     }
 
@@ -418,9 +420,11 @@ impl World {
     }
 
     fn deliver(&mut self, from: usize, to: usize) {
+        self.delivered += 1;
+        assert!(self.delivered < 20_000, "it never ends");
         let item = self.ways.get_mut(&(from, to)).unwrap().items.pop_front().unwrap();
         let (sender, now) = (self.party(from), self.now);
-        let known = self.nodes[to].session.is_some() && !self.nodes[to].unknown.contains(&from);
+        let known = self.knows(to, from);
         match item {
             Item::Message(message) => self.receive(from, to, &message),
             Item::Meet => self.ways.entry((to, from)).or_default().cut = false,
@@ -447,14 +451,20 @@ impl World {
         }
     }
 
+    /// Whether a node knows the other one's key, and so which party it is.
+    fn knows(&self, me: usize, other: usize) -> bool {
+        let session = self.nodes[me].session.as_ref();
+        session.is_some_and(|session| session.keys()[other].is_some())
+    }
+
     /// Hands a message to a node.
     pub(super) fn receive(&mut self, from: usize, to: usize, message: &Bytes) {
         if self.hostile == Some(to) {
             self.overheard.push((from, message.clone()));
         }
         let (sender, now) = (self.party(from), self.now);
+        let known = self.knows(to, from);
         let node = &mut self.nodes[to];
-        let known = node.session.is_some() && !node.unknown.contains(&from);
         match &mut node.session {
             Some(session) if session.end().is_some() => {
                 if let Some(farewell) = session.farewell(known.then_some(sender), message) {

@@ -17,6 +17,7 @@ impl World {
                 "party {me} sends after its end"
             );
             for (to, message) in messages {
+                assert!(self.session(me).keys()[to.index()].is_some(), "a message to nobody");
                 self.check_sent(me, to.index(), &message);
                 self.send(me, to.index(), message);
             }

@@ -11,12 +11,12 @@ demo: build venv
 
 test: venv
 	$(CARGO) test --workspace --locked
-	$(CARGO) build --locked --bins --examples
+	$(CARGO) build --locked --workspace --bins --examples
 	$(BIN)/python -m pytest -q clients/python/tests
 	$(BIN)/python -m pytest -q -n 2 tests/e2e
 
 build:
-	$(CARGO) build --locked --bins
+	$(CARGO) build --locked --workspace --bins
 
 venv:
 	@PYTHON=$(PYTHON) scripts/venv
@@ -38,7 +38,7 @@ bench: venv
 
 # The end-to-end tests again and again, to find what happens seldom.
 test-long: venv
-	$(CARGO) build --locked --bins --examples
+	$(CARGO) build --locked --workspace --bins --examples
 	for i in $$(seq 20); do $(BIN)/python -m pytest -q -n 2 tests/e2e || exit 1; done
 
 clean:

@@ -205,13 +205,13 @@ impl Task {
     pub(crate) fn found(self: &Arc<Self>, party: Party, key: PeerKey, hello: Option<bytes::Bytes>) {
         self.lock().resolve_errors[party.index()] = None;
         self.with(|session, now| {
+            session.set_key(party, key);
             if session.end().is_none() {
                 // Wanted and known at once: whoever is wanted is let go at the end.
                 let descriptor = session.descriptor();
                 let url = &descriptor.nodes[party.index()];
                 self.context.peers.want(key, url, *descriptor.task.as_bytes());
             }
-            session.set_key(party, key);
             let Some(hello) = hello else { return };
             if let Some(farewell) = session.farewell(None, &hello) {
                 let id = *session.descriptor().task.as_bytes();
@@ -303,7 +303,8 @@ impl Task {
         if let Err(problem) = self.put_record().await {
             // The caller is told that the input was not taken, and may give it again.
             let mut core = self.lock();
-            if core.session.end().is_none() {
+            let started = self.mode == Mode::OnStart && core.sealed;
+            if core.session.end().is_none() && !started {
                 core.inputs.remove(place);
                 core.sealed = false;
             }

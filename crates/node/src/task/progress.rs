@@ -46,6 +46,9 @@ impl Task {
         let why = |index: usize| {
             let what = match stage {
                 Stage::Join => "has not joined yet",
+                Stage::Input if session.has_input(index) && statuses[index]["connected"] == true => {
+                    "has given its input, but for another session: somebody was started anew and it has not heard of it yet"
+                }
                 Stage::Input if session.has_input(index) => "has given its input, but is not connected",
                 Stage::Input => "has joined, but given no input yet",
                 Stage::Run if session.opened() => "has not confirmed the result yet",

@@ -143,6 +143,32 @@ fn one_digest_that_differs_is_enough() {
 }
 
 #[test]
+fn who_leaves_while_its_digest_is_looked_at_has_confirmed_or_not() {
+    for same in [true, false] {
+        let mut world = opened(3, &[1], None);
+        world.hold = 1;
+        let mut digest = world.closing(1, 0);
+        if !same {
+            let mut changed = digest.to_vec();
+            changed[HEADER] ^= 1;
+            digest = Bytes::from(changed);
+        }
+        receive(&mut world, 1, &digest);
+        abort(&mut world, 1, Reason::Cancelled { party: 1 });
+        assert_eq!(world.end(0), None, "the digest is there, and it counts");
+        world.hold = 0;
+        world.compute(0);
+        if same {
+            assert_eq!(world.end(0), done(&world, &[]).as_ref());
+        } else {
+            let reason = Reason::StoriesDiffer {};
+            let reported_by = None;
+            assert_eq!(world.end(0), Some(&End::Failed { reason, reported_by }));
+        }
+    }
+}
+
+#[test]
 fn a_closing_digest_that_is_none_ends_it() {
     let mut world = opened(3, &[1], None);
     let mut message = vec![0; HEADER + 31];

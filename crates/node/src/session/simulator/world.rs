@@ -331,11 +331,7 @@ impl World {
             Step::Join(me) => self.join(me),
             Step::Find(me, other) => self.find(me, other),
             Step::Input(me) => self.give_input(me),
-            Step::Compute(me) => {
-                let job = self.nodes[me].job.take().unwrap();
-                self.session(me).finish(job.run());
-                self.settle(me);
-            }
+            Step::Compute(me) => self.compute(me),
             Step::Restart(me) => {
                 self.faults.restarts -= 1;
                 self.restart(me);
@@ -412,6 +408,21 @@ impl World {
         }];
         self.session(me).give_input(prepared(parties, &text), now);
         self.settle(me);
+    }
+
+    /// Work that was held back is done.
+    pub(super) fn compute(&mut self, me: usize) {
+        let job = self.nodes[me].job.take().unwrap();
+        self.session(me).finish(job.run());
+        self.settle(me);
+    }
+
+    /// The closing digest that is on its way; it is taken from there.
+    pub(super) fn closing(&mut self, from: usize, to: usize) -> Bytes {
+        match self.ways.get_mut(&(from, to)).unwrap().items.pop_front() {
+            Some(Item::Message(message)) if message[0] == DATA && message[HEADER - 4] == 1 => message,
+            _ => panic!("no closing digest"),
+        }
     }
 
     pub(super) fn cancel(&mut self, me: usize) {

@@ -7,6 +7,7 @@ use std::time::Duration;
 use serde::Deserialize;
 use thiserror::Error;
 
+use crate::connect::Connector;
 use crate::identity::PeerKey;
 use crate::peer::{PeerConfig, Trust};
 use crate::policy::Profile;
@@ -45,6 +46,8 @@ pub struct Config {
     pub allow_plain_http: bool,
     /// URLs (with everything below them) to which this node may connect; empty for any.
     pub allow_peer_urls: Vec<String>,
+    /// Certificate authorities (PEM) that peers' servers may use, beside those that this machine trusts.
+    pub peer_ca_file: Option<PathBuf>,
     /// What is logged, such as `info` or `fdrtd=debug`.
     pub log: String,
     /// How it is logged.
@@ -123,6 +126,7 @@ impl Default for Config {
             peers: Vec::new(),
             allow_plain_http: false,
             allow_peer_urls: Vec::new(),
+            peer_ca_file: None,
             log: "info".to_owned(),
             log_format: LogFormat::Text,
             limits: Limits::default(),
@@ -207,8 +211,8 @@ impl Config {
         Duration::from_secs_f64(self.limits.time_to_live)
     }
 
-    pub(crate) fn peer_config(&self) -> PeerConfig {
-        PeerConfig {
+    pub(crate) fn peer_config(&self) -> Result<PeerConfig, ConfigError> {
+        Ok(PeerConfig {
             trust: match self.trust {
                 TrustMode::Tofu => Trust::Tofu,
                 TrustMode::Pinned => Trust::Pinned,
@@ -217,8 +221,10 @@ impl Config {
             allow_plain_http: self.allow_plain_http,
             allow_urls: self.allow_peer_urls.clone(),
             own_url: self.public_url.first().cloned(),
+            connector: Connector::new(self.peer_ca_file.as_deref())
+                .map_err(|error| ConfigError::Value(format!("peer_ca_file: {error}")))?,
             ..PeerConfig::default()
-        }
+        })
     }
 
     pub(crate) fn quota(&self) -> Quota {

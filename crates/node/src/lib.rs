@@ -8,6 +8,7 @@
 
 pub mod api;
 pub mod config;
+pub mod connect;
 pub mod descriptor;
 pub mod identity;
 pub mod json;

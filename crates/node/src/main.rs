@@ -65,6 +65,9 @@ struct ServeArgs {
     /// Reach peers beyond this machine without TLS
     #[arg(long, env = "FDRTD_ALLOW_PLAIN_HTTP", value_parser = BoolishValueParser::new(), num_args = 0..=1, require_equals = true, default_missing_value = "true", hide_possible_values = true)]
     allow_plain_http: Option<bool>,
+    /// Certificate authorities (PEM) of peers, beside those that this machine trusts
+    #[arg(long, env = "FDRTD_PEER_CA_FILE")]
+    peer_ca_file: Option<PathBuf>,
     /// What to log, such as info or fdrtd=debug [default: info]
     #[arg(long, env = "FDRTD_LOG")]
     log: Option<String>,
@@ -148,6 +151,9 @@ fn merge(args: ServeArgs) -> Result<Config, StartError> {
     set(&mut config.policy, args.policy);
     set(&mut config.trust, args.trust);
     set(&mut config.allow_plain_http, args.allow_plain_http);
+    if args.peer_ca_file.is_some() {
+        config.peer_ca_file = args.peer_ca_file;
+    }
     set(&mut config.log, args.log);
     set(&mut config.log_format, args.log_format);
     set(

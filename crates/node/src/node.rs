@@ -132,7 +132,7 @@ impl Node {
                 });
             })
         };
-        let peers = Peers::new(Arc::clone(&identity), config.peer_config(), known, on_event, on_trust);
+        let peers = Peers::new(Arc::clone(&identity), config.peer_config()?, known, on_event, on_trust);
         let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
         let context = Arc::new(Context {
             identity: Arc::clone(&identity),

@@ -6,11 +6,11 @@ use tokio::time::sleep;
 use tracing::debug;
 
 use super::{
-    PeerError, connection,
+    PeerConfig, PeerError, connection,
     inner::{Inner, Peer, State, lock},
     ws,
 };
-use crate::url::NodeUrl;
+use crate::{connect::Stream, url::NodeUrl};
 
 const FIRST_PAUSE: Duration = Duration::from_millis(50);
 
@@ -83,7 +83,8 @@ async fn keep_dialling(inner: Arc<Inner>, peer: Arc<Peer>) {
     }
 }
 
-async fn dial(inner: &Inner, peer: &Peer, url: &NodeUrl) -> Result<ws::Authenticated<ws::Stream>, PeerError> {
+async fn dial(inner: &Inner, peer: &Peer, url: &NodeUrl) -> Result<ws::Authenticated<Stream>, PeerError> {
     lock(&inner.book).check_peer(url, peer.key)?;
-    ws::dial(&inner.identity, inner.config.own_url.as_ref(), url, peer.key).await
+    let PeerConfig { connector, own_url, .. } = &inner.config;
+    ws::dial(connector, &inner.identity, own_url.as_ref(), url, peer.key).await
 }

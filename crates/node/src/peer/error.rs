@@ -23,7 +23,7 @@ pub enum PeerError {
     Timeout(&'static str),
     /// No TLS session.
     #[error("no secure connection to the peer (TLS): {0}")]
-    Tls(String),
+    Tls(TlsFault),
     /// The server answered with this HTTP status instead of what a node answers.
     #[error("the peer's server answered with HTTP status {0}")]
     Http(u16),
@@ -59,6 +59,54 @@ pub enum PeerError {
     Closed(String),
 }
 
+/// Why there is no TLS session with a peer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum TlsFault {
+    /// The server's certificate has expired.
+    #[error("its certificate has expired")]
+    Expired,
+    /// The server's certificate is not valid yet.
+    #[error("its certificate is not valid yet")]
+    NotYetValid,
+    /// The certificate is for other names.
+    #[error("its certificate is for another host")]
+    WrongName,
+    /// Nobody who is trusted here has signed the certificate.
+    #[error("its certificate is not signed by an authority that this node trusts")]
+    UnknownIssuer,
+    /// The certificate is unusable in another way.
+    #[error("its certificate cannot be used")]
+    BadCertificate,
+    /// Something else than TLS is spoken there.
+    #[error("it does not speak TLS on this port")]
+    NotTls,
+    /// The connection was closed during the handshake.
+    #[error("it closed the connection during the handshake")]
+    Closed,
+    /// No common version or suite, or the server refused.
+    #[error("the handshake failed")]
+    Handshake,
+}
+
+impl TlsFault {
+    /// What to do about it.
+    #[must_use]
+    pub fn hint(self) -> &'static str {
+        match self {
+            Self::Expired => "the certificate must be renewed at the peer's node or its proxy (tls.cert_file there)",
+            Self::NotYetValid => "check the clocks of both machines",
+            Self::WrongName => "use the host name that the certificate was made for",
+            Self::UnknownIssuer => {
+                "name the authority's PEM file in peer_ca_file of this node's configuration (or FDRTD_PEER_CA_FILE), if you trust it"
+            }
+            Self::BadCertificate => "the certificate of the peer's node or its proxy must be made anew",
+            Self::NotTls => "if the peer serves plain HTTP there, write http:// in its URL",
+            Self::Closed => "check the port, and that the peer or its proxy speaks TLS there",
+            Self::Handshake => "the peer's server must speak TLS 1.2 or 1.3",
+        }
+    }
+}
+
 impl PeerError {
     /// A stable name for programs.
     #[must_use]
@@ -86,7 +134,7 @@ impl PeerError {
             Self::Dns(_) => "check the spelling of the host name and the name server",
             Self::Refused(_) => "check that the peer runs, and the port and the firewalls in between",
             Self::Timeout(_) => "check that the peer runs and that no firewall drops the packets",
-            Self::Tls(_) => "check the certificate of the peer's server, or use an http URL where that is allowed",
+            Self::Tls(fault) => fault.hint(),
             Self::Http(status) if *status < 500 => {
                 "check the path of the URL: it must be the base URL of the node, for example https://host/public1"
             }
@@ -123,7 +171,7 @@ impl From<tungstenite::Error> for PeerError {
             Error::ConnectionClosed | Error::AlreadyClosed => Self::Closed("by the peer".to_owned()),
             Error::Io(error) => error.into(),
             Error::Http(response) => Self::Http(response.status().as_u16()),
-            Error::Tls(_) => Self::Tls("it failed".to_owned()),
+            Error::Tls(_) => Self::Tls(TlsFault::Handshake),
             // The texts of the library may quote what the peer sent; ours do not.
             Error::Capacity(_) => Self::Closed("a message was too long".to_owned()),
             Error::Protocol(tungstenite::error::ProtocolError::ResetWithoutClosingHandshake) => {

@@ -17,7 +17,7 @@
 //! **Locks.** The map of peers, then one peer's state; both are held for moments, never across an `await` and never
 //! while an event is delivered, so a handler of events may call anything here.
 //!
-//! Not supported: dialling `https` peers (TLS), proxies.
+//! Not supported: dialling through proxies.
 
 mod connection;
 mod delivered;
@@ -55,6 +55,7 @@ use tokio::{
 use tracing::debug;
 
 use crate::{
+    connect::Connector,
     identity::{Identity, PeerKey},
     url::NodeUrl,
 };
@@ -62,7 +63,7 @@ use handshakes::{Handshakes, Place};
 use inner::{Inner, Totals, housekeeping, lock};
 use trust::Book;
 
-pub use error::PeerError;
+pub use error::{PeerError, TlsFault};
 pub use link::TaskId;
 pub use trust::Trust;
 pub use ws::UpgradeError;
@@ -84,6 +85,8 @@ pub struct PeerConfig {
     pub dial_retry_max_ms: u64,
     /// The URL of this node, told to peers.
     pub own_url: Option<NodeUrl>,
+    /// Opens the connections.
+    pub connector: Connector,
 }
 
 impl Default for PeerConfig {
@@ -96,6 +99,7 @@ impl Default for PeerConfig {
             keep_alive_ms: 25_000,
             dial_retry_max_ms: 5_000,
             own_url: None,
+            connector: Connector::default(),
         }
     }
 }
@@ -241,7 +245,7 @@ impl Peers {
                 return Ok(key);
             }
         }
-        let key = ws::fetch_identity(url).await?;
+        let key = ws::fetch_identity(&self.0.config.connector, url).await?;
         if key == self.0.identity.key() {
             return Err(PeerError::Myself);
         }
@@ -259,7 +263,7 @@ impl Peers {
     /// [`PeerError`]: the URL is against the policy or does not lead to a node.
     pub async fn look_up(&self, url: &NodeUrl) -> Result<PeerKey, PeerError> {
         lock(&self.0.book).check_url(url)?;
-        ws::fetch_identity(url).await
+        ws::fetch_identity(&self.0.config.connector, url).await
     }
 
     /// Whether a node with that key may connect to this one. Others are refused as soon as they have proved their key.

@@ -12,7 +12,6 @@ use http_body_util::{BodyExt, Empty, Limited};
 use hyper_util::rt::TokioIo;
 use tokio::{
     io::{AsyncRead, AsyncWrite},
-    net::{TcpStream, lookup_host},
     task::JoinSet,
     time::timeout,
 };
@@ -30,14 +29,11 @@ use super::{
     noise::{Channel, Handshake, MAX_OPENING, MAX_RECORD, Opening},
 };
 use crate::{
+    connect::{Connector, Stream},
     identity::{Identity, IdentityDocument, MAX_DOCUMENT, PROTOCOL, PeerKey},
     url::NodeUrl,
 };
 
-/// What carries the bytes of a connection that this node dialled.
-pub(super) type Stream = TcpStream;
-
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 const IDENTITY_TIMEOUT: Duration = Duration::from_secs(5);
 /// Limit of everything between the first byte and the authenticated channel.
 pub(super) const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
@@ -53,12 +49,13 @@ pub(super) struct Authenticated<S> {
 
 /// Opens a connection to the node `expected` at `url`.
 pub(super) async fn dial(
+    connector: &Connector,
     identity: &Identity,
     own_url: Option<&NodeUrl>,
     url: &NodeUrl,
     expected: PeerKey,
 ) -> Result<Authenticated<Stream>, PeerError> {
-    let stream = connect(url).await?;
+    let stream = connector.connect(url).await?;
     within(HANDSHAKE_TIMEOUT, "the handshake", async {
         let request = format!("ws://{}{}/peer", url.authority(), url.path());
         let (mut socket, _) = client_async_with_config(request, stream, Some(config()))
@@ -119,9 +116,9 @@ where
 }
 
 /// Asks `GET {url}/identity` and verifies the answer. No redirects, no proxies, at most 4 KiB.
-pub(super) async fn fetch_identity(url: &NodeUrl) -> Result<PeerKey, PeerError> {
+pub(super) async fn fetch_identity(connector: &Connector, url: &NodeUrl) -> Result<PeerKey, PeerError> {
     within(IDENTITY_TIMEOUT, "the question for its identity", async {
-        let stream = connect(url).await?;
+        let stream = connector.connect(url).await?;
         let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream))
             .await
             .map_err(not_http)?;
@@ -142,32 +139,6 @@ pub(super) async fn fetch_identity(url: &NodeUrl) -> Result<PeerKey, PeerError> 
         let body = Limited::new(response.into_body(), MAX_DOCUMENT).collect().await;
         let body = body.map_err(|_| PeerError::NotANode("its identity is cut off or too long"))?;
         Ok(IdentityDocument::parse(&body.to_bytes())?)
-    })
-    .await
-}
-
-/// A TCP connection to the host of `url`. The place where TLS would be added for `https`.
-async fn connect(url: &NodeUrl) -> Result<Stream, PeerError> {
-    if url.is_tls() {
-        return Err(PeerError::Tls("this build does not dial https peers yet".to_owned()));
-    }
-    within(CONNECT_TIMEOUT, "the TCP connection", async {
-        let host = url.host().trim_start_matches('[').trim_end_matches(']');
-        let addresses = lookup_host((host, url.port()))
-            .await
-            .map_err(|_| PeerError::Dns(url.host().to_owned()))?;
-        let mut last = PeerError::Dns(url.host().to_owned());
-        for address in addresses {
-            match TcpStream::connect(address).await {
-                Ok(stream) => {
-                    // Rounds of small messages must not wait for Nagle's algorithm. A socket that refuses still works.
-                    let _ = stream.set_nodelay(true);
-                    return Ok(stream);
-                }
-                Err(error) => last = PeerError::Refused(error.kind().to_string()),
-            }
-        }
-        Err(last)
     })
     .await
 }

@@ -1,0 +1,69 @@
+//! The subcommands, one file each, and what they share.
+
+pub(crate) mod demo;
+pub(crate) mod identity;
+pub(crate) mod serve;
+
+use std::io::{self, Write};
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use fdrtd::config::{Config, LogFormat};
+use fdrtd::node::{Node, StartError};
+use tokio::net::TcpListener;
+
+fn run(
+    configs: Vec<Config>,
+    address: SocketAddr,
+    announce: impl FnOnce(&[Arc<Node>], SocketAddr) -> io::Result<()> + Send,
+) -> Result<(), StartError> {
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    runtime.block_on(async {
+        let listener = TcpListener::bind(address).await.map_err(|error| match error.kind() {
+            io::ErrorKind::AddrInUse => format!(
+                "port {} is taken by another program (perhaps another fdrtd); end it, or choose another port",
+                address.port()
+            ),
+            _ => format!("{address}: {error}"),
+        })?;
+        let address = listener.local_addr()?;
+        let signal = shutdown_signal()?;
+        let ready = |nodes: &[Arc<Node>]| {
+            if let Err(error) = announce(nodes, address) {
+                tracing::warn!(%error, "standard output is closed");
+            }
+        };
+        fdrtd::run(configs, listener, ready, signal).await
+    })
+}
+
+/// Ends with Ctrl-C or SIGTERM.
+fn shutdown_signal() -> io::Result<impl Future<Output = ()> + Send + 'static> {
+    let mut terminate = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())?;
+    let mut interrupt = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::interrupt())?;
+    Ok(async move {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+    })
+}
+
+fn start_log(filter: &str, format: LogFormat) -> Result<(), StartError> {
+    let filter = tracing_subscriber::EnvFilter::try_new(filter)
+        .map_err(|error| format!("log is something like info or fdrtd=debug: {error}"))?;
+    let log = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(io::stderr);
+    match format {
+        LogFormat::Text => log.with_ansi(false).init(),
+        LogFormat::Json => log.json().init(),
+    }
+    Ok(())
+}
+
+fn say(text: &str) -> io::Result<()> {
+    let mut out = io::stdout().lock();
+    writeln!(out, "{text}")?;
+    out.flush()
+}

@@ -1,0 +1,112 @@
+//! `fdrtd serve`: one node.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use clap::Args;
+use clap::builder::BoolishValueParser;
+use fdrtd::config::{Config, LogFormat, TrustMode};
+use fdrtd::node::StartError;
+use fdrtd::policy::Profile;
+use fdrtd::url::NodeUrl;
+
+use super::{run, say, start_log};
+
+#[derive(Args)]
+pub(crate) struct ServeArgs {
+    /// Configuration file (TOML); flags and environment win over it
+    #[arg(long, env = "FDRTD_CONFIG")]
+    config: Option<PathBuf>,
+    /// Address and port to listen on [default: 127.0.0.1:55500]
+    #[arg(long, env = "FDRTD_LISTEN")]
+    listen: Option<SocketAddr>,
+    /// Path in front of everything, such as /public1
+    #[arg(long, env = "FDRTD_BASE_PATH")]
+    base_path: Option<String>,
+    /// URL under which others reach this node; may be given several times
+    #[arg(long, env = "FDRTD_PUBLIC_URL", value_delimiter = ',')]
+    public_url: Vec<NodeUrl>,
+    /// Where identity and storage live [default: fdrtd-data]
+    #[arg(long, env = "FDRTD_DATA_DIR")]
+    data_dir: Option<PathBuf>,
+    /// Keep everything in memory, with a new identity
+    #[arg(long, env = "FDRTD_EPHEMERAL", value_parser = BoolishValueParser::new(), num_args = 0..=1, require_equals = true, default_missing_value = "true", hide_possible_values = true)]
+    ephemeral: Option<bool>,
+    /// Disclosure rules [default: standard]
+    #[arg(long, env = "FDRTD_POLICY")]
+    policy: Option<Profile>,
+    /// Web origin whose pages may call this node, or *; may be given several times
+    #[arg(long, env = "FDRTD_CORS_ORIGIN", value_delimiter = ',')]
+    cors_origin: Vec<String>,
+    /// How keys of other nodes become known [default: tofu]
+    #[arg(long, env = "FDRTD_TRUST")]
+    trust: Option<TrustMode>,
+    /// Reach peers beyond this machine without TLS
+    #[arg(long, env = "FDRTD_ALLOW_PLAIN_HTTP", value_parser = BoolishValueParser::new(), num_args = 0..=1, require_equals = true, default_missing_value = "true", hide_possible_values = true)]
+    allow_plain_http: Option<bool>,
+    /// Certificate authorities (PEM) of peers, beside those that this machine trusts
+    #[arg(long, env = "FDRTD_PEER_CA_FILE")]
+    peer_ca_file: Option<PathBuf>,
+    /// What to log, such as info or fdrtd=debug [default: info]
+    #[arg(long, env = "FDRTD_LOG")]
+    log: Option<String>,
+    /// How to log [default: text]
+    #[arg(long, env = "FDRTD_LOG_FORMAT")]
+    log_format: Option<LogFormat>,
+}
+
+pub(crate) fn serve(args: ServeArgs) -> Result<(), StartError> {
+    let config = merge(args)?.checked()?;
+    start_log(&config.log, config.log_format)?;
+    let listen = config.listen;
+    if !listen.ip().is_loopback() {
+        tracing::warn!(
+            "this version knows no users: whoever reaches {listen} can use this node; put an authenticating proxy in front"
+        );
+    }
+    run(vec![config], listen, |nodes, address| {
+        for node in nodes {
+            say(&format!(
+                "fdrtd node {} listens on http://{address}{} (policy {})",
+                node.fingerprint(),
+                node.config.base_path,
+                node.config.policy
+            ))?;
+        }
+        Ok(())
+    })
+}
+
+/// The file, then what flags and environment say.
+fn merge(args: ServeArgs) -> Result<Config, StartError> {
+    let mut config = match &args.config {
+        Some(path) => Config::read(path)?,
+        None => Config::default(),
+    };
+    fn set<T>(slot: &mut T, given: Option<T>) {
+        if let Some(value) = given {
+            *slot = value;
+        }
+    }
+    set(&mut config.listen, args.listen);
+    set(&mut config.base_path, args.base_path);
+    set(&mut config.data_dir, args.data_dir);
+    set(&mut config.ephemeral, args.ephemeral);
+    set(&mut config.policy, args.policy);
+    set(&mut config.trust, args.trust);
+    set(&mut config.allow_plain_http, args.allow_plain_http);
+    if args.peer_ca_file.is_some() {
+        config.peer_ca_file = args.peer_ca_file;
+    }
+    set(&mut config.log, args.log);
+    set(&mut config.log_format, args.log_format);
+    set(
+        &mut config.public_url,
+        (!args.public_url.is_empty()).then_some(args.public_url),
+    );
+    set(
+        &mut config.cors_origins,
+        (!args.cors_origin.is_empty()).then_some(args.cors_origin),
+    );
+    Ok(config)
+}

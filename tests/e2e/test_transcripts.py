@@ -53,6 +53,20 @@ $ touch signal
 ```
 """
 
+TWO_MACHINES = """
+<!-- meanwhile -->
+
+```console
+anna$ echo "$NAME invites: word-$((6 * 7))."; until [ -e signal ]; do sleep 0.01; done
+Anna invites: word-….
+```
+
+```console
+ben$ echo "$NAME has word-…"; touch signal
+Ben has word-42.
+```
+"""
+
 
 def run(text: str, directory: Path) -> int:
     with Transcript(directory, os.environ, {"Berta": "Anna"}) as transcript:
@@ -82,6 +96,14 @@ def test_a_good_document_passes(tmp_path: Path) -> None:
 def test_a_wrong_document_fails(tmp_path: Path, block: str, what: str) -> None:
     with pytest.raises(Wrong, match=re.escape(what)):
         run(f"```console\n{block}```\n", tmp_path)
+
+
+def test_words_pass_from_machine_to_machine(tmp_path: Path) -> None:
+    machines = {"anna": ["env", "NAME=Anna"], "ben": ["env", "NAME=Ben"]}
+    with Transcript(tmp_path, os.environ, machines=machines) as transcript:
+        assert transcript.run(TWO_MACHINES) == 2
+        with pytest.raises(Wrong, match="nothing like word2-… has been printed"):
+            transcript.run("```console\n$ echo word2-…\nx\n```\n")
 
 
 @pytest.mark.parametrize("mark", ["stays up", "meanwhile"])

@@ -4,6 +4,9 @@ A block of the language `console` holds commands behind `$ ` (a backslash at the
 what it prints, standard output and error together. In what is expected, `…` stands for any text within a line and,
 alone in a line, for any lines. A command must succeed, unless `# status 3` behind it says otherwise.
 
+A word in front, as in `anna$ `, says at which machine a command is typed. A word with `…` in a command stands for the
+one that another command has printed before: an invitation, for example.
+
 A comment before a block says that it goes on while the next ones run:
 
 * `<!-- stays up -->`: its last command prints what is shown and then stays until the end of the document.
@@ -28,6 +31,7 @@ BLOCK = re.compile(
     r"```console\n(?P<text>.*?)^```$",
     re.MULTILINE | re.DOTALL,
 )
+PROMPT = re.compile(r"(?P<who>\w*)\$ (?P<text>.*)")
 STATUS = re.compile(r"\s+# status (\d+)$")
 # For broken code only; nothing relies on it.
 LIMIT = 900.0
@@ -43,6 +47,7 @@ class Command:
 
     line: int
     text: str
+    who: str = ""
     status: int = 0
     expected: list[str] = field(default_factory=list)
     mark: str = ""
@@ -58,8 +63,8 @@ def commands_of(document: str) -> list[Command]:
         for number, line in enumerate(block["text"].splitlines(), start=first):
             if continues:
                 own[-1].text += "\n" + line
-            elif line.startswith("$ "):
-                own.append(Command(number, line[2:]))
+            elif found := PROMPT.match(line):
+                own.append(Command(number, found["text"], found["who"]))
             elif not own:
                 raise Wrong(f"line {number}: a console block begins with a command behind '$ '")
             else:
@@ -90,13 +95,13 @@ def pattern_of(expected: list[str]) -> re.Pattern[str]:
 class Running:
     """A command that has been started."""
 
-    def __init__(self, command: Command, directory: Path, env: Mapping[str, str]) -> None:
+    def __init__(self, command: Command, machine: list[str], directory: Path, env: Mapping[str, str]) -> None:
         self.command = command
         self.output = ""
         self.news = threading.Condition()
         self.over = False
         self.process = subprocess.Popen(
-            ["bash", "-c", command.text],
+            [*machine, "bash", "-c", command.text],
             cwd=directory,
             env=dict(env),
             stdin=subprocess.DEVNULL,
@@ -125,6 +130,13 @@ class Running:
             self.news.wait_for(lambda: self.over or wanted.match(self.output) is not None, LIMIT)
             if wanted.match(self.output) is None:
                 raise self._wrong()
+
+    def wait_for_a_word(self, wanted: re.Pattern[str]) -> str | None:
+        """The word when it is printed, or None when it can no longer be."""
+        with self.news:
+            self.news.wait_for(lambda: self.over or wanted.search(self.output) is not None, LIMIT)
+            found = wanted.search(self.output)
+        return found and found[0]
 
     def wait(self) -> None:
         """Until it ends, and compares all that it printed."""
@@ -158,10 +170,19 @@ class Running:
 class Transcript:
     """The commands of documents, one after the other, in one directory. Ends at the end what stays up."""
 
-    def __init__(self, directory: Path, env: Mapping[str, str], replace: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self,
+        directory: Path,
+        env: Mapping[str, str],
+        replace: Mapping[str, str] | None = None,
+        machines: Mapping[str, list[str]] | None = None,
+    ) -> None:
+        """`machines`: how a command is run at each machine, as words in front of it."""
         self.directory = directory
         self.env = env
         self.replace = dict(replace or {})
+        self.machines = {"": [], **(machines or {})}
+        self.all: list[Running] = []
         self.staying: list[Running] = []
         self.meanwhile: list[Running] = []
 
@@ -180,7 +201,9 @@ class Transcript:
         for command in commands_of(document):
             if command.mark.startswith("not run"):
                 continue
-            running = Running(command, self.directory, self.env)
+            self._fill_in(command)
+            running = Running(command, self.machines[command.who], self.directory, self.env)
+            self.all.append(running)
             run += 1
             if command.mark == "stays up":
                 self.staying.append(running)
@@ -196,3 +219,14 @@ class Transcript:
             self.meanwhile[0].wait()
             self.meanwhile.pop(0)
         return run
+
+    def _fill_in(self, command: Command) -> None:
+        """Words with `…` are those that have been printed, or are about to be."""
+        for word in re.findall(r"[^\s'\"]*…[^\s'\"]*", command.text):
+            wanted = re.compile(r"\S+".join(re.escape(piece) for piece in word.split("…")))
+            for running in reversed(self.all):
+                if found := running.wait_for_a_word(wanted):
+                    command.text = command.text.replace(word, found)
+                    break
+            else:
+                raise Wrong(f"line {command.line}: nothing like {word} has been printed")

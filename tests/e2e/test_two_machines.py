@@ -1,4 +1,4 @@
-"""docs/two-laptops.md, typed at two machines: network namespaces, each with an address of its own and a cable between."""
+"""docs/two-laptops.md typed at two machines: network namespaces, each with an address of its own, and a cable."""
 
 from __future__ import annotations
 

@@ -49,7 +49,9 @@ pub enum LinkError {
     #[error("it does not begin with {SCHEME}")]
     Scheme,
     /// There is no `#`, or what follows is of the wrong form.
-    #[error("what follows the '#' is cut off or changed (two groups of {GROUP} letters and digits with a point in between)")]
+    #[error(
+        "what follows the '#' is cut off or changed (two groups of {GROUP} letters and digits with a point in between)"
+    )]
     Code,
     /// The URL cannot be used.
     #[error("{0}")]
@@ -96,7 +98,11 @@ impl Link {
         let (mut task, mut commitment) = ([0; 16], [0; 16]);
         task.copy_from_slice(&rest[..16]);
         commitment.copy_from_slice(&rest[16..]);
-        let url = if url.is_empty() { None } else { Some(NodeUrl::parse(url)?) };
+        let url = if url.is_empty() {
+            None
+        } else {
+            Some(NodeUrl::parse(url)?)
+        };
         Ok(Link {
             url,
             key,
@@ -279,7 +285,10 @@ mod tests {
             ("{\"fdrtd\": 1}".to_owned(), LinkError::Scheme),
             ("https://a.example".to_owned(), LinkError::Scheme),
             ("fdrtd:".to_owned(), LinkError::Code),
-            (format!("fdrtd:ftp://a.example#{code}"), LinkError::Url(UrlError::Scheme)),
+            (
+                format!("fdrtd:ftp://a.example#{code}"),
+                LinkError::Url(UrlError::Scheme),
+            ),
             (
                 format!("fdrtd:https://u:p@a.example#{code}"),
                 LinkError::Url(UrlError::UserInfo),

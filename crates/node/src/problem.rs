@@ -189,7 +189,84 @@ pub const CODES: &[(&str, &str)] = &[
     ("WRONG_TYPE", "A parameter has the wrong JSON type."),
 ];
 
-/// Whose side an error is on, and so its HTTP status.
+/// On whose side the cause is, for people and for programs: who has to do something about it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Side {
+    /// The call, and so whoever made it.
+    Call,
+    /// The node that was called.
+    Node,
+    /// The rules of that node's owner.
+    Policy,
+    /// Another node.
+    Peer,
+    /// The state of the task.
+    Task,
+}
+
+impl Side {
+    /// Its name in answers.
+    pub fn name(self) -> &'static str {
+        match self {
+            Side::Call => "call",
+            Side::Node => "node",
+            Side::Policy => "policy",
+            Side::Peer => "peer",
+            Side::Task => "task",
+        }
+    }
+
+    /// The side of a code.
+    pub fn of_code(code: &str) -> Side {
+        let found = SIDES.iter().find(|(_, codes)| codes.contains(&code));
+        found.map_or(Side::Call, |(side, _)| *side)
+    }
+}
+
+/// The codes whose cause is not the call. A new code belongs here unless its cause is.
+const SIDES: [(Side, &[&str]); 4] = [
+    (
+        Side::Node,
+        &["BODY_BUSY", "INTERNAL", "QUOTA", "STORAGE_FAILED", "STREAMS_BUSY"],
+    ),
+    (
+        Side::Policy,
+        &[
+            "HOST_UNKNOWN",
+            "ORIGIN_REFUSED",
+            "PEER_NOT_PINNED",
+            "PEER_URL_REFUSED",
+            "POLICY_CANNOT_CHECK",
+            "POLICY_TOO_FEW_PARTIES",
+        ],
+    ),
+    (
+        Side::Peer,
+        &[
+            "INVITATION_CHANGED",
+            "INVITATION_UNKNOWN",
+            "KEYS_DIFFER",
+            "PEER_BAD_CERTIFICATE",
+            "PEER_KEY_CHANGED",
+            "PEER_NOT_A_NODE",
+            "PEER_UNREACHABLE",
+            "PEER_VERSION",
+        ],
+    ),
+    (
+        Side::Task,
+        &[
+            "ALREADY_STARTED",
+            "BUSY",
+            "MYSELF_TAKEN",
+            "NO_INPUT",
+            "TASK_FAILED",
+            "TASK_FINISHED",
+        ],
+    ),
+];
+
+/// What kind of error it is, and so its HTTP status.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fault {
     /// The request cannot be read at all.
@@ -247,6 +324,8 @@ impl Fault {
 pub struct Problem {
     /// HTTP status.
     pub status: u16,
+    /// On whose side the cause is.
+    pub side: Side,
     /// Stable name of the error, one of [`CODES`].
     pub code: &'static str,
     /// What is wrong, in one sentence, without private values.
@@ -263,6 +342,7 @@ impl Problem {
         debug_assert!(CODES.iter().any(|(known, _)| *known == code), "{code} is not in CODES");
         Problem {
             status: fault.status(),
+            side: Side::of_code(code),
             code,
             message: message.into(),
             hint: hint.into(),
@@ -346,7 +426,7 @@ impl Problem {
         self
     }
 
-    /// The body: `type`, `title`, `status`, `code`, `message`, `hint`, `detail` (the message again, for readers of
+    /// The body: `type`, `title`, `status`, `code`, `side`, `message`, `hint`, `detail` (the message again, for readers of
     /// RFC 9457) and the extra members.
     pub fn body(&self) -> Value {
         let mut body: Map<String, Value> = self
@@ -354,11 +434,12 @@ impl Problem {
             .iter()
             .map(|(name, value)| ((*name).to_owned(), value.clone()))
             .collect();
-        let standard: [(&str, Value); 7] = [
+        let standard: [(&str, Value); 8] = [
             ("type", "about:blank".into()),
             ("title", reason(self.status).into()),
             ("status", self.status.into()),
             ("code", self.code.into()),
+            ("side", self.side.name().into()),
             ("message", self.message.as_str().into()),
             ("hint", self.hint.as_str().into()),
             ("detail", self.message.as_str().into()),
@@ -430,6 +511,17 @@ mod tests {
     }
 
     #[test]
+    fn sides_are_those_of_codes() {
+        let named: Vec<&str> = SIDES.iter().flat_map(|(_, codes)| codes.iter().copied()).collect();
+        for (index, code) in named.iter().enumerate() {
+            assert!(CODES.iter().any(|(known, _)| known == code), "{code}");
+            assert!(!named[..index].contains(code), "{code}");
+        }
+        assert_eq!(Side::of_code("TASK_FAILED"), Side::Task);
+        assert_eq!(Side::of_code("WRONG_TYPE"), Side::Call);
+    }
+
+    #[test]
     fn every_fault_has_its_status() {
         let expected = [
             (Fault::Malformed, 400),
@@ -459,7 +551,7 @@ mod tests {
             .with("party", 2)
             .with("status", 200);
         let expected = serde_json::json!({
-            "type": "about:blank", "title": "Not Found", "status": 404, "code": "OBJECT_UNKNOWN",
+            "type": "about:blank", "title": "Not Found", "status": 404, "code": "OBJECT_UNKNOWN", "side": "call",
             "message": "no such object", "detail": "no such object", "hint": "create it first", "party": 2,
         });
         assert_eq!(problem.body(), expected);

@@ -144,7 +144,7 @@ fn peer(node: &Node, request: Request) -> Response {
         Ok(response) => response,
         Err(error) => {
             let hint = "this is for other nodes; a proxy in front must pass WebSocket upgrades on";
-            let mut problem = Problem::unavailable("PEER_UPGRADE", error.to_string(), hint);
+            let mut problem = Problem::malformed("PEER_UPGRADE", error.to_string(), hint);
             problem.status = StatusCode::UPGRADE_REQUIRED.as_u16();
             let mut response = problem.into_response();
             response

@@ -106,7 +106,7 @@ fn invitation(node: &Node, id: &str) -> Result<Response, Problem> {
     let invitation = parsed.and_then(|id| node.simon.tasks().invitation_to(&id));
     let invitation = invitation.ok_or_else(|| {
         Problem::unknown(
-            "INVITATION_UNKNOWN",
+            "TASK_UNKNOWN",
             "this node has no open task with this id",
             "it has ended or was deleted: ask the inviting party for a new invitation",
         )

@@ -59,12 +59,25 @@ pub const CODES: &[(&str, &str)] = &[
         "The input of a task cannot be used; nothing was sent, and the task waits for another.",
     ),
     ("INTERNAL", "The node made a mistake; its log says more."),
+    (
+        "INVITATION_CHANGED",
+        "The inviting node answers with another task than the link invites to.",
+    ),
+    (
+        "INVITATION_LINK_MALFORMED",
+        "This text begins like an invitation link and is none: it is cut off or changed.",
+    ),
     ("INVITATION_MALFORMED", "This is not an invitation to a task."),
+    ("INVITATION_UNKNOWN", "The inviting node has no such task any more."),
     ("JSON_INVALID", "The text is not valid JSON."),
     ("KEYS_DIFFER", "A node has another key than the invitation says."),
     ("KEY_TWICE", "Two entries of the list of nodes are the same node."),
     ("METHOD_NOT_ALLOWED", "The HTTP method is not supported here."),
     ("MICROPROTOCOL_UNKNOWN", "There is no microprotocol of this name."),
+    (
+        "MYSELF_NOT_FOUND",
+        "None of the nodes of the invitation is known to be this one.",
+    ),
     ("MYSELF_NOT_THIS_NODE", "The node at the place 'myself' is another one."),
     ("MYSELF_OUT_OF_RANGE", "The place 'myself' is not in the list of nodes."),
     ("MYSELF_TAKEN", "This node takes part in the task already."),
@@ -91,6 +104,10 @@ pub const CODES: &[(&str, &str)] = &[
         "The list of nodes has another order than that of the invitation.",
     ),
     ("NODE_TWICE", "A URL stands twice in the list of nodes."),
+    (
+        "NODE_URL_LOOPBACK",
+        "A URL of this machine itself stands in a list with URLs of other machines.",
+    ),
     ("NODE_URL_UNUSABLE", "A URL in the list of nodes cannot be used."),
     ("NOT_A_NUMBER", "NaN and infinities are not JSON numbers."),
     ("NOT_UTF8", "The request body is not UTF-8 text."),
@@ -98,6 +115,10 @@ pub const CODES: &[(&str, &str)] = &[
     (
         "OBJECT_UNKNOWN",
         "No such object, or it belongs to somebody else, or its time to live is over.",
+    ),
+    (
+        "OPERATOR_ONLY",
+        "Only the task's owner, by its object's id, and the node's operator, by the token, may do this.",
     ),
     (
         "ORIGIN_REFUSED",
@@ -145,10 +166,18 @@ pub const CODES: &[(&str, &str)] = &[
         "The node could not write to or read from its storage.",
     ),
     (
+        "STREAMS_BUSY",
+        "As many streams of events are open as this node has room for.",
+    ),
+    (
         "TASK_FAILED",
         "The task ended without a result; the member 'cause' says why.",
     ),
     ("TASK_FINISHED", "The task has its result already."),
+    (
+        "TASK_UNKNOWN",
+        "This node has no task with this id: it is deleted, or its time to live is over, or it is another node's.",
+    ),
     (
         "VALUE_OUT_OF_RANGE",
         "A parameter has the right type and an impossible value.",
@@ -160,13 +189,92 @@ pub const CODES: &[(&str, &str)] = &[
     ("WRONG_TYPE", "A parameter has the wrong JSON type."),
 ];
 
-/// Whose side an error is on, and so its HTTP status.
+/// On whose side the cause is, for people and for programs: who has to do something about it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Side {
+    /// The call, and so whoever made it.
+    Call,
+    /// The node that was called.
+    Node,
+    /// The rules of that node's owner.
+    Policy,
+    /// Another node.
+    Peer,
+    /// The state of the task.
+    Task,
+}
+
+impl Side {
+    /// Its name in answers.
+    pub fn name(self) -> &'static str {
+        match self {
+            Side::Call => "call",
+            Side::Node => "node",
+            Side::Policy => "policy",
+            Side::Peer => "peer",
+            Side::Task => "task",
+        }
+    }
+
+    /// The side of a code.
+    pub fn of_code(code: &str) -> Side {
+        let found = SIDES.iter().find(|(_, codes)| codes.contains(&code));
+        found.map_or(Side::Call, |(side, _)| *side)
+    }
+}
+
+/// The codes whose cause is not the call. A new code belongs here unless its cause is.
+const SIDES: [(Side, &[&str]); 4] = [
+    (
+        Side::Node,
+        &["BODY_BUSY", "INTERNAL", "QUOTA", "STORAGE_FAILED", "STREAMS_BUSY"],
+    ),
+    (
+        Side::Policy,
+        &[
+            "HOST_UNKNOWN",
+            "ORIGIN_REFUSED",
+            "PEER_NOT_PINNED",
+            "PEER_URL_REFUSED",
+            "POLICY_CANNOT_CHECK",
+            "POLICY_TOO_FEW_PARTIES",
+        ],
+    ),
+    (
+        Side::Peer,
+        &[
+            "INVITATION_CHANGED",
+            "INVITATION_UNKNOWN",
+            "KEYS_DIFFER",
+            "PEER_BAD_CERTIFICATE",
+            "PEER_KEY_CHANGED",
+            "PEER_NOT_A_NODE",
+            "PEER_UNREACHABLE",
+            "PEER_VERSION",
+        ],
+    ),
+    (
+        Side::Task,
+        &[
+            "ALREADY_STARTED",
+            "BUSY",
+            "MYSELF_TAKEN",
+            "NO_INPUT",
+            "TASK_FAILED",
+            "TASK_FINISHED",
+        ],
+    ),
+];
+
+/// What kind of error it is, and so its HTTP status.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fault {
     /// The request cannot be read at all.
     Malformed,
     /// The request is readable and its content unusable.
     Input,
+    /// The caller has not shown that it may.
+    Unauthorized,
     /// The function exists on no closed list of public functions.
     NotPublic,
     /// The object does not exist, or is another's.
@@ -196,6 +304,7 @@ impl Fault {
     pub fn status(self) -> u16 {
         match self {
             Fault::Malformed => 400,
+            Fault::Unauthorized => 401,
             Fault::NotPublic | Fault::Policy => 403,
             Fault::Unknown => 404,
             Fault::Method => 405,
@@ -215,6 +324,8 @@ impl Fault {
 pub struct Problem {
     /// HTTP status.
     pub status: u16,
+    /// On whose side the cause is.
+    pub side: Side,
     /// Stable name of the error, one of [`CODES`].
     pub code: &'static str,
     /// What is wrong, in one sentence, without private values.
@@ -231,6 +342,7 @@ impl Problem {
         debug_assert!(CODES.iter().any(|(known, _)| *known == code), "{code} is not in CODES");
         Problem {
             status: fault.status(),
+            side: Side::of_code(code),
             code,
             message: message.into(),
             hint: hint.into(),
@@ -241,6 +353,11 @@ impl Problem {
     /// 400: the request cannot be read.
     pub fn malformed(code: &'static str, message: impl Into<String>, hint: impl Into<String>) -> Problem {
         Problem::new(Fault::Malformed, code, message, hint)
+    }
+
+    /// 401: the caller has not shown that it may.
+    pub fn unauthorized(code: &'static str, message: impl Into<String>, hint: impl Into<String>) -> Problem {
+        Problem::new(Fault::Unauthorized, code, message, hint)
     }
 
     /// 422: the request is readable, its content unusable.
@@ -309,7 +426,7 @@ impl Problem {
         self
     }
 
-    /// The body: `type`, `title`, `status`, `code`, `message`, `hint`, `detail` (the message again, for readers of
+    /// The body: `type`, `title`, `status`, `code`, `side`, `message`, `hint`, `detail` (the message again, for readers of
     /// RFC 9457) and the extra members.
     pub fn body(&self) -> Value {
         let mut body: Map<String, Value> = self
@@ -317,11 +434,12 @@ impl Problem {
             .iter()
             .map(|(name, value)| ((*name).to_owned(), value.clone()))
             .collect();
-        let standard: [(&str, Value); 7] = [
+        let standard: [(&str, Value); 8] = [
             ("type", "about:blank".into()),
             ("title", reason(self.status).into()),
             ("status", self.status.into()),
             ("code", self.code.into()),
+            ("side", self.side.name().into()),
             ("message", self.message.as_str().into()),
             ("hint", self.hint.as_str().into()),
             ("detail", self.message.as_str().into()),
@@ -344,7 +462,12 @@ impl IntoResponse for Problem {
     fn into_response(self) -> Response {
         let status = StatusCode::from_u16(self.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
         let content_type = HeaderValue::from_static("application/problem+json");
-        (status, [(header::CONTENT_TYPE, content_type)], self.body().to_string()).into_response()
+        let mut response = (status, [(header::CONTENT_TYPE, content_type)], self.body().to_string()).into_response();
+        if status == StatusCode::UNAUTHORIZED {
+            let scheme = HeaderValue::from_static("Bearer");
+            response.headers_mut().insert(header::WWW_AUTHENTICATE, scheme);
+        }
+        response
     }
 }
 
@@ -388,9 +511,21 @@ mod tests {
     }
 
     #[test]
+    fn sides_are_those_of_codes() {
+        let named: Vec<&str> = SIDES.iter().flat_map(|(_, codes)| codes.iter().copied()).collect();
+        for (index, code) in named.iter().enumerate() {
+            assert!(CODES.iter().any(|(known, _)| known == code), "{code}");
+            assert!(!named[..index].contains(code), "{code}");
+        }
+        assert_eq!(Side::of_code("TASK_FAILED"), Side::Task);
+        assert_eq!(Side::of_code("WRONG_TYPE"), Side::Call);
+    }
+
+    #[test]
     fn every_fault_has_its_status() {
         let expected = [
             (Fault::Malformed, 400),
+            (Fault::Unauthorized, 401),
             (Fault::Input, 422),
             (Fault::NotPublic, 403),
             (Fault::Unknown, 404),
@@ -416,7 +551,7 @@ mod tests {
             .with("party", 2)
             .with("status", 200);
         let expected = serde_json::json!({
-            "type": "about:blank", "title": "Not Found", "status": 404, "code": "OBJECT_UNKNOWN",
+            "type": "about:blank", "title": "Not Found", "status": 404, "code": "OBJECT_UNKNOWN", "side": "call",
             "message": "no such object", "detail": "no such object", "hint": "create it first", "party": 2,
         });
         assert_eq!(problem.body(), expected);

@@ -5,7 +5,7 @@
 use std::fmt::Write;
 
 use fdrtd::descriptor::Field;
-use fdrtd::problem::CODES;
+use fdrtd::problem::{CODES, Side};
 use fdrtd::reason::{Reason, Stage};
 
 /// `UPDATE_DOCS=1 cargo test` writes it anew.
@@ -25,11 +25,12 @@ fn the_page_of_errors_is_that_of_the_code() {
 
 fn errors_page() -> String {
     let mut page = String::from(
-        "# Errors\n\nMade from the code's own tables. Every error of the HTTP API is `application/problem+json` with `code`, `message` (what, and whose \
-         side) and `hint` (what to do).\n\n| code | meaning |\n|---|---|\n",
+        "# Errors\n\nMade from the code's own tables. Every error of the HTTP API is `application/problem+json` with `code`, `message` (what \
+         happened), `side` and `hint` (what to do).\n\n`side` tells on whose side the cause is: the `call` (what was asked for), the `node` that was asked, the `policy` of its \
+         owner, a `peer` (another node), or the state of the `task`.\n\n| code | side | meaning |\n|---|---|---|\n",
     );
     for (code, meaning) in CODES {
-        writeln!(page, "| `{code}` | {meaning} |").unwrap();
+        writeln!(page, "| `{code}` | {} | {meaning} |", Side::of_code(code).name()).unwrap();
     }
     page.push_str(
         "\n## Why a task ended\n\nA task without a result answers 409 `TASK_FAILED`; its member `cause` has one of these codes, the same at every party, with a message and a \

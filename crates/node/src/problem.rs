@@ -149,6 +149,7 @@ pub const CODES: &[(&str, &str)] = &[
         "The task ended without a result; the member 'cause' says why.",
     ),
     ("TASK_FINISHED", "The task has its result already."),
+    ("TLS_EXPECTED", "The port speaks TLS, and the request is plain HTTP."),
     (
         "VALUE_OUT_OF_RANGE",
         "A parameter has the right type and an impossible value.",

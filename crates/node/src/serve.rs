@@ -67,6 +67,7 @@ async fn answer(stream: TcpStream, router: Router, mut stopping: watch::Receiver
     let _ = stream.set_nodelay(true);
     let mut http = http1::Builder::new();
     http.timer(TokioTimer::new()).header_read_timeout(HEADER_TIME);
+    let router = crate::api::connected(router, stream.peer_addr());
     let service = TowerToHyperService::new(router);
     let mut connection = pin!(http.serve_connection(TokioIo::new(stream), service).with_upgrades());
     let stop = async {

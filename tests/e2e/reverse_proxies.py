@@ -18,7 +18,6 @@ import subprocess
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from urllib.parse import urlsplit
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
@@ -222,16 +221,16 @@ def documented(prefix: str) -> str:
     return text
 
 
-def node_behind(directory: Path, proxy: ReverseProxy, index: int, *flags: str, **env: str) -> Node:
-    """A node with the documented configuration."""
+def node_behind(directory: Path, proxy: ReverseProxy, index: int, prefix: str) -> Node:
+    """A node with the documented configuration for a prefix that is kept, or stripped."""
     directory.mkdir(parents=True, exist_ok=True)
     config = directory / "fdrtd.toml"
-    text = replaced(documented(proxy.prefix), {"https://host.example": proxy.url})
+    text = replaced(documented(prefix), {"https://host.example": proxy.url})
     text = text.replace("/public1", f"/public{index + 1}")
     config.write_text(text + 'policy = "teaching"\n')
     command = [str(BINARY), "serve", "--config", str(config), "--listen={listen}"]
-    command += [f"--data-dir={directory / 'data'}", f"--peer-ca-file={proxy.certificates.ca}", *flags]
-    return Node(directory, index, command=command, **env)
+    command += [f"--data-dir={directory / 'data'}", f"--peer-ca-file={proxy.certificates.ca}"]
+    return Node(directory, index, command=command)
 
 
 @contextlib.contextmanager
@@ -242,15 +241,16 @@ def site(
     certificates: Certificates,
     count: int = 3,
     changes: dict[str, str] | None = None,
+    nodes_prefix: str | None = None,
 ) -> Iterator[Site]:
-    """`count` nodes that know each other through the proxy only."""
+    """`count` nodes that know each other through the proxy only; `nodes_prefix` is what they are configured for."""
     for attempt in range(10):
         place = directory / f"attempt{attempt}"
         proxy = ReverseProxy(place, server, prefix, certificates)
         started: list[Node] = []
         try:
             for index in range(count):
-                started.append(node_behind(place / f"node{index}", proxy, index))
+                started.append(node_behind(place / f"node{index}", proxy, index, nodes_prefix or prefix))
             proxy.start([node.listen for node in started], changes)
             yield Site(proxy, started, [f"{proxy.url}/public{index + 1}" for index in range(count)])
             return
@@ -261,7 +261,3 @@ def site(
             for node in started:
                 node.kill()
     raise AssertionError("no port was free for long enough")
-
-
-def authority_of(url: str) -> str:
-    return urlsplit(url).netloc

@@ -12,6 +12,7 @@ demo: build venv
 test: venv
 	$(CARGO) test --workspace --locked
 	$(CARGO) build --locked --workspace --bins --examples
+	scripts/proxies
 	$(BIN)/python -m pytest -q clients/python/tests
 	$(BIN)/python -m pytest -q -n 2 tests/e2e
 

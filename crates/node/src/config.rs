@@ -7,6 +7,7 @@ use std::time::Duration;
 use serde::Deserialize;
 use thiserror::Error;
 
+use crate::addresses::AddressRange;
 use crate::connect::Connector;
 use crate::identity::PeerKey;
 use crate::peer::{PeerConfig, Trust};
@@ -29,6 +30,8 @@ pub struct Config {
     pub base_path: String,
     /// URLs under which others reach this node. If none is given, a node finds out by asking `nodes[myself]`.
     pub public_url: Vec<NodeUrl>,
+    /// Addresses of reverse proxies whose `X-Forwarded-*` headers are believed.
+    pub trusted_proxies: Vec<AddressRange>,
     /// Where identity and storage live.
     pub data_dir: PathBuf,
     /// Keep everything in memory, with a new identity at every start.
@@ -137,6 +140,7 @@ impl Default for Config {
             listen: SocketAddr::from(([127, 0, 0, 1], 55500)),
             base_path: String::new(),
             public_url: Vec::new(),
+            trusted_proxies: Vec::new(),
             data_dir: PathBuf::from("fdrtd-data"),
             ephemeral: false,
             storage_key_file: None,

@@ -6,6 +6,7 @@
 //!
 //! Not supported yet: users and credentials (every caller is anonymous), thresholds, the other generation of the HTTP API.
 
+pub mod addresses;
 pub mod api;
 pub mod config;
 pub mod connect;

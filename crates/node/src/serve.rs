@@ -114,6 +114,7 @@ async fn accept(listener: &TcpListener) -> TcpStream {
 async fn answer(stream: TcpStream, mut site: Site) {
     // Answers are small and waited for.
     let _ = stream.set_nodelay(true);
+    site.router = crate::api::connected(site.router, stream.peer_addr());
     let Some(tls) = site.tls.clone() else {
         return serve_http1(stream, site).await;
     };

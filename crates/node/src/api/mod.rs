@@ -7,8 +7,10 @@
 //! ```
 //! Doubled slashes collapse, a slash at the end makes no difference.
 
+mod forwarded;
 mod handles;
 mod origin;
+mod prefix;
 mod tasks;
 
 use std::sync::Arc;
@@ -25,6 +27,7 @@ use tokio::sync::SemaphorePermit;
 use tower_http::cors::{AllowOrigin, CorsLayer};
 use zeroize::Zeroizing;
 
+use self::forwarded::Forwarded;
 use crate::json::append;
 use crate::node::{BODIES_KIB, Node};
 use crate::problem::Problem;
@@ -44,6 +47,8 @@ const PAGE_METHODS: &str = "GET, HEAD, OPTIONS";
 /// Says who is waited for, on an empty answer to `result`.
 pub const WAITING: &str = "fdrtd-waiting";
 
+pub(crate) use self::forwarded::connected;
+
 /// All nodes of this process.
 #[derive(Clone, Debug)]
 struct Site(Arc<Vec<Arc<Node>>>);
@@ -51,8 +56,7 @@ struct Site(Arc<Vec<Arc<Node>>>);
 impl Site {
     /// The node with the longest base path that the path begins with, and the rest of the path.
     fn find(&self, path: &str) -> Option<(&Arc<Node>, String)> {
-        let segments = path.split('/').filter(|segment| !segment.is_empty());
-        let path: String = segments.map(|segment| format!("/{segment}")).collect();
+        let path = collapsed(path);
         let found = self
             .0
             .iter()
@@ -62,6 +66,12 @@ impl Site {
             .max_by_key(|(node, _)| node.config.base_path.len())
             .map(|(node, rest)| (node, rest.to_owned()))
     }
+}
+
+/// A path without doubled slashes and without one at its end.
+fn collapsed(path: &str) -> String {
+    let segments = path.split('/').filter(|segment| !segment.is_empty());
+    segments.map(|segment| format!("/{segment}")).collect()
 }
 
 /// The service of all `nodes`, told apart by their base paths.
@@ -98,7 +108,7 @@ async fn plain_options(State(site): State<Site>, request: Request, next: axum::m
         Some("") => handles::METHODS,
         Some(page) if PAGES.contains(&page) => PAGE_METHODS,
         Some(page) if let Some(page) = tasks::Page::find(page) => page.methods(),
-        _ => return path_unknown(&site).into_response(),
+        _ => return path_unknown(&site, &request.into_parts().0).into_response(),
     };
     (StatusCode::OK, [(header::ALLOW, allow)]).into_response()
 }
@@ -120,9 +130,11 @@ async fn discard(mut body: Body) {
 
 async fn route(site: &Site, parts: Parts, body: &mut Body) -> Response {
     let Some((node, rest)) = site.find(parts.uri.path()) else {
-        return path_unknown(site).into_response();
+        return path_unknown(site, &parts).into_response();
     };
-    if let Err(problem) = origin::check(&node.config, &parts, &rest) {
+    let forwarded = Forwarded::read(&parts, &node.config.trusted_proxies);
+    if let Err(problem) = origin::check(&node.config, &parts, &forwarded, &rest) {
+        tracing::debug!(caller = ?forwarded.caller, code = problem.code, "a request was refused");
         return problem.into_response();
     }
     let result = match (rest.as_str(), &parts.method) {
@@ -134,7 +146,7 @@ async fn route(site: &Site, parts: Parts, body: &mut Body) -> Response {
         ("/metrics", &Method::GET | &Method::HEAD) => Ok(metrics(node)),
         (page, _) if PAGES.contains(&page) => return not_allowed(PAGE_METHODS),
         (page, method) if let Some(page) = tasks::Page::find(page) => page.answer(node, method, &parts.headers),
-        _ => Err(path_unknown(site)),
+        _ => Err(path_unknown(site, &parts)),
     };
     result.unwrap_or_else(IntoResponse::into_response)
 }
@@ -181,20 +193,26 @@ fn not_allowed(allow: &'static str) -> Response {
     response
 }
 
-fn path_unknown(site: &Site) -> Problem {
+fn path_unknown(site: &Site, parts: &Parts) -> Problem {
+    let path = collapsed(parts.uri.path());
     let paths: Vec<&str> = site
         .0
         .iter()
         .map(|node| node.config.base_path.as_str())
         .map(|path| if path.is_empty() { "/" } else { path })
         .collect();
+    let advice = site
+        .0
+        .iter()
+        .find_map(|node| prefix::advice(&node.config, parts, &path));
+    let advice = advice.unwrap_or_else(|| {
+        "check the path of the URL, and behind a proxy base_path, which is the path as it arrives at the node"
+            .to_owned()
+    });
     Problem::unknown(
         "PATH_UNKNOWN",
         "there is nothing under this path",
-        format!(
-            "the nodes here are under {}; check the path of the URL",
-            paths.join(", ")
-        ),
+        format!("the nodes here are under {}; {advice}", paths.join(", ")),
     )
 }
 

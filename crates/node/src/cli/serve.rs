@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 use clap::builder::BoolishValueParser;
+use fdrtd::addresses::AddressRange;
 use fdrtd::config::{Config, LogFormat, TrustMode};
 use fdrtd::node::StartError;
 use fdrtd::policy::Profile;
@@ -32,6 +33,9 @@ pub(crate) struct ServeArgs {
     /// URL under which others reach this node; may be given several times
     #[arg(long, env = "FDRTD_PUBLIC_URL", value_delimiter = ',')]
     public_url: Vec<NodeUrl>,
+    /// Address or range (10.0.0.0/8) of reverse proxies whose X-Forwarded-* headers are believed; may be given several times
+    #[arg(long, env = "FDRTD_TRUSTED_PROXY", value_delimiter = ',')]
+    trusted_proxy: Vec<AddressRange>,
     /// Where identity and storage live [default: fdrtd-data]
     #[arg(long, env = "FDRTD_DATA_DIR")]
     data_dir: Option<PathBuf>,
@@ -145,6 +149,10 @@ fn merge(args: ServeArgs) -> Result<Config, StartError> {
     set(
         &mut config.public_url,
         (!args.public_url.is_empty()).then_some(args.public_url),
+    );
+    set(
+        &mut config.trusted_proxies,
+        (!args.trusted_proxy.is_empty()).then_some(args.trusted_proxy),
     );
     set(
         &mut config.cors_origins,

@@ -10,6 +10,7 @@ use crate::config::Config;
 use crate::identity::{Identity, PeerKey};
 use crate::json::Parameters;
 use crate::metrics::Metrics;
+use crate::operator::{OperatorToken, TOKEN_FILE};
 use crate::peer::Peers;
 use crate::problem::Problem;
 use crate::services::kv::{self, KeyValueStorage, KvQuota, ValueText};
@@ -26,6 +27,9 @@ const TRUST: &str = "trust";
 
 /// Request bodies that this node holds at once, in KiB together; small ones are not counted.
 pub(crate) const BODIES_KIB: u32 = 512 << 10;
+
+/// Streams of a task's events at once: each takes a connection.
+pub(crate) const STREAMS: usize = 64;
 
 /// A service of the handle API.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -82,6 +86,10 @@ pub struct Node {
     store: Store,
     /// Room for request bodies, in KiB.
     pub(crate) bodies: Semaphore,
+    /// Room for streams of events.
+    pub(crate) streams: Arc<Semaphore>,
+    /// Who may end any task.
+    pub(crate) operator: OperatorToken,
 }
 
 impl std::fmt::Debug for Node {
@@ -102,6 +110,7 @@ impl Node {
     /// An unusable data directory.
     pub async fn start(config: Config) -> Result<Arc<Node>, StartError> {
         let (identity, store) = open(&config)?;
+        let operator = open_token(&config)?;
         let identity = Arc::new(identity);
         let mut known = Vec::new();
         for record in store.load(TRUST)?.records {
@@ -176,6 +185,8 @@ impl Node {
             store,
             config,
             bodies: Semaphore::new(BODIES_KIB as usize),
+            streams: Arc::new(Semaphore::new(STREAMS)),
+            operator,
         });
         tokio::spawn(sweep(Arc::downgrade(&node)));
         Ok(node)
@@ -317,6 +328,15 @@ fn open(config: &Config) -> Result<(Identity, Store), StartError> {
         .unwrap_or_else(|| config.data_dir.join("storage.key"));
     let store = Store::open(&config.data_dir, load_or_create_key(&key_file)?)?;
     Ok((identity, store))
+}
+
+fn open_token(config: &Config) -> Result<OperatorToken, StartError> {
+    let path = match &config.operator_token_file {
+        Some(path) => path.clone(),
+        None if config.ephemeral => return Ok(OperatorToken::unknown()?),
+        None => config.data_dir.join(TOKEN_FILE),
+    };
+    Ok(OperatorToken::open(&path)?)
 }
 
 fn service_handle(secret: &[u8; 32], service: Service) -> String {

@@ -59,12 +59,25 @@ pub const CODES: &[(&str, &str)] = &[
         "The input of a task cannot be used; nothing was sent, and the task waits for another.",
     ),
     ("INTERNAL", "The node made a mistake; its log says more."),
+    (
+        "INVITATION_CHANGED",
+        "The inviting node answers with another task than the link invites to.",
+    ),
+    (
+        "INVITATION_LINK_MALFORMED",
+        "This text begins like an invitation link and is none: it is cut off or changed.",
+    ),
     ("INVITATION_MALFORMED", "This is not an invitation to a task."),
+    ("INVITATION_UNKNOWN", "The inviting node has no such task any more."),
     ("JSON_INVALID", "The text is not valid JSON."),
     ("KEYS_DIFFER", "A node has another key than the invitation says."),
     ("KEY_TWICE", "Two entries of the list of nodes are the same node."),
     ("METHOD_NOT_ALLOWED", "The HTTP method is not supported here."),
     ("MICROPROTOCOL_UNKNOWN", "There is no microprotocol of this name."),
+    (
+        "MYSELF_NOT_FOUND",
+        "None of the nodes of the invitation is known to be this one.",
+    ),
     ("MYSELF_NOT_THIS_NODE", "The node at the place 'myself' is another one."),
     ("MYSELF_OUT_OF_RANGE", "The place 'myself' is not in the list of nodes."),
     ("MYSELF_TAKEN", "This node takes part in the task already."),
@@ -91,6 +104,10 @@ pub const CODES: &[(&str, &str)] = &[
         "The list of nodes has another order than that of the invitation.",
     ),
     ("NODE_TWICE", "A URL stands twice in the list of nodes."),
+    (
+        "NODE_URL_LOOPBACK",
+        "A URL of this machine itself stands in a list with URLs of other machines.",
+    ),
     ("NODE_URL_UNUSABLE", "A URL in the list of nodes cannot be used."),
     ("NOT_A_NUMBER", "NaN and infinities are not JSON numbers."),
     ("NOT_UTF8", "The request body is not UTF-8 text."),
@@ -98,6 +115,10 @@ pub const CODES: &[(&str, &str)] = &[
     (
         "OBJECT_UNKNOWN",
         "No such object, or it belongs to somebody else, or its time to live is over.",
+    ),
+    (
+        "OPERATOR_ONLY",
+        "Only the task's owner, by its object's id, and the node's operator, by the token, may do this.",
     ),
     (
         "ORIGIN_REFUSED",
@@ -145,10 +166,18 @@ pub const CODES: &[(&str, &str)] = &[
         "The node could not write to or read from its storage.",
     ),
     (
+        "STREAMS_BUSY",
+        "As many streams of events are open as this node has room for.",
+    ),
+    (
         "TASK_FAILED",
         "The task ended without a result; the member 'cause' says why.",
     ),
     ("TASK_FINISHED", "The task has its result already."),
+    (
+        "TASK_UNKNOWN",
+        "This node has no task with this id: it is deleted, or its time to live is over, or it is another node's.",
+    ),
     (
         "VALUE_OUT_OF_RANGE",
         "A parameter has the right type and an impossible value.",
@@ -167,6 +196,8 @@ pub enum Fault {
     Malformed,
     /// The request is readable and its content unusable.
     Input,
+    /// The caller has not shown that it may.
+    Unauthorized,
     /// The function exists on no closed list of public functions.
     NotPublic,
     /// The object does not exist, or is another's.
@@ -196,6 +227,7 @@ impl Fault {
     pub fn status(self) -> u16 {
         match self {
             Fault::Malformed => 400,
+            Fault::Unauthorized => 401,
             Fault::NotPublic | Fault::Policy => 403,
             Fault::Unknown => 404,
             Fault::Method => 405,
@@ -241,6 +273,11 @@ impl Problem {
     /// 400: the request cannot be read.
     pub fn malformed(code: &'static str, message: impl Into<String>, hint: impl Into<String>) -> Problem {
         Problem::new(Fault::Malformed, code, message, hint)
+    }
+
+    /// 401: the caller has not shown that it may.
+    pub fn unauthorized(code: &'static str, message: impl Into<String>, hint: impl Into<String>) -> Problem {
+        Problem::new(Fault::Unauthorized, code, message, hint)
     }
 
     /// 422: the request is readable, its content unusable.
@@ -344,7 +381,12 @@ impl IntoResponse for Problem {
     fn into_response(self) -> Response {
         let status = StatusCode::from_u16(self.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
         let content_type = HeaderValue::from_static("application/problem+json");
-        (status, [(header::CONTENT_TYPE, content_type)], self.body().to_string()).into_response()
+        let mut response = (status, [(header::CONTENT_TYPE, content_type)], self.body().to_string()).into_response();
+        if status == StatusCode::UNAUTHORIZED {
+            let scheme = HeaderValue::from_static("Bearer");
+            response.headers_mut().insert(header::WWW_AUTHENTICATE, scheme);
+        }
+        response
     }
 }
 
@@ -391,6 +433,7 @@ mod tests {
     fn every_fault_has_its_status() {
         let expected = [
             (Fault::Malformed, 400),
+            (Fault::Unauthorized, 401),
             (Fault::Input, 422),
             (Fault::NotPublic, 403),
             (Fault::Unknown, 404),

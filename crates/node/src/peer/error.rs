@@ -4,7 +4,10 @@ use std::io;
 
 use tokio_tungstenite::tungstenite;
 
-use crate::identity::{IdentityError, PROTOCOL, PeerKey};
+use crate::{
+    identity::{IdentityError, PROTOCOL, PeerKey},
+    url::NodeUrl,
+};
 
 /// Why a peer cannot be reached or is not talked to.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -150,6 +153,21 @@ impl PeerError {
             Self::NotPinned => "add the peer's URL and key to the pinned peers of this node",
             Self::Myself => "list the URL of the other node, not of your own",
             Self::Closed(_) => "nothing if it comes back by itself; otherwise look at the peer's log",
+        }
+    }
+}
+
+impl PeerError {
+    /// [`PeerError::hint`] for the peer at `url`: who copies an address of the own machine to another one is told.
+    #[must_use]
+    pub fn hint_at(&self, url: &NodeUrl) -> String {
+        let hint = self.hint();
+        match self {
+            Self::Refused(_) if url.is_loopback() => format!(
+                "{hint}; {} is this machine only: if the peer runs on another one, write the address under which the others reach it",
+                url.host()
+            ),
+            _ => hint.to_owned(),
         }
     }
 }

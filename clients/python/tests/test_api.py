@@ -9,7 +9,7 @@ import pytest
 from conftest import Reply, Request, Server, problem
 
 import fdrtd
-from fdrtd import _api
+from fdrtd import _api, _core
 
 SERVICE = "914dfb33-ee96-47f0-bc23-58ae6c697d17"
 WAITING = {"Fdrtd-Waiting": "party 2 (https://c.example/public3): it joined, no input yet"}
@@ -40,6 +40,7 @@ class Clock:
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     clock = Clock()
     monkeypatch.setattr(_api, "time", clock)
+    monkeypatch.setattr(_core, "time", clock)
     return clock
 
 
@@ -229,7 +230,7 @@ def test_the_read_timeout_exceeds_the_hold(
     task.result()
     task.result(timeout=30)
     task.retrieve()
-    assert seen == [_api.POLL_CAP + _api.GRACE, _api.POLL + _api.GRACE, None]
+    assert seen == [_core.POLL_CAP + _core.GRACE, _core.POLL + _core.GRACE, None]
 
 
 def test_result_none_is_a_value(task: fdrtd.Handle, server: Server) -> None:
@@ -265,7 +266,9 @@ def test_a_failed_task_says_why(task: fdrtd.Handle, server: Server, clock: Clock
     with pytest.raises(fdrtd.TaskFailed) as caught:
         task.result()
     assert (caught.value.cause, caught.value.party) == ("PEER_SILENT", 2)
-    assert str(caught.value) == "party 2 has been silent for 30 s — ask its operator (PEER_SILENT)"
+    assert str(caught.value) == (
+        "party 2 has been silent for 30 s — the task — ask its operator (PEER_SILENT)"
+    )
 
 
 def test_threads_share_an_interface(task: fdrtd.Handle, server: Server) -> None:

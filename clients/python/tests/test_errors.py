@@ -10,6 +10,14 @@ from conftest import Reply, Server, problem
 import fdrtd
 
 SECRET = 987654321
+SIDES = {
+    "call": "your call",
+    "way": "the way to your node",
+    "node": "your node",
+    "policy": "your node's policy",
+    "peer": "another node",
+    "task": "the task",
+}
 
 
 @pytest.fixture
@@ -56,7 +64,8 @@ def test_every_status_has_its_class(
         assert type(error) is kind
         assert (error.code, error.message, error.hint, error.party) == ("SOME_CODE", "what", "do this", 1)
         assert error.extra == {"party": 1, "at": [3]}
-        assert str(error) == "what — do this (SOME_CODE)"
+        side = f" — {SIDES[error.side]}" if error.side else ""
+        assert str(error) == f"what{side} — do this (SOME_CODE)"
     elif form == "JSON string":
         assert type(error) is kind
         assert error.message == "function not public: frobnicate"
@@ -171,9 +180,9 @@ def test_retry_after(task: fdrtd.Handle, server: Server) -> None:
 )
 def test_exceptions_can_cross_processes(kind: type[fdrtd.Error]) -> None:
     members: dict[str, Any] = {"code": "C", "hint": "h", "status": 409, "extra": {"cause": 1, "waiting": "w"}}
-    error = pickle.loads(pickle.dumps(kind("message", **members)))
+    error = pickle.loads(pickle.dumps(kind("message", **members, side="peer")))
     assert type(error) is kind
-    assert str(error) == "message — h (C)"
+    assert str(error) == "message — another node — h (C)"
     assert (error.status, error.extra) == (409, members["extra"])
 
 
@@ -181,6 +190,26 @@ def test_the_text_of_an_error() -> None:
     assert str(fdrtd.Error("m")) == "m"
     assert str(fdrtd.Error("m", hint="h")) == "m — h"
     assert str(fdrtd.Error("m", code="C")) == "m (C)"
+    assert str(fdrtd.Error("m", side="peer")) == "m — another node"
+    assert str(fdrtd.InputError("m", hint="h", code="C")) == "m — your call — h (C)"
+    assert str(fdrtd.InputError("m", side="policy")) == "m — your node's policy"
+
+
+@pytest.mark.parametrize(("side", "text"), SIDES.items())
+def test_the_node_tells_the_side(task: fdrtd.Handle, server: Server, side: str, text: str) -> None:
+    server.script(problem(409, code="C", message="what", hint="do this", side=side))
+    with pytest.raises(fdrtd.WrongState) as caught:
+        task.create()
+    assert (caught.value.side, caught.value.extra) == (side, {})
+    assert str(caught.value) == f"what — {text} — do this (C)"
+
+
+def test_a_side_that_nobody_knows_is_not_shown(task: fdrtd.Handle, server: Server) -> None:
+    for side in ("elsewhere\x1b[31m", 5, None, ["call"]):
+        server.script(problem(422, code="C", message="what", side=side))
+        with pytest.raises(fdrtd.InputError) as caught:
+            task.create()
+        assert (caught.value.side, str(caught.value)) == ("call", "what — your call (C)")
 
 
 def test_a_path_without_a_node_is_no_missing_service(api: fdrtd.Api, server: Server) -> None:

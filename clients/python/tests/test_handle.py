@@ -162,7 +162,54 @@ def test_dir_knows_what_a_listing_told(api: fdrtd.Api, stored: fdrtd.Handle, ser
 def test_arguments_go_by_name(service: fdrtd.Handle, server: Server) -> None:
     with pytest.raises(TypeError) as caught:
         service.create(123456)
-    assert isinstance(caught.value, fdrtd.Error)
-    assert "arguments go by name, for example create(value=10)" in str(caught.value)
-    assert "123456" not in str(caught.value)
+    assert str(caught.value) == (
+        "create() was given an argument without a name — your call — "
+        "write create(value=10) (ARGUMENTS_BY_NAME)"
+    )
+    assert server.requests == []
+
+
+@pytest.mark.parametrize(
+    ("service", "function", "example"),
+    [
+        ("KeyValueStorage", "store", "write store(value=10) "),
+        ("Simon", "create", 'write create(microprotocol="SecureSum", network=network) '),
+        ("Simon", "join", "write join(invitation=invitation, network=network) "),
+        ("Simon", "input", "write input(data=[1, 2, 3]) or input(source=handle) "),
+        ("Simon", "result", "write result(timeout=10) "),
+        ("Broadcast", "send", "write send(message=10) "),
+        ("?", "create", "write create(value=10) "),
+        ("?", "frobnicate", "write frobnicate(name=value): arguments go by name "),
+    ],
+)
+@pytest.mark.parametrize("argument", ["a secret", 123456, 0.125])
+def test_the_right_call_is_shown_and_the_wrong_argument_is_not(
+    api: fdrtd.Api, server: Server, service: str, function: str, example: str, argument: object
+) -> None:
+    handle = fdrtd.Handle(api, SERVICE, OBJECT, {"microservice": service})
+    with pytest.raises(fdrtd.CallError) as caught:
+        getattr(handle, function)(argument, argument)
+    assert example in str(caught.value)
+    assert "was given arguments without a name" in str(caught.value)
+    assert str(argument) not in str(caught.value)
+    assert server.requests == []
+
+
+@pytest.mark.parametrize("function", ["select_microservice", "has_capabilities"])
+@pytest.mark.parametrize(
+    ("argument", "example"),
+    [
+        ("Simon", '(protocol="Simon")'),
+        ("Barrier", '(microservice="Barrier")'),
+        ("s3cret", '(microservice="KeyValueStorage")'),
+        ({"protocol": "Simon"}, '(microservice="KeyValueStorage")'),
+    ],
+)
+def test_services_are_selected_by_name(
+    api: fdrtd.Api, server: Server, function: str, argument: object, example: str
+) -> None:
+    with pytest.raises(fdrtd.CallError) as caught:
+        getattr(api, function)(argument)
+    assert f"write {function}{example}" in str(caught.value)
+    assert "s3cret" not in str(caught.value)
     assert server.requests == []

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 import time
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NoReturn
@@ -151,29 +152,43 @@ def test_a_forked_child_opens_its_own_connection(server: Server, interface: fdrt
 
 @pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
 @pytest.mark.parametrize(
-    ("location", "host"),
+    ("location", "place", "hint"),
     [
-        ("https://other.example.org:8443/x?token=hunter2", "https://other.example.org:8443"),
-        ("https://user:hunter2@evil.example/", "https://evil.example"),
-        ("/public1/", "http://127.0.0.1:"),
-        ("http://[bad", "another place"),
-        ("", "another place"),
+        ("https://127.0.0.1:84/public1", "https://127.0.0.1:84", "write https://127.0.0.1:84/public1/ in"),
+        ("https://127.0.0.1/", "https://127.0.0.1", "write https://127.0.0.1, and the node's path there, in"),
+        ("/node/", "http://127.0.0.1:", "not under /public1/, or wants a log-in: write the final path (/"),
+        ("/login?next=hunter2", "http://127.0.0.1:", "write the final path (/login) in the URL"),
+        ("/hunter2" * 9, "http://127.0.0.1:", "write the final path in the URL"),
+        ("/public1", "http://127.0.0.1:", "with or without its last slash"),
+        ("https://other.example.org:8443/x?token=hunter2", "https://other.example.org:8443",
+         "write the final URL, https://other.example.org:8443/x, in"),
+        ("https://user:hunter2@evil.example/", "https://evil.example", "if you trust https://evil.example, "),
+        ("http://[bad", "another place", "write the final URL of the node"),
+        ("", "another place", "write the final URL of the node"),
     ],
+)  # fmt: skip
+def test_redirects_are_refused(server: Server, status: int, location: str, place: str, hint: str) -> None:
+    server.respond = lambda request: Reply(status, headers={"Location": location})
+    with fdrtd.HttpInterface(f"{server.url}/public1") as interface:
+        for method in ("POST", "PUT", "GET"):
+            with pytest.raises(fdrtd.ConnectionFailed) as caught:
+                interface.request(method, '{"private": 10}')
+            text = str(caught.value)
+            assert (caught.value.code, caught.value.side) == ("REDIRECTED", "way")
+            assert f"redirects to {place}" in text
+            assert "redirects are never followed" in text
+            assert hint in text
+            assert "hunter2" not in text
+            assert (f"would turn the {method} into a GET and drop the data" in text) == (
+                method != "GET" and status < 304
+            )
+            assert ("an address that you did not write" in text) == (method != "GET" and status > 304)
+    assert len(server.requests) == 3
+
+
+@pytest.mark.parametrize(
+    "name", ["HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy", "HTTPS_PROXY", "https_proxy"]
 )
-def test_redirects_are_refused(
-    server: Server, interface: fdrtd.HttpInterface, status: int, location: str, host: str
-) -> None:
-    server.script(Reply(status, headers={"Location": location}))
-    with pytest.raises(fdrtd.ConnectionFailed) as caught:
-        interface.request("POST", '{"private": 10}')
-    assert caught.value.code == "REDIRECTED"
-    assert f"redirects to {host}" in str(caught.value)
-    assert "write the final URL" in str(caught.value)
-    assert "hunter2" not in str(caught.value)
-    assert len(server.requests) == 1
-
-
-@pytest.mark.parametrize("name", ["HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"])
 def test_proxy_variables_are_not_used(
     server: Server, monkeypatch: pytest.MonkeyPatch, closed_port: int, name: str
 ) -> None:
@@ -337,10 +352,50 @@ def test_certificates_are_verified(tls_server: Server, certificate: Path) -> Non
         interface.request("GET")
 
 
-@pytest.mark.filterwarnings("ignore:Unverified HTTPS request")
-def test_verification_can_be_turned_off(tls_server: Server) -> None:
-    with fdrtd.HttpInterface(tls_server.url, verify=False) as interface:
+def test_verification_can_be_turned_off_and_that_is_said_once(tls_server: Server) -> None:
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        with fdrtd.HttpInterface(tls_server.url, verify=False) as interface:
+            for _ in range(3):
+                assert interface.request("GET").status == 200
+    assert [warning.category for warning in caught] == [fdrtd.InsecureWarning]
+    assert "localhost is not verified" in str(caught[0].message)
+    assert caught[0].filename == __file__
+    fdrtd.HttpInterface("http://localhost", verify=False)  # nothing to verify, nothing to warn of
+
+
+def test_verify_may_be_a_file_as_in_requests(tls_server: Server, certificate: Path) -> None:
+    with fdrtd.HttpInterface(tls_server.url, verify=str(certificate)) as interface:
         assert interface.request("GET").status == 200
+    with pytest.raises(fdrtd.InputError, match="ca_file names '/does/not/exist.pem'"):
+        fdrtd.HttpInterface(tls_server.url, verify="/does/not/exist.pem")
+    with pytest.raises(fdrtd.InputError, match="give ca_file only"):
+        fdrtd.HttpInterface(tls_server.url, verify=certificate, ca_file=certificate)
+    for wrong in ("", None, 1):
+        with pytest.raises(fdrtd.InputError, match="verify is True, False or a PEM file"):
+            fdrtd.HttpInterface(tls_server.url, verify=wrong)  # type: ignore[arg-type]
+
+
+def test_certificates_may_be_a_directory(tls_server: Server, certificate: Path, tmp_path: Path) -> None:
+    command = ["openssl", "x509", "-noout", "-subject_hash", "-in", str(certificate)]
+    name = subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
+    shutil.copy(certificate, tmp_path / f"{name}.0")
+    with fdrtd.HttpInterface(tls_server.url, ca_file=tmp_path) as interface:
+        assert interface.request("GET").status == 200
+
+
+@pytest.mark.parametrize(
+    "page",
+    [
+        "<html><center>The plain HTTP request was sent to HTTPS port</center></html>",
+        "Client sent an HTTP request to an HTTPS server.\n",
+    ],
+)
+def test_plain_http_to_a_port_for_tls(server: Server, interface: fdrtd.HttpInterface, page: str) -> None:
+    server.script(Reply(400, page, content_type="text/html"))
+    with pytest.raises(fdrtd.ConnectionFailed, match="write https:// instead of http://") as caught:
+        fdrtd.Api(interface).list_microservices()
+    assert caught.value.code == "TLS_FAILED"
 
 
 @pytest.mark.parametrize("variable", _http.CA_VARIABLES)

@@ -95,7 +95,7 @@ def test_numpy_is_known_by_its_shape() -> None:
         ({"value": np.float64("nan")}, "value is NaN"),
         ({"value": [1, {2, 3}]}, "value[1] is of type set, which JSON does not have"),
         ({"value": date(2020, 1, 1)}, "value is of type date, which JSON does not have"),
-        ({"value": np.datetime64("2020-01-01")}, "value is of type date, which JSON does not have"),
+        ({"value": np.datetime64("2020-01-01")}, "value is of type datetime64, which JSON does not have"),
         ({"value": b"x"}, "value is of type bytes, which JSON does not have"),
         ({"value": 1j}, "value is of type complex, which JSON does not have"),
         ({"value": Mock()}, "value is of type Mock, which JSON does not have"),

@@ -6,12 +6,17 @@
     storage = api.select_microservice(microservice="KeyValueStorage")
     data = storage.create(value=10)
 
+or, for a whole computation in one call, :func:`fdrtd.compute`; with an event loop, :class:`fdrtd.AsyncApi`.
+
 Every failure is an :class:`fdrtd.Error`; see :mod:`fdrtd.errors` for the tree.
 """
 
+from fdrtd._aio import AsyncApi
 from fdrtd._api import Api
+from fdrtd._compute import aio_compute, compute
 from fdrtd._handle import Handle, RemoteFunction, to_dict
 from fdrtd._http import HttpInterface
+from fdrtd._result import Progress, Result
 from fdrtd._version import __version__
 from fdrtd.errors import (
     CallError,
@@ -19,6 +24,7 @@ from fdrtd.errors import (
     Error,
     Forbidden,
     InputError,
+    InsecureWarning,
     NodeError,
     NotFound,
     NotReady,
@@ -30,6 +36,7 @@ from fdrtd.errors import (
 
 __all__ = [
     "Api",
+    "AsyncApi",
     "CallError",
     "ConnectionFailed",
     "Error",
@@ -37,14 +44,19 @@ __all__ = [
     "Handle",
     "HttpInterface",
     "InputError",
+    "InsecureWarning",
     "NodeError",
     "NotFound",
     "NotReady",
+    "Progress",
     "RemoteFunction",
+    "Result",
     "TaskFailed",
     "TooManyRequests",
     "Unavailable",
     "WrongState",
     "__version__",
+    "aio_compute",
+    "compute",
     "to_dict",
 ]

@@ -46,7 +46,7 @@ _DEFAULTS: dict[int, tuple[str, str, str]] = {
     413: (
         "the request is too large",
         "TOO_LARGE",
-        "the node, or a proxy before it, limits the size of requests",
+        "a proxy before the node limits it: raise that (nginx: client_max_body_size), or give less at once",
     ),
     429: ("the node gets too many requests", "TOO_MANY_REQUESTS", "wait a little and try again"),
     500: (
@@ -54,17 +54,21 @@ _DEFAULTS: dict[int, tuple[str, str, str]] = {
         "NODE_ERROR",
         "the node's log may tell; check the arguments too",
     ),
-    502: ("the proxy got no usable answer from the node", "BAD_GATEWAY", "is the node running?"),
+    502: (
+        "the proxy got no usable answer from the node",
+        "BAD_GATEWAY",
+        "is the node running, and does the proxy pass on to its port?",
+    ),
     503: ("the node is not available", "UNAVAILABLE", "try again later"),
     504: (
         "the proxy did not wait for the node's answer",
         "GATEWAY_TIMEOUT",
-        "raise the proxy's read timeout",
+        "raise the proxy's read timeout above 60 s (nginx: proxy_read_timeout)",
     ),
 }
 # The statuses with which servers that are no nodes (or not at this path) meet our requests.
 _STRANGERS = frozenset({404, 405, 410, 501})
-_OWN_MEMBERS = frozenset({"type", "title", "status", "code", "message", "hint", "detail"})
+_OWN_MEMBERS = frozenset({"type", "title", "status", "code", "message", "hint", "detail", "side"})
 
 
 def error_from(answer: Answer, url: str) -> Error:
@@ -72,16 +76,25 @@ def error_from(answer: Answer, url: str) -> Error:
     problem = _problem(answer)
     if answer.status in _STRANGERS and problem is None:
         return not_a_node(answer, url)
+    if answer.status == 400 and _wants_tls(answer, url):
+        return ConnectionFailed(
+            f"{url} speaks TLS on this port",
+            code="TLS_FAILED",
+            status=400,
+            hint="write https:// instead of http:// in the URL",
+        )
     problem = problem or {}
     if problem.get("code") == "PATH_UNKNOWN":
         # A node's process, but no node under this path: it names the right ones.
         wrong = not_a_node(answer, url)
-        wrong.hint = _text(problem.get("hint")) or wrong.hint
+        wrong.hint = one_line(problem.get("hint")) or wrong.hint
         return wrong
     message, code, hint = _DEFAULTS.get(
         answer.status, (f"the node answered with status {answer.status}", f"HTTP_{answer.status}", None)
     )
-    told = _text(problem.get("message")) or _text(problem.get("detail")) or _text(problem.get("title"))
+    told = (
+        one_line(problem.get("message")) or one_line(problem.get("detail")) or one_line(problem.get("title"))
+    )
     if told:
         # What the node says about the cause makes our general advice superfluous.
         message, hint = told, None
@@ -93,11 +106,20 @@ def error_from(answer: Answer, url: str) -> Error:
         kind = TaskFailed
     return kind(
         message,
-        code=_text(problem.get("code")) or code,
-        hint=_text(problem.get("hint")) or hint,
+        code=one_line(problem.get("code")) or code,
+        hint=one_line(problem.get("hint")) or hint,
         status=answer.status,
+        side=one_line(problem.get("side")),
         extra=extra,
     )
+
+
+def _wants_tls(answer: Answer, url: str) -> bool:
+    """Whether a server (nginx, Go's, Apache's) says that plain HTTP came to its port for TLS."""
+    told = re.search(
+        rb"(?i)plain HTTP request|HTTP request to an? HTTPS|plain HTTP to an SSL", answer.body[:4096]
+    )
+    return url.startswith("http:") and told is not None
 
 
 def not_a_node(answer: Answer, url: str) -> ConnectionFailed:
@@ -118,7 +140,18 @@ def waiting_text(headers: Mapping[str, str]) -> str | None:
     # Header bytes reach us as Latin-1; nodes write UTF-8 (host names, party names).
     with contextlib.suppress(UnicodeError):
         text = text.encode("latin-1").decode("utf-8")
-    return _text(text) or ""
+    return one_line(text) or ""
+
+
+def one_line(value: Any) -> str | None:
+    """Returns text of a server fit for a terminal: one line, no control characters, not endless."""
+    if not isinstance(value, str):
+        return None
+    line = re.sub(r"\s+", " ", value).strip()
+    line = "".join(
+        character if character.isprintable() else "\N{REPLACEMENT CHARACTER}" for character in line
+    )
+    return line if len(line) <= MAX_TEXT else f"{line[:MAX_TEXT]}…"
 
 
 def _problem(answer: Answer) -> Mapping[str, Any] | None:
@@ -139,14 +172,3 @@ def _problem(answer: Answer) -> Mapping[str, Any] | None:
     if answer.status not in _STRANGERS and content_type == "text/plain":
         return {"message": answer.body[: 4 * MAX_TEXT].decode("utf-8", "replace").strip()}
     return None
-
-
-def _text(value: Any) -> str | None:
-    """Returns text of a server fit for a terminal: one line, no control characters, not endless."""
-    if not isinstance(value, str):
-        return None
-    line = re.sub(r"\s+", " ", value).strip()
-    line = "".join(
-        character if character.isprintable() else "\N{REPLACEMENT CHARACTER}" for character in line
-    )
-    return line if len(line) <= MAX_TEXT else f"{line[:MAX_TEXT]}…"

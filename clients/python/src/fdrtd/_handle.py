@@ -7,10 +7,11 @@ import json
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any, NoReturn
 
+from fdrtd import _hints
 from fdrtd.errors import CallError
 
 if TYPE_CHECKING:
-    from fdrtd._api import Api
+    from fdrtd._core import Core
 
 
 class Handle:
@@ -26,13 +27,13 @@ class Handle:
 
     __slots__ = ("_api", "_callback", "_handle", "_identifiers")
 
-    _api: Api
+    _api: Core
     _callback: Any
     _handle: str
     _identifiers: Mapping[str, Any]
 
     def __init__(
-        self, api: Api, handle: str, callback: Any = None, identifiers: Mapping[str, Any] | None = None
+        self, api: Core, handle: str, callback: Any = None, identifiers: Mapping[str, Any] | None = None
     ) -> None:
         # Past our own __setattr__: nobody else may change a handle, it is hashed by its content.
         object.__setattr__(self, "_api", api)
@@ -103,14 +104,13 @@ class RemoteFunction:
 
     # The slash lets a remote function have a parameter called "self".
     def __call__(self, /, *arguments: Any, **parameters: Any) -> Any:
-        """Calls the function on the node and returns its value, a new Handle, or None."""
+        """Calls the function on the node and returns its value, a new Handle, or None.
+
+        Of a handle that an AsyncApi gave: returns an awaitable of that.
+        """
         name = self.__name__
         if arguments:
-            raise CallError(
-                f"{name}() was given an argument without a name",
-                code="ARGUMENTS_BY_NAME",
-                hint="arguments go by name, for example create(value=10)",
-            )
+            raise _hints.no_name(name, service_kind(self._target._identifiers), arguments)
         return self._target._api.call_microservice(self._target, name, parameters)
 
     def __repr__(self) -> str:

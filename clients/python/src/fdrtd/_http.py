@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import os
+import re
 import threading
 import time
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Union
-from urllib.parse import SplitResult, urljoin, urlsplit
+from urllib.parse import SplitResult, urlsplit
 
+from fdrtd._failures import explain, redirected
 from fdrtd._version import __version__
-from fdrtd.errors import ConnectionFailed, InputError
+from fdrtd.errors import ConnectionFailed, InputError, InsecureWarning
 
 if TYPE_CHECKING:
     import ssl
@@ -42,9 +45,10 @@ class HttpInterface:
     """The address of a node and how to reach it. May be used from several threads at once.
 
     ``url`` is the node's base URL, with its path prefix if it has one. ``timeout`` is in seconds: one number,
-    or ``(connect, read)``. Certificates are verified against ``ca_file``, else the file that
-    ``FDRTD_CA_FILE``, ``SSL_CERT_FILE`` or ``REQUESTS_CA_BUNDLE`` names, else the system's; ``verify=False``
-    turns this off.
+    or ``(connect, read)``. Certificates are verified against the authorities in ``ca_file`` (a PEM file, or a
+    directory as OpenSSL wants it), else in what ``FDRTD_CA_FILE``, ``SSL_CERT_FILE`` or
+    ``REQUESTS_CA_BUNDLE`` names, else the system's. ``verify`` may also be that file; ``verify=False`` turns
+    verification off, which gives an :class:`fdrtd.InsecureWarning`.
     ``token`` is sent as a bearer token. Redirects are never followed and proxy variables of the environment
     never used: private data go to the address that is written here and to no other.
 
@@ -56,7 +60,7 @@ class HttpInterface:
         url: str,
         *,
         timeout: Timeout = DEFAULT_TIMEOUT,
-        verify: bool = True,
+        verify: bool | str | os.PathLike[str] = True,
         ca_file: str | os.PathLike[str] | None = None,
         headers: Mapping[str, str] | None = None,
         token: str | None = None,
@@ -64,8 +68,16 @@ class HttpInterface:
         parts = _parse_url(url)
         self._url = parts.geturl()
         self._connect_timeout, self._read_timeout = _parse_timeout(timeout)
-        self._verify = verify
+        self._verify, ca_file = _parse_verify(verify, ca_file)
         self._ca_file, self._ca_source = _find_ca_file(ca_file) if parts.scheme == "https" else (None, None)
+        if not self._verify and parts.scheme == "https":
+            # The host without the port, and not the token: warnings end up in logs.
+            warnings.warn(
+                f"the certificate of {parts.hostname} is not verified (verify=False): anybody on the way can "
+                "read and change what is sent; give ca_file=… instead",
+                InsecureWarning,
+                stacklevel=2,
+            )
         self._headers = _parse_headers(headers, token)
         self._lock = threading.Lock()
         self._pool: urllib3.PoolManager | None = None
@@ -142,9 +154,9 @@ class HttpInterface:
             )
         except (urllib3.exceptions.HTTPError, OSError) as error:
             # Not chained: the transport's long traceback says no more than its text, which is kept.
-            raise self._explain(error) from None
+            raise explain(error, self._url, self._connect_timeout, self._trusted) from None
         if 300 <= response.status < 400:
-            raise self._redirected(response.status, response.headers.get("Location", ""))
+            raise redirected(self._url, method, response.status, response.headers.get("Location", ""))
         return Answer(response.status, response.headers, response.data)
 
     def _connections(self) -> urllib3.PoolManager:
@@ -154,15 +166,23 @@ class HttpInterface:
             # A forked child must not talk on its parent's sockets.
             if self._pool is None or self._pool_owner != os.getpid():
                 context = self._tls_context() if self._url.startswith("https:") else None
-                self._pool = urllib3.PoolManager(num_pools=1, maxsize=10, ssl_context=context)
+                self._pool = urllib3.PoolManager(num_pools=1, maxsize=32, ssl_context=context)
                 self._pool_owner = os.getpid()
             return self._pool
+
+    @property
+    def _trusted(self) -> str:
+        """Where the trusted certificates are, for people."""
+        return f"{self._ca_source}: {self._ca_file}" if self._ca_file else "the system's certificates"
 
     def _tls_context(self) -> ssl.SSLContext:
         import ssl
 
         try:
-            context = ssl.create_default_context(cafile=self._ca_file)
+            directory = self._ca_file is not None and os.path.isdir(self._ca_file)
+            context = ssl.create_default_context(
+                cafile=None if directory else self._ca_file, capath=self._ca_file if directory else None
+            )
         except (OSError, ssl.SSLError):
             raise ConnectionFailed(
                 f"the certificate file {self._ca_file!r} ({self._ca_source}) cannot be used",
@@ -172,80 +192,30 @@ class HttpInterface:
         if not self._verify:
             context.check_hostname = False
             context.verify_mode = ssl.CERT_NONE
+            # The library would warn at each request; we have said so once.
+            from urllib3.exceptions import InsecureRequestWarning
+
+            host = re.escape(urlsplit(self._url).hostname or "")
+            warnings.filterwarnings("ignore", f".* to host '\\[?{host}\\]?'", InsecureRequestWarning)
         return context
 
-    def _explain(self, error: Exception) -> ConnectionFailed:
-        from urllib3 import exceptions as failures
 
-        host = urlsplit(self._url).netloc
-        message, code, hint = f"the connection to {host} failed", "CONNECTION_FAILED", "check the URL"
-        if isinstance(error, failures.NameResolutionError):
-            message, code = f"the host name in {self._url} is not known (DNS)", "DNS_FAILED"
-            hint = "check the spelling of the host, and that this computer is in the right network"
-        elif isinstance(error, failures.NewConnectionError):
-            if isinstance(error.__cause__, ConnectionRefusedError):
-                message, code = f"{host} refused the connection", "CONNECTION_REFUSED"
-                hint = "is the node running, and is the port right?"
-            else:
-                message, code = f"{host} cannot be reached from here", "UNREACHABLE"
-                hint = "check the network and the firewall between this computer and the node"
-        elif isinstance(error, failures.ConnectTimeoutError):
-            message = f"{host} did not accept a connection within {self._connect_timeout:g} s"
-            code, hint = (
-                "CONNECT_TIMEOUT",
-                "a firewall may be dropping packets: check host, port and firewall",
-            )
-        elif isinstance(error, failures.ReadTimeoutError):
-            message, code = f"{host} accepted the request and did not answer in time", "READ_TIMEOUT"
-            hint = "the request may have taken effect; for more time give HttpInterface a longer timeout"
-        elif isinstance(error, failures.SSLError):
-            message, code, hint = self._explain_tls(str(error), host)
-        elif isinstance(error, failures.ProtocolError):
-            message, code = f"{host} closed the connection without an answer", "CONNECTION_LOST"
-            hint = "the request may have taken effect; if this comes every time: does the port speak TLS " + (
-                "and HTTP/1.1?" if self._url.startswith("https:") else "(then write https://)?"
-            )
-        return ConnectionFailed(message, code=code, hint=hint, extra={"reason": str(error)})
-
-    def _explain_tls(self, text: str, host: str) -> tuple[str, str, str]:
-        """Message, code and hint for a TLS failure; OpenSSL tells the kinds apart by text only."""
-        if "WRONG_VERSION_NUMBER" in text or "HTTP_REQUEST" in text or "RECORD_LAYER_FAILURE" in text:
-            message = f"{host} does not speak TLS on this port"
-            return message, "TLS_FAILED", "if the node serves plain HTTP there, write http:// in the URL"
-        message = f"the TLS certificate of {host} was not accepted"
-        if "expired" in text:
-            return f"{message}: it has expired", "TLS_FAILED", "it must be renewed at the node or its proxy"
-        if "ostname mismatch" in text or "IP address mismatch" in text or "doesn't match" in text:
-            hint = "use the host name that the certificate was made for"
-            return f"{message}: it is for another host", "TLS_FAILED", hint
-        if "CERTIFICATE_VERIFY_FAILED" in text:
-            checked = f"{self._ca_source}: {self._ca_file}" if self._ca_file else "the system's certificates"
-            return (
-                f"{message}: it is not signed by a known authority ({checked})",
-                "TLS_FAILED",
-                "name the authority's PEM file in HttpInterface(ca_file=…) or in FDRTD_CA_FILE",
-            )
-        return (
-            f"TLS with {host} failed",
-            "TLS_FAILED",
-            "the node or its proxy may require another TLS version",
+def _parse_verify(
+    verify: bool | str | os.PathLike[str], ca_file: str | os.PathLike[str] | None
+) -> tuple[bool, str | os.PathLike[str] | None]:
+    if isinstance(verify, bool):
+        return verify, ca_file
+    if not isinstance(verify, (str, os.PathLike)) or not os.fspath(verify):
+        raise InputError(
+            f"verify is True, False or a PEM file, not {type(verify).__name__}",
+            code="VERIFY_UNUSABLE",
+            hint="leave it out to verify against the system's certificates",
         )
-
-    def _redirected(self, status: int, location: str) -> ConnectionFailed:
-        # The path and query of a Location may hold anything; the host is what a user needs to judge it.
-        try:
-            target = urlsplit(urljoin(self._url, location))
-            host = f"{target.scheme}://{target.hostname or ''}" + (f":{target.port}" if target.port else "")
-        except ValueError:
-            host = ""
-        if not location or not host.isprintable() or "://" not in host:
-            host = "another place"
-        return ConnectionFailed(
-            f"{urlsplit(self._url).netloc} redirects to {host}, and redirects are not followed",
-            code="REDIRECTED",
-            status=status,
-            hint=f"if you trust {host}, write the final URL, with its path, in HttpInterface(…)",
+    if ca_file is not None:
+        raise InputError(
+            "verify and ca_file both name certificates", code="VERIFY_UNUSABLE", hint="give ca_file only"
         )
+    return True, verify
 
 
 def _parse_url(url: str) -> SplitResult:
@@ -326,9 +296,9 @@ def _find_ca_file(ca_file: str | os.PathLike[str] | None) -> tuple[str | None, s
     for source, path in candidates:
         if not path:
             continue
-        if not os.path.isfile(path):
+        if not os.path.exists(path):
             raise InputError(
-                f"{source} names the certificate file {path!r}, which does not exist",
+                f"{source} names {path!r} for certificates, which does not exist",
                 code="CA_FILE_UNUSABLE",
                 hint=f"correct {source}, or leave it out to use the system's certificates",
             )

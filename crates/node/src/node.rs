@@ -27,6 +27,9 @@ const TRUST: &str = "trust";
 /// Request bodies that this node holds at once, in KiB together; small ones are not counted.
 pub(crate) const BODIES_KIB: u32 = 512 << 10;
 
+/// Tests of the way to another node at once. They are asked for by people, and each may keep sockets open for half a minute.
+const PROBES: usize = 4;
+
 /// A service of the handle API.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Service {
@@ -82,6 +85,7 @@ pub struct Node {
     store: Store,
     /// Room for request bodies, in KiB.
     pub(crate) bodies: Semaphore,
+    pub(crate) probes: Semaphore,
 }
 
 impl std::fmt::Debug for Node {
@@ -176,6 +180,7 @@ impl Node {
             store,
             config,
             bodies: Semaphore::new(BODIES_KIB as usize),
+            probes: Semaphore::new(PROBES),
         });
         tokio::spawn(sweep(Arc::downgrade(&node)));
         Ok(node)

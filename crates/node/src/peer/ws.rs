@@ -57,18 +57,8 @@ pub(super) async fn dial(
 ) -> Result<Authenticated<Stream>, PeerError> {
     let stream = connector.connect(url).await?;
     within(HANDSHAKE_TIMEOUT, "the handshake", async {
-        let request = format!("ws://{}{}/peer", url.authority(), url.path());
-        let (mut socket, _) = client_async_with_config(request, stream, Some(config()))
-            .await
-            .map_err(not_a_node)?;
-        let opening = Opening::new(own_url.cloned(), url.clone()).encode();
-        let mut handshake = Handshake::dialler(identity, &opening)?;
-        socket.feed(Message::text(opening)).await?;
-        socket.send(Message::Binary(handshake.write()?)).await?;
-        match frame(&mut socket).await? {
-            Frame::Binary(message) => handshake.read(&message)?,
-            Frame::Text(text) => return Err(refusal(&text)),
-        }
+        let mut socket = open(stream, url).await?;
+        let mut handshake = greet(&mut socket, identity, own_url, url).await?;
         // Before this node says who it is, the other one must be the right one.
         match handshake.peer() {
             Some(found) if found == identity.key() => return Err(PeerError::Myself),
@@ -81,6 +71,33 @@ pub(super) async fn dial(
         Ok(Authenticated { socket, channel, peer })
     })
     .await
+}
+
+/// The WebSocket at `{url}/peer`.
+pub(super) async fn open(stream: Stream, url: &NodeUrl) -> Result<WebSocketStream<Stream>, PeerError> {
+    let request = format!("ws://{}{}/peer", url.authority(), url.path());
+    let (socket, _) = client_async_with_config(request, stream, Some(config()))
+        .await
+        .map_err(not_a_websocket)?;
+    Ok(socket)
+}
+
+/// The first two messages of a handshake: afterwards the other end has proved its key, and this one has said nothing of its own.
+pub(super) async fn greet(
+    socket: &mut WebSocketStream<Stream>,
+    identity: &Identity,
+    own_url: Option<&NodeUrl>,
+    url: &NodeUrl,
+) -> Result<Handshake, PeerError> {
+    let opening = Opening::new(own_url.cloned(), url.clone()).encode();
+    let mut handshake = Handshake::dialler(identity, &opening)?;
+    socket.feed(Message::text(opening)).await?;
+    socket.send(Message::Binary(handshake.write()?)).await?;
+    match frame(socket).await? {
+        Frame::Binary(message) => handshake.read(&message)?,
+        Frame::Text(text) => return Err(refusal(&text)),
+    }
+    Ok(handshake)
 }
 
 /// The listener's side, after the HTTP upgrade.
@@ -119,6 +136,14 @@ where
 pub(super) async fn fetch_identity(connector: &Connector, url: &NodeUrl) -> Result<PeerKey, PeerError> {
     within(IDENTITY_TIMEOUT, "the question for its identity", async {
         let stream = connector.connect(url).await?;
+        ask_identity(stream, url).await
+    })
+    .await
+}
+
+/// The same question over a connection that stands.
+pub(super) async fn ask_identity(stream: Stream, url: &NodeUrl) -> Result<PeerKey, PeerError> {
+    within(IDENTITY_TIMEOUT, "the question for its identity", async {
         let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream))
             .await
             .map_err(not_http)?;
@@ -271,7 +296,7 @@ fn refusal(text: &str) -> PeerError {
     }
 }
 
-fn not_a_node(error: tokio_tungstenite::tungstenite::Error) -> PeerError {
+fn not_a_websocket(error: tokio_tungstenite::tungstenite::Error) -> PeerError {
     use tokio_tungstenite::tungstenite::{Error, error::ProtocolError};
     if matches!(
         error,
@@ -281,6 +306,8 @@ fn not_a_node(error: tokio_tungstenite::tungstenite::Error) -> PeerError {
     }
     match error.into() {
         PeerError::Closed(_) => PeerError::NotANode("it does not answer as a WebSocket"),
+        // 404 may as well be a wrong path.
+        PeerError::Http(status @ (200..=299 | 400 | 405 | 426 | 501)) => PeerError::NoWebSocket(status),
         other => other,
     }
 }

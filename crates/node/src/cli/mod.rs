@@ -1,6 +1,10 @@
 //! The subcommands, one file each, and what they share.
 
+mod client;
+pub(crate) mod completion;
 pub(crate) mod demo;
+pub(crate) mod doctor;
+pub(crate) mod failure;
 pub(crate) mod identity;
 pub(crate) mod serve;
 
@@ -35,6 +39,11 @@ fn run(
         };
         fdrtd::run(configs, listener, ready, signal).await
     })
+}
+
+/// For commands that call nodes: one thread will do.
+fn runtime() -> io::Result<tokio::runtime::Runtime> {
+    tokio::runtime::Builder::new_current_thread().enable_all().build()
 }
 
 /// Ends with Ctrl-C or SIGTERM.

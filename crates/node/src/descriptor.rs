@@ -1,10 +1,12 @@
 //! What all parties of a task agree on, and how it is invited to and compared.
 
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 use serde_json::value::RawValue;
 use uuid::Uuid;
 
 use crate::identity::PeerKey;
+use crate::invitation::Link;
 use crate::policy::Profile;
 use crate::url::NodeUrl;
 
@@ -174,6 +176,31 @@ impl Invitation {
             policy: Some(policy),
             from: Some(from),
         }
+    }
+
+    /// What is invited to.
+    pub fn descriptor(&self) -> Descriptor {
+        Descriptor {
+            protocol: self.fdrtd,
+            task: self.task,
+            microprotocol: self.microprotocol.clone(),
+            parameters: self.parameters.get().to_owned(),
+            nodes: self.nodes.clone(),
+            durations: self.durations,
+        }
+    }
+
+    /// As JSON, with the link of the inviting node if its key and place are known.
+    pub fn shown(&self) -> Value {
+        let mut value = serde_json::to_value(self).unwrap_or_default();
+        let place = self
+            .from
+            .and_then(|from| Some((self.nodes.get(from)?, (*self.keys.get(from)?)?)));
+        if let Some((url, key)) = place {
+            let link = Link::new(Some(url.clone()), key, &self.descriptor());
+            value["link"] = link.to_string().into();
+        }
+        value
     }
 }
 

@@ -435,12 +435,12 @@ fn publish(draft: &Path, path: &Path, seed: &[u8; 32]) -> io::Result<()> {
     }
 }
 
-fn base32(bytes: &[u8]) -> String {
+pub(crate) fn base32(bytes: &[u8]) -> String {
     BASE32_NOPAD.encode(bytes).to_ascii_lowercase()
 }
 
 /// Exactly `N` bytes in lower- or upper-case base32; the length is checked before anything is decoded.
-fn unbase32<const N: usize>(text: &str) -> Option<[u8; N]> {
+pub(crate) fn unbase32<const N: usize>(text: &str) -> Option<[u8; N]> {
     if text.len() != BASE32_NOPAD.encode_len(N) {
         return None;
     }

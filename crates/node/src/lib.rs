@@ -11,6 +11,7 @@ pub mod config;
 pub mod connect;
 pub mod descriptor;
 pub mod identity;
+pub mod invitation;
 pub mod json;
 pub mod metrics;
 pub mod node;

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use fdrtd_mpc::net::Party;
 use serde_json::Value;
+use tokio::sync::watch;
 use uuid::Uuid;
 
 use crate::descriptor::Descriptor;
@@ -20,6 +21,7 @@ use crate::services::Principal;
 use crate::session::{CONTROL_BYTES, is_abort, is_hello};
 use crate::task::{Context, Mode, RECORD, Record, Task};
 use pending::Pending;
+pub use pending::PendingInvitation;
 
 /// Bytes of a task that a peer may leave unacknowledged and still be answered.
 const UNHEARD: usize = 16 * CONTROL_BYTES;
@@ -41,6 +43,8 @@ pub struct Tasks {
     context: Arc<Context>,
     quota: Quota,
     table: Arc<Mutex<Table>>,
+    /// Counts the Hellos that were kept, so that nobody who waits for one has to ask again and again.
+    arrivals: watch::Sender<u64>,
 }
 
 #[derive(Debug, Default)]
@@ -61,6 +65,7 @@ impl Tasks {
             context,
             quota,
             table: Arc::new(Mutex::new(Table::default())),
+            arrivals: watch::Sender::new(0),
         }
     }
 
@@ -140,6 +145,17 @@ impl Tasks {
             .cloned()
     }
 
+    /// The caller's task, by the id that all parties know.
+    pub fn of_id(&self, owner: &Principal, id: &Uuid) -> Option<Arc<Task>> {
+        self.lock().ids.get(id).filter(|task| task.owner == *owner).cloned()
+    }
+
+    /// What this node would hand to whoever has a link to its open task.
+    pub fn invitation_to(&self, id: &Uuid) -> Option<Value> {
+        let task = self.lock().ids.get(id).cloned()?;
+        task.ended().is_none().then(|| task.invitation().shown())
+    }
+
     /// Whether this node takes part in a task, and as which party.
     pub fn taken(&self, id: &Uuid) -> Result<(), Problem> {
         self.lock()
@@ -178,12 +194,27 @@ impl Tasks {
         self.lock().objects.len()
     }
 
-    /// Tasks that this node was asked into and has not joined.
-    pub fn invitations(&self) -> Vec<Value> {
+    /// Tasks that this node was asked into and has not joined, the newest first.
+    pub fn pending(&self) -> Vec<PendingInvitation> {
         let table = self.lock();
-        table
-            .pending
-            .invitations(|id| table.ids.contains_key(id), Instant::now())
+        table.pending.invitations(|id| table.ids.contains_key(id))
+    }
+
+    /// Changes when a Hello of a task that is not joined here has arrived.
+    pub fn arrivals(&self) -> watch::Receiver<u64> {
+        self.arrivals.subscribe()
+    }
+
+    /// For people, and for `join`: what [`Tasks::pending`] has.
+    pub fn invitations(&self) -> Vec<Value> {
+        self.pending().iter().map(|entry| self.shown(entry)).collect()
+    }
+
+    /// One of [`Tasks::pending`] as JSON, with its link.
+    pub fn shown(&self, entry: &PendingInvitation) -> Value {
+        let first = entry.from.first();
+        let url = first.and_then(|key| self.context.peers.url_of(key, &entry.descriptor.nodes));
+        entry.shown(url)
     }
 
     /// What the peers bring.
@@ -242,7 +273,13 @@ impl Tasks {
                 let now = Instant::now();
                 table.pending.keep_abort(&self.quota, from, id, bytes, joined, now);
             }
-            None => table.pending.keep_hello(&self.quota, from, id, bytes, Instant::now()),
+            None => {
+                let kept = table.pending.keep_hello(&self.quota, from, id, bytes, Instant::now());
+                drop(table);
+                if kept {
+                    self.arrivals.send_modify(|count| *count += 1);
+                }
+            }
         }
     }
 

@@ -9,9 +9,10 @@ use axum::http::Method;
 use clap::Args;
 use fdrtd::connect::Connector;
 use fdrtd::identity::{Identity, PeerKey};
+use fdrtd::invitation::Link;
 use fdrtd::peer::TlsFault;
 use fdrtd::peer::probe::{Obstacle, Probe, probe};
-use fdrtd::url::NodeUrl;
+use fdrtd::url::{NodeUrl, UrlError};
 use futures_util::{StreamExt, stream};
 use serde_json::{Value, json};
 
@@ -176,7 +177,7 @@ async fn from_node(connector: &Connector, targets: &[Target], from: usize, up: b
         let found = if up {
             ask(&client, target).await
         } else {
-            Found::not_asked("it cannot be reached from this machine", "see the way to it", "NOT_ASKED")
+            Found::not_asked("it cannot be reached from this machine", "", "NOT_ASKED")
         };
         ways.push(Way {
             from: Some(from),
@@ -312,7 +313,10 @@ fn advice(ways: &[Way], targets: &[Target]) -> String {
     }
     let mut remedies: Vec<(usize, &str, Vec<String>)> = Vec::new();
     for way in ways {
-        let Some(error) = way.obstacle() else { continue };
+        // Without a hint: the way from here to that node has it.
+        let Some(error) = way.obstacle().filter(|error| !error.hint.is_empty()) else {
+            continue;
+        };
         // What is wrong with a node that cannot be asked concerns that node.
         let about = match &way.found {
             Found::NotAsked(_) => way.from.unwrap_or(way.to),
@@ -341,22 +345,18 @@ impl FromStr for Target {
 
     /// `URL`, `URL#KEY` or `fdrtd:URL#KEY.TASK`.
     fn from_str(text: &str) -> Result<Target, String> {
-        let text = text.trim();
-        let (link, rest) = match text.get(..6) {
-            Some(scheme) if scheme.eq_ignore_ascii_case("fdrtd:") => (true, &text[6..]),
-            _ => (false, text),
-        };
-        let (url, key) = match rest.split_once('#') {
+        if Link::is_meant(text) {
+            let link = Link::parse(text).map_err(|error| format!("this is not an invitation link: {error}"))?;
+            let url = link.url.ok_or("this link names no URL, so there is nothing to test")?;
+            let expected = Some(Expected::Key(link.key));
+            return Ok(Target { url, expected });
+        }
+        let (url, key) = match text.trim().split_once('#') {
             Some((url, key)) => (url, Some(key)),
-            None if link => return Err("the link of an invitation has '#' and the key behind the URL".to_owned()),
-            None => (rest, None),
+            None => (text, None),
         };
-        let key = key.map(|key| match key.split_once('.') {
-            Some((key, _)) if link => key,
-            _ => key,
-        });
         Ok(Target {
-            url: url.parse().map_err(|error: fdrtd::url::UrlError| error.to_string())?,
+            url: url.parse().map_err(|error: UrlError| error.to_string())?,
             expected: key.map(str::parse).transpose()?,
         })
     }
@@ -386,7 +386,7 @@ impl FromStr for Pinned {
     fn from_str(text: &str) -> Result<Pinned, String> {
         let (url, key) = text.rsplit_once('=').ok_or("write URL=KEY")?;
         Ok(Pinned {
-            url: url.parse().map_err(|error: fdrtd::url::UrlError| error.to_string())?,
+            url: url.parse().map_err(|error: UrlError| error.to_string())?,
             expected: key.parse()?,
         })
     }
@@ -406,7 +406,7 @@ mod tests {
         assert_eq!(keyed.expected, Some(Expected::Key(key)));
         let named: Target = format!("http://a/x#{}", key.fingerprint()).parse().unwrap();
         assert_eq!(named.expected, Some(Expected::Fingerprint(key.fingerprint())));
-        let link: Target = format!("fdrtd:http://a/x#{key}.abc").parse().unwrap();
+        let link: Target = format!("fdrtd:http://a/x#{key}.{key}").parse().unwrap();
         assert_eq!((link.url.as_str(), link.expected), ("http://a/x", Some(Expected::Key(key))));
         for bad in ["", "a", "ftp://a", "http://a#", "http://a#short", "fdrtd:http://a", "fdrtd:x"] {
             assert!(bad.parse::<Target>().is_err(), "{bad}");

@@ -4,7 +4,10 @@ use std::io;
 
 use tokio_tungstenite::tungstenite;
 
-use crate::identity::{IdentityError, PROTOCOL, PeerKey};
+use crate::{
+    identity::{IdentityError, PROTOCOL, PeerKey},
+    url::NodeUrl,
+};
 
 /// What is wrong with a server that answers something else than an identity document.
 pub(super) const NO_IDENTITY: &str = "it has no identity document";
@@ -180,6 +183,21 @@ fn http_text(status: u16) -> String {
         _ => "the peer's server or the proxy before it failed (HTTP)",
     };
     format!("{what}: HTTP status {status}")
+}
+
+impl PeerError {
+    /// [`PeerError::hint`] for the peer at `url`: who copies an address of the own machine to another one is told.
+    #[must_use]
+    pub fn hint_at(&self, url: &NodeUrl) -> String {
+        let hint = self.hint();
+        match self {
+            Self::Refused(_) if url.is_loopback() => format!(
+                "{hint}; {} is this machine only: if the peer runs on another one, write the address under which the others reach it",
+                url.host()
+            ),
+            _ => hint.to_owned(),
+        }
+    }
 }
 
 impl From<IdentityError> for PeerError {

@@ -281,8 +281,29 @@ impl Peers {
                 let keys: Vec<PeerKey> = known.into_iter().chain(expected).collect();
                 probe::probe(&self.0.config.connector, &self.0.identity, url, &keys).await
             }
-            Err(error) => Probe::refused(&error),
+            Err(error) => Probe::refused(&error, url),
         }
+    }
+
+    /// The first of these URLs behind which that node is known to be, as far as this node has found out by itself.
+    #[must_use]
+    pub fn url_of(&self, key: &PeerKey, urls: &[NodeUrl]) -> Option<NodeUrl> {
+        let book = lock(&self.0.book);
+        urls.iter().find(|url| book.expected(url) == Ok(Some(*key))).cloned()
+    }
+
+    /// Asks `GET {url}/{page}`, at most `max_bytes` long, of the node `key` and nobody else.
+    ///
+    /// # Errors
+    /// [`PeerError`]: `KeyChanged` if the URL shows another key now or is known to have another, `Http` for any status but 200.
+    pub async fn fetch(&self, url: &NodeUrl, key: PeerKey, page: &str, max_bytes: usize) -> Result<Bytes, PeerError> {
+        lock(&self.0.book).check_peer(url, key)?;
+        let connector = &self.0.config.connector;
+        let found = ws::fetch_identity(connector, url).await?;
+        if found != key {
+            return Err(PeerError::KeyChanged { expected: key, found });
+        }
+        ws::fetch_page(connector, url, page, max_bytes).await
     }
 
     /// Whether a node with that key may connect to this one. Others are refused as soon as they have proved their key.

@@ -106,28 +106,28 @@ pub async fn probe(connector: &Connector, identity: &Identity, url: &NodeUrl, ex
     };
     match walk.go(connector, identity, url, expected).await {
         Ok(()) => walk.found.ok = true,
-        Err((layer, error)) => walk.found.error = Some(Obstacle::new(layer, &error)),
+        Err((layer, error)) => walk.found.error = Some(Obstacle::new(layer, &error, url)),
     }
     walk.found
 }
 
 impl Probe {
     /// A way that the rules of the dialling node do not allow.
-    pub(super) fn refused(error: &PeerError) -> Self {
+    pub(super) fn refused(error: &PeerError, url: &NodeUrl) -> Self {
         Self {
-            error: Some(Obstacle::new(Layer::Policy, error)),
+            error: Some(Obstacle::new(Layer::Policy, error, url)),
             ..Self::default()
         }
     }
 }
 
 impl Obstacle {
-    fn new(layer: Layer, error: &PeerError) -> Self {
+    fn new(layer: Layer, error: &PeerError, url: &NodeUrl) -> Self {
         Self {
             layer: layer.name().to_owned(),
             code: error.code().to_owned(),
             message: error.to_string(),
-            hint: error.hint().to_owned(),
+            hint: error.hint_at(url),
         }
     }
 }

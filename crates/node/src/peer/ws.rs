@@ -35,6 +35,7 @@ use crate::{
 };
 
 const IDENTITY_TIMEOUT: Duration = Duration::from_secs(5);
+const IDENTITY_STEP: &str = "the question for its identity (HTTP)";
 /// Limit of everything between the first byte and the authenticated channel.
 pub(super) const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long a refused dialler may take to read why.
@@ -134,38 +135,48 @@ where
 
 /// Asks `GET {url}/identity` and verifies the answer. No redirects, no proxies, at most 4 KiB.
 pub(super) async fn fetch_identity(connector: &Connector, url: &NodeUrl) -> Result<PeerKey, PeerError> {
-    within(IDENTITY_TIMEOUT, "the question for its identity", async {
-        let stream = connector.connect(url).await?;
-        ask_identity(stream, url).await
-    })
-    .await
+    let key = async { ask_identity(connector.connect(url).await?, url).await };
+    within(IDENTITY_TIMEOUT, IDENTITY_STEP, key).await
 }
 
 /// The same question over a connection that stands.
 pub(super) async fn ask_identity(stream: Stream, url: &NodeUrl) -> Result<PeerKey, PeerError> {
-    within(IDENTITY_TIMEOUT, "the question for its identity", async {
-        let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream))
-            .await
-            .map_err(not_http)?;
-        // Dropped, and thereby closed, with this future.
-        let mut connections = JoinSet::new();
-        connections.spawn(connection);
-        let request = Request::builder()
-            .uri(format!("{}/identity", url.path()))
-            .header(header::HOST, url.authority())
-            .header(header::ACCEPT, "application/json")
-            .header(header::CONNECTION, "close")
-            .body(Empty::<Bytes>::new())
-            .map_err(|_| PeerError::Url("it cannot be written into a request".to_owned()))?;
-        let response = sender.send_request(request).await.map_err(not_http)?;
-        if response.status() != StatusCode::OK {
-            return Err(PeerError::Http(response.status().as_u16()));
-        }
-        let body = Limited::new(response.into_body(), MAX_DOCUMENT).collect().await;
-        let body = body.map_err(|_| PeerError::NotANode("its identity is cut off or too long"))?;
-        Ok(IdentityDocument::parse(&body.to_bytes())?)
-    })
-    .await
+    let body = within(IDENTITY_TIMEOUT, IDENTITY_STEP, get(stream, url, "identity", MAX_DOCUMENT)).await?;
+    Ok(IdentityDocument::parse(&body)?)
+}
+
+/// Asks `GET {url}/{page}`. No redirects, no proxies.
+pub(super) async fn fetch_page(
+    connector: &Connector,
+    url: &NodeUrl,
+    page: &str,
+    max_bytes: usize,
+) -> Result<Bytes, PeerError> {
+    let body = async { get(connector.connect(url).await?, url, page, max_bytes).await };
+    within(IDENTITY_TIMEOUT, "the question for a page (HTTP)", body).await
+}
+
+async fn get(stream: Stream, url: &NodeUrl, page: &str, max_bytes: usize) -> Result<Bytes, PeerError> {
+    let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream))
+        .await
+        .map_err(not_http)?;
+    // Dropped, and thereby closed, with this future.
+    let mut connections = JoinSet::new();
+    connections.spawn(connection);
+    let request = Request::builder()
+        .uri(format!("{}/{page}", url.path()))
+        .header(header::HOST, url.authority())
+        .header(header::ACCEPT, "application/json")
+        .header(header::CONNECTION, "close")
+        .body(Empty::<Bytes>::new())
+        .map_err(|_| PeerError::Url("it cannot be written into a request".to_owned()))?;
+    let response = sender.send_request(request).await.map_err(not_http)?;
+    if response.status() != StatusCode::OK {
+        return Err(PeerError::Http(response.status().as_u16()));
+    }
+    let body = Limited::new(response.into_body(), max_bytes).collect().await;
+    let body = body.map_err(|_| PeerError::NotANode("its answer is cut off or too long"))?;
+    Ok(body.to_bytes())
 }
 
 /// Why a request is not upgraded to a peer connection.

@@ -3,6 +3,8 @@
 //! `create`/`join` make a task that its first `input` starts; `create_task`/`join_task` make one that gathers inputs until `start`. Every mistake in the
 //! description of the network has an error of its own, and as many as possible are found before anything is sent.
 
+mod invited;
+
 use std::time::Duration;
 
 use fdrtd_mpc::microprotocol::{ALL, Entry, Refusal};
@@ -14,7 +16,7 @@ use zeroize::Zeroizing;
 
 use crate::descriptor::{Descriptor, Durations, Field, Invitation, MAX_BYTES, PROTOCOL};
 use crate::identity::PeerKey;
-use crate::json::{Kind, Parameters, Raw, nearest};
+use crate::json::{Parameters, Raw, nearest};
 use crate::peer::PeerError;
 use crate::policy::Profile;
 use crate::problem::{Problem, quoted};
@@ -22,6 +24,7 @@ use crate::services::{Callback, Identifiers, Principal, Reply, callback_missing,
 use crate::task::{Mode, Outcome};
 use crate::tasks::Tasks;
 use crate::url::NodeUrl;
+use invited::Invited;
 
 /// How long `create` and `join` wait for the other nodes' keys; whoever is slower is looked for in the background.
 const FIRST_LOOK: Duration = Duration::from_millis(1_500);
@@ -32,6 +35,13 @@ const PATIENCE: (f64, f64) = (10.0, 60.0);
 /// The longest of each duration, in seconds: 30 days.
 const LONGEST: f64 = 30.0 * 24.0 * 3600.0;
 
+/// What a network looks like.
+const EXAMPLE: &str = "write network={'nodes': ['https://a.example/node', 'https://b.example/node', 'https://c.example/node'], 'myself': 0}";
+
+/// What to do about keys that are not as they should be.
+const COMPARE_KEYS: &str =
+    "somebody may stand between the nodes, or that node has a new identity: compare `fdrtd identity` with its operator";
+
 /// The service.
 #[derive(Clone, Debug)]
 pub struct Simon {
@@ -39,6 +49,15 @@ pub struct Simon {
     profile: Profile,
     /// URLs under which this node is known to others, if configured.
     public_urls: Vec<NodeUrl>,
+}
+
+/// What an invitation says about the keys of the parties.
+#[derive(Clone, Copy)]
+struct Promised<'a> {
+    /// By party; a missing one is not known.
+    keys: &'a [Option<PeerKey>],
+    /// The key of one of the parties, which is not known.
+    inviter: Option<PeerKey>,
 }
 
 /// `{"nodes": [url, …], "myself": index}`.
@@ -105,10 +124,7 @@ impl Simon {
             "create_task" => self.create(who, parameters, Mode::OnStart).await,
             "join" => self.join(who, parameters, Mode::OnInput).await,
             "join_task" => self.join(who, parameters, Mode::OnStart).await,
-            "invitations" => {
-                parameters.finish()?;
-                Ok(value(&Value::from(self.tasks.invitations())))
-            }
+            "invitations" => Ok(value(&self.invitations(parameters).await?)),
             _ if Self::PUBLIC.contains(&function) => self.call_task(who, function, parameters, callback).await,
             _ => Err(not_public("Simon", function, Self::PUBLIC)),
         }
@@ -147,7 +163,7 @@ impl Simon {
             _ => {
                 parameters.finish()?;
                 match function {
-                    "invite" => Ok(value(&serde_json::to_value(task.invitation()).unwrap_or_default())),
+                    "invite" => Ok(value(&task.invitation().shown())),
                     "progress" => Ok(value(&task.progress())),
                     "start" => {
                         task.start().await?;
@@ -190,15 +206,23 @@ impl Simon {
             nodes: network.nodes.clone(),
             durations,
         };
-        self.make(who, entry, configured, descriptor, network.myself, mode, &[])
+        let promised = Promised {
+            keys: &[],
+            inviter: None,
+        };
+        self.make(who, entry, configured, descriptor, network.myself, mode, promised)
             .await
     }
 
     async fn join(&self, who: &Principal, mut parameters: Parameters, mode: Mode) -> Result<Reply, Problem> {
-        let invitation = read_invitation(&parameters.required("invitation")?)?;
-        let network = read_network(&parameters.required("network")?)?;
+        let raw = parameters.required("invitation")?;
+        let given = match parameters.optional("network") {
+            Some(raw) => Some(read_network(&raw)?),
+            None => None,
+        };
         parameters.finish()?;
-        compare_nodes(&invitation.nodes, &network.nodes)?;
+        let Invited { invitation, inviter } = self.read_invited(&raw).await?;
+        let network = self.place(&invitation.nodes, given).await?;
         let entry = find_microprotocol(&invitation.microprotocol)?;
         let configured = entry.configure(invitation.parameters.get()).map_err(refused)?;
         self.tasks.taken(&invitation.task)?;
@@ -210,16 +234,12 @@ impl Simon {
             nodes: network.nodes.clone(),
             durations: invitation.durations,
         };
-        self.make(
-            who,
-            entry,
-            configured,
-            descriptor,
-            network.myself,
-            mode,
-            &invitation.keys,
-        )
-        .await
+        let promised = Promised {
+            keys: &invitation.keys,
+            inviter,
+        };
+        self.make(who, entry, configured, descriptor, network.myself, mode, promised)
+            .await
     }
 
     #[allow(clippy::too_many_arguments)] // everything that create and join have found out, once
@@ -231,7 +251,7 @@ impl Simon {
         descriptor: Descriptor,
         me: Party,
         mode: Mode,
-        expected: &[Option<PeerKey>],
+        promised: Promised<'_>,
     ) -> Result<Reply, Problem> {
         if descriptor.text().len() > MAX_BYTES {
             return Err(Problem::input(
@@ -242,7 +262,7 @@ impl Simon {
         }
         let permit = self.profile.permit(who.clone(), entry.name, descriptor.nodes.len())?;
         self.check_myself(&descriptor.nodes, me).await?;
-        let known = self.find_peers(&descriptor.nodes, me, expected).await?;
+        let known = self.find_peers(&descriptor.nodes, me, promised).await?;
         let task = self.tasks.add(&permit, descriptor, configured, me, mode, known).await?;
         Ok(Reply::Object(Value::from(task.object.to_string())))
     }
@@ -302,7 +322,7 @@ impl Simon {
         &self,
         nodes: &[NodeUrl],
         me: Party,
-        expected: &[Option<PeerKey>],
+        promised: Promised<'_>,
     ) -> Result<Vec<(Party, PeerKey)>, Problem> {
         let context = self.tasks.context();
         let others: Vec<Party> = Party::all(nodes.len()).filter(|party| *party != me).collect();
@@ -321,7 +341,11 @@ impl Simon {
                     let message = format!("nodes[{index}] ({}): {error}", nodes[index]);
                     return Err(Problem::peer(error.code(), message, error.hint()).with("party", index));
                 }
-                _ => continue,
+                // Nobody else is taken for it later: that would end the task.
+                _ => match promised.keys.get(index) {
+                    Some(Some(key)) => *key,
+                    _ => continue,
+                },
             };
             let twice = known
                 .iter()
@@ -335,7 +359,7 @@ impl Simon {
                     "give every party a node of its own: parties are counted by their keys",
                 ));
             }
-            if let Some(Some(promised)) = expected.get(index)
+            if let Some(Some(promised)) = promised.keys.get(index)
                 && *promised != key
             {
                 return Err(Problem::peer(
@@ -346,11 +370,21 @@ impl Simon {
                         key.fingerprint(),
                         promised.fingerprint()
                     ),
-                    "somebody may stand between the nodes, or that node has a new identity: compare `fdrtd identity` with its operator",
+                    COMPARE_KEYS,
                 )
                 .with("party", index));
             }
             known.push((party, key));
+        }
+        if let Some(inviter) = promised.inviter
+            && known.len() + 1 == nodes.len()
+            && known.iter().all(|(_, key)| *key != inviter)
+        {
+            let message = format!(
+                "the link is of the node {}, but none of the nodes of the task has this key",
+                inviter.fingerprint()
+            );
+            return Err(Problem::peer("KEYS_DIFFER", message, COMPARE_KEYS));
         }
         Ok(known)
     }
@@ -427,7 +461,6 @@ fn find_microprotocol(name: &str) -> Result<&'static Entry, Problem> {
 }
 
 fn read_network(raw: &Raw) -> Result<Network, Problem> {
-    const EXAMPLE: &str = "write network={'nodes': ['https://a.example/node', 'https://b.example/node', 'https://c.example/node'], 'myself': 0}";
     let malformed = |message: String| Problem::input("NETWORK_MALFORMED", message, EXAMPLE);
     let object = raw.object()?;
     if let Some(name) = object.keys().find(|name| !["nodes", "myself"].contains(&name.as_str())) {
@@ -435,13 +468,7 @@ fn read_network(raw: &Raw) -> Result<Network, Problem> {
     }
     let nodes = object.get("nodes").and_then(Value::as_array);
     let nodes = nodes.ok_or_else(|| malformed("network needs 'nodes', a list of URLs".to_owned()))?;
-    if nodes.len() < 2 || nodes.len() > MAX_PARTIES {
-        return Err(Problem::input(
-            "NETWORK_SIZE",
-            format!("the network has {} nodes; it takes 2 to {MAX_PARTIES}", nodes.len()),
-            EXAMPLE,
-        ));
-    }
+    check_size(nodes.len())?;
     let mut urls: Vec<NodeUrl> = Vec::with_capacity(nodes.len());
     for (index, node) in nodes.iter().enumerate() {
         let text = node
@@ -449,15 +476,9 @@ fn read_network(raw: &Raw) -> Result<Network, Problem> {
             .ok_or_else(|| malformed(format!("nodes[{index}] is not a text")))?;
         let url = NodeUrl::parse(text)
             .map_err(|error| Problem::input("NODE_URL_UNUSABLE", format!("nodes[{index}]: {error}"), EXAMPLE))?;
-        if let Some(first) = urls.iter().position(|other| *other == url) {
-            return Err(Problem::input(
-                "NODE_TWICE",
-                format!("nodes[{first}] and nodes[{index}] are the same URL"),
-                "every party needs a node of its own",
-            ));
-        }
         urls.push(url);
     }
+    check_nodes(&urls)?;
     let myself = object
         .get("myself")
         .ok_or_else(|| malformed("network needs 'myself', this party's place in nodes".to_owned()))?;
@@ -481,6 +502,44 @@ fn read_network(raw: &Raw) -> Result<Network, Problem> {
         )
     })?;
     Ok(Network { nodes: urls, myself })
+}
+
+fn check_size(nodes: usize) -> Result<(), Problem> {
+    if (2..=MAX_PARTIES).contains(&nodes) {
+        return Ok(());
+    }
+    Err(Problem::input(
+        "NETWORK_SIZE",
+        format!("the network has {nodes} nodes; it takes 2 to {MAX_PARTIES}"),
+        EXAMPLE,
+    ))
+}
+
+/// Whether the nodes are several, and mean the same to all parties.
+fn check_nodes(nodes: &[NodeUrl]) -> Result<(), Problem> {
+    check_size(nodes.len())?;
+    for (index, url) in nodes.iter().enumerate() {
+        if let Some(first) = nodes[..index].iter().position(|other| other == url) {
+            return Err(Problem::input(
+                "NODE_TWICE",
+                format!("nodes[{first}] and nodes[{index}] are the same URL"),
+                "every party needs a node of its own",
+            ));
+        }
+    }
+    let loopback = nodes.iter().position(NodeUrl::is_loopback);
+    match loopback {
+        Some(index) if !nodes.iter().all(NodeUrl::is_loopback) => Err(Problem::input(
+            "NODE_URL_LOOPBACK",
+            format!(
+                "nodes[{index}] is {}, which on every machine means that machine itself, but other nodes of the list are on other machines",
+                nodes[index]
+            ),
+            "write the address under which the others reach it, for example http://192.168.1.5:55500/public1",
+        )
+        .with("party", index)),
+        _ => Ok(()),
+    }
 }
 
 fn read_durations(raw: &Raw) -> Result<Durations, Problem> {
@@ -515,21 +574,18 @@ fn read_durations(raw: &Raw) -> Result<Durations, Problem> {
     Ok(durations)
 }
 
-fn read_invitation(raw: &Raw) -> Result<Invitation, Problem> {
-    let malformed = |detail: &str| {
-        Problem::input(
-            "INVITATION_MALFORMED",
-            format!("this is not an invitation: {detail}"),
-            "hand over what task.invite() returned, unchanged: the object, or its JSON text",
-        )
-    };
-    let text = match raw.kind() {
-        Kind::String => raw.string()?,
-        Kind::Object => raw.text().to_owned(),
-        other => return Err(malformed(&format!("it is {}", other.name()))),
-    };
+fn not_an_invitation(detail: &str) -> Problem {
+    Problem::input(
+        "INVITATION_MALFORMED",
+        format!("this is not an invitation: {detail}"),
+        "hand over what task.invite() returned, unchanged: the object, its JSON text, or its member 'link'",
+    )
+}
+
+fn parse_invitation(text: &str) -> Result<Invitation, Problem> {
+    let malformed = not_an_invitation;
     let object: serde_json::Map<String, Value> =
-        serde_json::from_str(&text).map_err(|_| malformed("it is not the JSON text of an object"))?;
+        serde_json::from_str(text).map_err(|_| malformed("it is not the JSON text of an object"))?;
     match object.get("fdrtd").and_then(Value::as_u64) {
         Some(version) if version == u64::from(PROTOCOL) => {}
         Some(version) => {
@@ -544,7 +600,7 @@ fn read_invitation(raw: &Raw) -> Result<Invitation, Problem> {
         None => return Err(malformed("it has no member 'fdrtd'")),
     }
     let invitation: Invitation =
-        serde_json::from_str(&text).map_err(|_| malformed("a member is missing or of the wrong type"))?;
+        serde_json::from_str(text).map_err(|_| malformed("a member is missing or of the wrong type"))?;
     if invitation.keys.len() > MAX_PARTIES {
         return Err(malformed("it has too many keys"));
     }

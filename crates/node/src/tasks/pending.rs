@@ -14,8 +14,10 @@ use uuid::Uuid;
 use super::Quota;
 use crate::descriptor::{Descriptor, Invitation, PROTOCOL};
 use crate::identity::PeerKey;
+use crate::invitation::Link;
 use crate::policy::Profile;
 use crate::session::{CONTROL_BYTES, peek_hello};
+use crate::url::NodeUrl;
 
 /// By task, the last word of each sender: a Hello or an abort.
 #[derive(Debug, Default)]
@@ -40,20 +42,21 @@ impl Word {
 
 impl Pending {
     /// Keeps a Hello if it is one, names a microprotocol we know and there is room; anything else of a stranger is dropped.
-    pub(super) fn keep_hello(&mut self, quota: &Quota, from: PeerKey, task: Uuid, hello: Bytes, now: Instant) {
+    /// Tells whether it was kept.
+    pub(super) fn keep_hello(&mut self, quota: &Quota, from: PeerKey, task: Uuid, hello: Bytes, now: Instant) -> bool {
         if hello.len() > CONTROL_BYTES {
-            return;
+            return false;
         }
         let Ok((descriptor, profile)) = peek_hello(&hello) else {
-            return;
+            return false;
         };
         let parties = descriptor.nodes.len();
         let usable = (2..=MAX_PARTIES).contains(&parties) && descriptor.durations.usable();
         if descriptor.task != task || descriptor.protocol != PROTOCOL || !usable {
-            return;
+            return false;
         }
         if Entry::find(&descriptor.microprotocol).is_none_or(|entry| entry.configure(&descriptor.parameters).is_err()) {
-            return;
+            return false;
         }
         let word = Word {
             from,
@@ -61,9 +64,11 @@ impl Pending {
             invitation: Some((descriptor, profile)),
             since: now,
         };
-        if self.keep(quota, task, word) {
+        let kept = self.keep(quota, task, word);
+        if kept {
             tracing::info!(%task, peer = %from.fingerprint(), "invited to a task");
         }
+        kept
     }
 
     /// The sender's Hello is void. If the task is `joined` here, its reason is kept until the sender is known to be a party.
@@ -139,22 +144,63 @@ impl Pending {
         });
     }
 
-    /// For people: the tasks to which Hellos invite, except those that are `joined`.
-    pub(super) fn invitations(&self, joined: impl Fn(&Uuid) -> bool, now: Instant) -> Vec<Value> {
-        let waiting = self.0.iter().filter(|(task, _)| !joined(task));
-        waiting
-            .filter_map(|(_, words)| {
-                let (first, (descriptor, profile)) =
-                    words.iter().find_map(|word| Some((word, word.invitation.as_ref()?)))?;
-                let hellos = words.iter().filter(|word| word.invitation.is_some());
-                let invitation = Invitation::new(descriptor, vec![None; descriptor.nodes.len()], *profile, 0);
-                let mut value = serde_json::to_value(&invitation).ok()?;
-                value.as_object_mut()?.remove("from");
-                value["hellos"] = hellos.map(|word| json!(word.from.fingerprint())).collect();
-                value["seconds"] = now.saturating_duration_since(first.since).as_secs().into();
-                Some(value)
-            })
-            .collect()
+    /// What Hellos invite to, except to tasks that are `joined`: an entry for each description that somebody gives of a task, the newest first.
+    pub(super) fn invitations(&self, joined: impl Fn(&Uuid) -> bool) -> Vec<PendingInvitation> {
+        let mut found: Vec<PendingInvitation> = Vec::new();
+        for (task, words) in self.0.iter().filter(|(task, _)| !joined(task)) {
+            let first = found.len();
+            for word in words {
+                let Some((descriptor, profile)) = &word.invitation else {
+                    continue;
+                };
+                // Somebody else's description must not hide this one.
+                let same = found[first..].iter_mut().find(|other| other.descriptor == *descriptor);
+                if let Some(same) = same {
+                    same.from.push(word.from);
+                    continue;
+                }
+                debug_assert_eq!(descriptor.task, *task);
+                found.push(PendingInvitation {
+                    descriptor: descriptor.clone(),
+                    profile: *profile,
+                    from: vec![word.from],
+                    since: word.since,
+                });
+            }
+        }
+        found.sort_by_key(|entry| std::cmp::Reverse(entry.since));
+        found
+    }
+}
+
+/// A task that this node was asked into and has not joined.
+#[derive(Clone, Debug)]
+pub struct PendingInvitation {
+    /// What is to be computed, with whom.
+    pub descriptor: Descriptor,
+    /// The policy of the first sender.
+    pub profile: Profile,
+    /// Who has said Hello with this very descriptor; the first one first, never empty.
+    pub from: Vec<PeerKey>,
+    /// When the first Hello came.
+    pub since: Instant,
+}
+
+impl PendingInvitation {
+    /// For people, and for `join`. Who sent it is known by its key only: `url` is where that node is, if that is known.
+    pub fn shown(&self, url: Option<NodeUrl>) -> Value {
+        let keys = vec![None; self.descriptor.nodes.len()];
+        let invitation = Invitation::new(&self.descriptor, keys, self.profile, 0);
+        let mut value = serde_json::to_value(&invitation).unwrap_or_default();
+        if let Some(object) = value.as_object_mut() {
+            object.remove("from");
+        }
+        if let Some(key) = self.from.first() {
+            value["link"] = Link::new(url, *key, &self.descriptor).to_string().into();
+        }
+        value["hellos"] = self.from.iter().map(|key| json!(key.fingerprint())).collect();
+        value["seconds"] = self.since.elapsed().as_secs().into();
+        value
     }
 }
 

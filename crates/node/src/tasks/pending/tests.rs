@@ -177,7 +177,7 @@ fn an_abort_of_a_joined_task_waits_until_its_sender_is_known() {
     table.keep(1, 1);
     table.abort(1, 1, true);
     table.abort(2, 1, true);
-    assert!(table.pending.invitations(|_| false, table.now).is_empty());
+    assert!(table.pending.invitations(|_| false).is_empty());
     assert_eq!(table.take(1, 1).as_deref(), Some(ABORT));
     assert_eq!(table.take(2, 1).as_deref(), Some(ABORT));
     // It may come back.
@@ -292,9 +292,9 @@ fn people_see_what_they_can_join() {
     table.keep(1, 1);
     table.keep(2, 1);
     table.keep(1, 2);
-    let later = table.now + Duration::from_secs(5);
-    let shown = table.pending.invitations(|id| *id == task(2), later);
-    let [invitation] = &shown[..] else { panic!("{shown:?}") };
+    let found = table.pending.invitations(|id| *id == task(2));
+    let [entry] = &found[..] else { panic!("{found:?}") };
+    let invitation = entry.shown(None);
     assert_eq!(invitation["task"], task(1).to_string());
     assert_eq!(invitation["microprotocol"], "SecureSum");
     assert_eq!(invitation["nodes"].as_array().unwrap().len(), 3);
@@ -302,8 +302,36 @@ fn people_see_what_they_can_join() {
         invitation["hellos"],
         json!([peer(1).fingerprint(), peer(2).fingerprint()])
     );
-    assert_eq!(invitation["seconds"], 5);
+    let link: Link = invitation["link"].as_str().unwrap().parse().unwrap();
+    assert_eq!((link.key, link.url.as_ref()), (peer(1), None));
+    assert!(link.fits(&descriptor(1)));
     // Who sent it is known by its key only; which party that is, it does not say.
     assert_eq!(invitation.get("from"), None);
-    assert_eq!(table.pending.invitations(|_| false, later).len(), 2);
+    assert_eq!(table.pending.invitations(|_| false).len(), 2);
+}
+
+#[test]
+fn somebody_elses_description_hides_none_and_the_newest_comes_first() {
+    let mut table = Table::new();
+    let other = Descriptor {
+        nodes: urls(2),
+        ..descriptor(1)
+    };
+    table.keep_bytes(9, 1, hello_of(&other, 7));
+    table.now += Duration::from_millis(1);
+    table.keep(1, 1);
+    table.now += Duration::from_millis(1);
+    table.keep(2, 2);
+    table.keep(3, 1);
+    let found = table.pending.invitations(|_| false);
+    let seen: Vec<_> = found
+        .iter()
+        .map(|entry| (entry.descriptor.clone(), entry.from.clone()))
+        .collect();
+    let expected = [
+        (descriptor(2), vec![peer(2)]),
+        (descriptor(1), vec![peer(1), peer(3)]),
+        (other, vec![peer(9)]),
+    ];
+    assert_eq!(seen, expected);
 }

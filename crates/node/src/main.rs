@@ -25,6 +25,7 @@ enum Command {
     Demo(cli::demo::DemoArgs),
     /// Prints this node's key, and makes it if there is none.
     Identity(cli::identity::IdentityArgs),
+    Compute(Box<cli::compute::ComputeArgs>),
     Doctor(cli::doctor::DoctorArgs),
     Completion(cli::completion::CompletionArgs),
     Man(cli::completion::ManArgs),
@@ -45,6 +46,7 @@ fn run(command: Command) -> Result<Exit, Failure> {
         Command::Serve(args) => cli::serve::serve(*args)?,
         Command::Demo(args) => cli::demo::demo(&args)?,
         Command::Identity(args) => cli::identity::identity(&args)?,
+        Command::Compute(args) => return cli::compute::compute(*args),
         Command::Doctor(args) => return cli::doctor::doctor(args),
         Command::Completion(args) => cli::completion::completion(&args)?,
         Command::Man(args) => cli::completion::man(&args)?,

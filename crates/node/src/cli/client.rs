@@ -182,7 +182,7 @@ impl Client {
         })
     }
 
-    fn accepted(&self, answer: Answer) -> Result<Answer, Failure> {
+    pub(crate) fn accepted(&self, answer: Answer) -> Result<Answer, Failure> {
         if (200..300).contains(&answer.status) {
             return Ok(answer);
         }

@@ -2,11 +2,13 @@
 
 mod client;
 pub(crate) mod completion;
+pub(crate) mod compute;
 pub(crate) mod demo;
 pub(crate) mod doctor;
 pub(crate) mod failure;
 pub(crate) mod identity;
 pub(crate) mod serve;
+mod simon;
 
 use std::io::{self, Write};
 use std::net::SocketAddr;
@@ -56,6 +58,14 @@ fn shutdown_signal() -> io::Result<impl Future<Output = ()> + Send + 'static> {
             _ = interrupt.recv() => {}
         }
     })
+}
+
+/// Ends with Ctrl-C or SIGTERM; never, if they cannot be listened for.
+async fn interrupted() {
+    match shutdown_signal() {
+        Ok(signal) => signal.await,
+        Err(_) => std::future::pending().await,
+    }
 }
 
 fn start_log(filter: &str, format: LogFormat) -> Result<(), StartError> {

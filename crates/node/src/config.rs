@@ -34,6 +34,8 @@ pub struct Config {
     pub ephemeral: bool,
     /// The key that encrypts the storage, if it shall not lie in the data directory.
     pub storage_key_file: Option<PathBuf>,
+    /// Where the operator's token is, if it shall not lie in the data directory; a node without a data directory has none unless it is told.
+    pub operator_token_file: Option<PathBuf>,
     /// Disclosure rules.
     pub policy: Profile,
     /// Web origins whose pages may call this node; `*` for any.
@@ -120,6 +122,7 @@ impl Default for Config {
             data_dir: PathBuf::from("fdrtd-data"),
             ephemeral: false,
             storage_key_file: None,
+            operator_token_file: None,
             policy: Profile::Standard,
             cors_origins: Vec::new(),
             trust: TrustMode::Tofu,

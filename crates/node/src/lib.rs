@@ -15,6 +15,7 @@ pub mod invitation;
 pub mod json;
 pub mod metrics;
 pub mod node;
+pub mod operator;
 pub mod peer;
 pub mod policy;
 pub mod problem;

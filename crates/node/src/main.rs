@@ -26,6 +26,7 @@ enum Command {
     /// Prints this node's key, and makes it if there is none.
     Identity(cli::identity::IdentityArgs),
     Compute(Box<cli::compute::ComputeArgs>),
+    Task(cli::task::TaskArgs),
     Doctor(cli::doctor::DoctorArgs),
     Completion(cli::completion::CompletionArgs),
     Man(cli::completion::ManArgs),
@@ -47,6 +48,7 @@ fn run(command: Command) -> Result<Exit, Failure> {
         Command::Demo(args) => cli::demo::demo(&args)?,
         Command::Identity(args) => cli::identity::identity(&args)?,
         Command::Compute(args) => return cli::compute::compute(*args),
+        Command::Task(args) => return cli::task::task(args),
         Command::Doctor(args) => return cli::doctor::doctor(args),
         Command::Completion(args) => cli::completion::completion(&args)?,
         Command::Man(args) => cli::completion::man(&args)?,

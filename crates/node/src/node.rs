@@ -10,6 +10,7 @@ use crate::config::Config;
 use crate::identity::{Identity, PeerKey};
 use crate::json::Parameters;
 use crate::metrics::Metrics;
+use crate::operator::{OperatorToken, TOKEN_FILE};
 use crate::peer::Peers;
 use crate::problem::Problem;
 use crate::services::kv::{self, KeyValueStorage, KvQuota, ValueText};
@@ -29,6 +30,9 @@ pub(crate) const BODIES_KIB: u32 = 512 << 10;
 
 /// Tests of the way to another node at once. They are asked for by people, and each may keep sockets open for half a minute.
 const PROBES: usize = 4;
+
+/// Streams of a task's events at once: each takes a connection.
+pub(crate) const STREAMS: usize = 64;
 
 /// A service of the handle API.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -85,7 +89,12 @@ pub struct Node {
     store: Store,
     /// Room for request bodies, in KiB.
     pub(crate) bodies: Semaphore,
+    /// Room for tests of the way to other nodes.
     pub(crate) probes: Semaphore,
+    /// Room for streams of events.
+    pub(crate) streams: Arc<Semaphore>,
+    /// Who may end any task.
+    pub(crate) operator: OperatorToken,
 }
 
 impl std::fmt::Debug for Node {
@@ -106,6 +115,7 @@ impl Node {
     /// An unusable data directory.
     pub async fn start(config: Config) -> Result<Arc<Node>, StartError> {
         let (identity, store) = open(&config)?;
+        let operator = open_token(&config)?;
         let identity = Arc::new(identity);
         let mut known = Vec::new();
         for record in store.load(TRUST)?.records {
@@ -181,6 +191,8 @@ impl Node {
             config,
             bodies: Semaphore::new(BODIES_KIB as usize),
             probes: Semaphore::new(PROBES),
+            streams: Arc::new(Semaphore::new(STREAMS)),
+            operator,
         });
         tokio::spawn(sweep(Arc::downgrade(&node)));
         Ok(node)
@@ -322,6 +334,15 @@ fn open(config: &Config) -> Result<(Identity, Store), StartError> {
         .unwrap_or_else(|| config.data_dir.join("storage.key"));
     let store = Store::open(&config.data_dir, load_or_create_key(&key_file)?)?;
     Ok((identity, store))
+}
+
+fn open_token(config: &Config) -> Result<OperatorToken, StartError> {
+    let path = match &config.operator_token_file {
+        Some(path) => path.clone(),
+        None if config.ephemeral => return Ok(OperatorToken::unknown()?),
+        None => config.data_dir.join(TOKEN_FILE),
+    };
+    Ok(OperatorToken::open(&path)?)
 }
 
 fn service_handle(secret: &[u8; 32], service: Service) -> String {

@@ -117,6 +117,10 @@ pub const CODES: &[(&str, &str)] = &[
         "No such object, or it belongs to somebody else, or its time to live is over.",
     ),
     (
+        "OPERATOR_ONLY",
+        "Only the task's owner, by its object's id, and the node's operator, by the token, may do this.",
+    ),
+    (
         "ORIGIN_REFUSED",
         "The request comes from a web page that may not call this node.",
     ),
@@ -170,10 +174,18 @@ pub const CODES: &[(&str, &str)] = &[
         "The node could not write to or read from its storage.",
     ),
     (
+        "STREAMS_BUSY",
+        "As many streams of events are open as this node has room for.",
+    ),
+    (
         "TASK_FAILED",
         "The task ended without a result; the member 'cause' says why.",
     ),
     ("TASK_FINISHED", "The task has its result already."),
+    (
+        "TASK_UNKNOWN",
+        "This node has no task with this id: it is deleted, or its time to live is over, or it is another node's.",
+    ),
     (
         "VALUE_OUT_OF_RANGE",
         "A parameter has the right type and an impossible value.",
@@ -192,6 +204,8 @@ pub enum Fault {
     Malformed,
     /// The request is readable and its content unusable.
     Input,
+    /// The caller has not shown that it may.
+    Unauthorized,
     /// The function exists on no closed list of public functions.
     NotPublic,
     /// The object does not exist, or is another's.
@@ -221,6 +235,7 @@ impl Fault {
     pub fn status(self) -> u16 {
         match self {
             Fault::Malformed => 400,
+            Fault::Unauthorized => 401,
             Fault::NotPublic | Fault::Policy => 403,
             Fault::Unknown => 404,
             Fault::Method => 405,
@@ -266,6 +281,11 @@ impl Problem {
     /// 400: the request cannot be read.
     pub fn malformed(code: &'static str, message: impl Into<String>, hint: impl Into<String>) -> Problem {
         Problem::new(Fault::Malformed, code, message, hint)
+    }
+
+    /// 401: the caller has not shown that it may.
+    pub fn unauthorized(code: &'static str, message: impl Into<String>, hint: impl Into<String>) -> Problem {
+        Problem::new(Fault::Unauthorized, code, message, hint)
     }
 
     /// 422: the request is readable, its content unusable.
@@ -369,7 +389,12 @@ impl IntoResponse for Problem {
     fn into_response(self) -> Response {
         let status = StatusCode::from_u16(self.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
         let content_type = HeaderValue::from_static("application/problem+json");
-        (status, [(header::CONTENT_TYPE, content_type)], self.body().to_string()).into_response()
+        let mut response = (status, [(header::CONTENT_TYPE, content_type)], self.body().to_string()).into_response();
+        if status == StatusCode::UNAUTHORIZED {
+            let scheme = HeaderValue::from_static("Bearer");
+            response.headers_mut().insert(header::WWW_AUTHENTICATE, scheme);
+        }
+        response
     }
 }
 
@@ -416,6 +441,7 @@ mod tests {
     fn every_fault_has_its_status() {
         let expected = [
             (Fault::Malformed, 400),
+            (Fault::Unauthorized, 401),
             (Fault::Input, 422),
             (Fault::NotPublic, 403),
             (Fault::Unknown, 404),

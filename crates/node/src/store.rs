@@ -23,6 +23,7 @@ use crate::problem::Problem;
 mod files;
 mod seal;
 
+pub(crate) use files::{create_private, load_or_create};
 pub use files::{load_or_create_key, make_directory};
 use files::{lock, make_private, private_options};
 use seal::{open, seal};

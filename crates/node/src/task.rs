@@ -432,6 +432,11 @@ impl Task {
         }
     }
 
+    /// Tells when something of its [`Task::progress`] may have changed.
+    pub fn changes(&self) -> watch::Receiver<u64> {
+        self.changed.subscribe()
+    }
+
     /// Ends it for all parties. Ending an ended task changes nothing.
     pub fn cancel(self: &Arc<Self>) {
         self.with(|session, _| session.cancel());

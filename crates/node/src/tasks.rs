@@ -146,8 +146,14 @@ impl Tasks {
     }
 
     /// The caller's task, by the id that all parties know.
-    pub fn of_id(&self, owner: &Principal, id: &Uuid) -> Option<Arc<Task>> {
+    fn of_id(&self, owner: &Principal, id: &Uuid) -> Option<Arc<Task>> {
         self.lock().ids.get(id).filter(|task| task.owner == *owner).cloned()
+    }
+
+    /// The caller's task by its object's id, which its owner alone knows (then `true` comes with it), or by the id that all parties know.
+    pub fn find(&self, owner: &Principal, id: &Uuid) -> Option<(Arc<Task>, bool)> {
+        let by_object = self.of_object(owner, id).map(|task| (task, true));
+        by_object.or_else(|| self.of_id(owner, id).map(|task| (task, false)))
     }
 
     /// What this node would hand to whoever has a link to its open task.

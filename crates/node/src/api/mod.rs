@@ -1,7 +1,7 @@
 //! The HTTP face: finds the node and the resource by path. A handler translates and nothing else.
 //!
 //! ```text
-//! {base}               the handle API            {base}/tasks     tasks and pending invitations
+//! {base}               the handle API            {base}/tasks     tasks and pending invitations; see `tasks` for what is below
 //! {base}/peer          WebSocket between nodes   {base}/metrics   Prometheus text
 //! {base}/identity      this node's keys          {base}/healthz, {base}/readyz
 //! {base}/probe         the way to another node
@@ -100,6 +100,7 @@ async fn plain_options(State(site): State<Site>, request: Request, next: axum::m
         Some("") => handles::METHODS,
         Some("/probe") => probe::METHODS,
         Some(page) if PAGES.contains(&page) => PAGE_METHODS,
+        Some(page) if let Some(page) = tasks::Page::find(page) => page.methods(),
         _ => return path_unknown(&site).into_response(),
     };
     (StatusCode::OK, [(header::ALLOW, allow)]).into_response()
@@ -137,6 +138,7 @@ async fn route(site: &Site, parts: Parts, body: &mut Body) -> Response {
         ("/healthz" | "/readyz", &Method::GET | &Method::HEAD) => Ok(json("{\"status\":\"ok\"}")),
         ("/metrics", &Method::GET | &Method::HEAD) => Ok(metrics(node)),
         (page, _) if PAGES.contains(&page) => return not_allowed(PAGE_METHODS),
+        (page, method) if let Some(page) = tasks::Page::find(page) => page.answer(node, method, &parts.headers),
         _ => Err(path_unknown(site)),
     };
     result.unwrap_or_else(IntoResponse::into_response)

@@ -182,6 +182,11 @@ impl Client {
         })
     }
 
+    /// A node that is there and says nothing.
+    pub(crate) fn silent(&self) -> Failure {
+        self.unreachable(&PeerError::Timeout("the answer"))
+    }
+
     pub(crate) fn accepted(&self, answer: Answer) -> Result<Answer, Failure> {
         if (200..300).contains(&answer.status) {
             return Ok(answer);

@@ -9,6 +9,7 @@ pub(crate) mod failure;
 pub(crate) mod identity;
 pub(crate) mod serve;
 mod simon;
+pub(crate) mod task;
 
 use std::io::{self, Write};
 use std::net::SocketAddr;

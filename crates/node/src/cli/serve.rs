@@ -32,6 +32,9 @@ pub(crate) struct ServeArgs {
     /// Keep everything in memory, with a new identity
     #[arg(long, env = "FDRTD_EPHEMERAL", value_parser = BoolishValueParser::new(), num_args = 0..=1, require_equals = true, default_missing_value = "true", hide_possible_values = true)]
     ephemeral: Option<bool>,
+    /// Where the operator's token is kept [default: operator.token in the data directory]
+    #[arg(long, env = "FDRTD_OPERATOR_TOKEN_FILE")]
+    operator_token_file: Option<PathBuf>,
     /// Disclosure rules [default: standard]
     #[arg(long, env = "FDRTD_POLICY")]
     policy: Option<Profile>,
@@ -95,6 +98,9 @@ fn merge(args: ServeArgs) -> Result<Config, StartError> {
     set(&mut config.policy, args.policy);
     set(&mut config.trust, args.trust);
     set(&mut config.allow_plain_http, args.allow_plain_http);
+    if args.operator_token_file.is_some() {
+        config.operator_token_file = args.operator_token_file;
+    }
     if args.peer_ca_file.is_some() {
         config.peer_ca_file = args.peer_ca_file;
     }

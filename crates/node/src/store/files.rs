@@ -13,19 +13,30 @@ use super::{StorageKey, StoreError};
 /// # Errors
 /// When the file can be read by other users, has another length, or cannot be read or made.
 pub fn load_or_create_key(path: &Path) -> Result<StorageKey, StoreError> {
+    let bytes = load_or_create(path, 32, create_key)?;
+    let key = <[u8; 32]>::try_from(&bytes[..]).map_err(|_| StoreError::KeyFileLength(path.to_owned()))?;
+    Ok(Zeroizing::new(key))
+}
+
+/// What a file holds that nobody else may read, but one byte more than `longest` at most, so that a longer one is noticed. `create` makes it when
+/// there is none.
+pub(crate) fn load_or_create(
+    path: &Path,
+    longest: usize,
+    create: impl FnOnce(&Path) -> std::io::Result<()>,
+) -> Result<Zeroizing<Vec<u8>>, StoreError> {
     let file_error = |error: std::io::Error| StoreError::File(path.to_owned(), error.to_string());
     if !path.try_exists().map_err(file_error)? {
         if let Some(dir) = path.parent().filter(|dir| !dir.as_os_str().is_empty()) {
             make_directory(dir).map_err(|error| StoreError::File(dir.to_owned(), error.to_string()))?;
         }
-        create_key(path).map_err(file_error)?;
+        create(path).map_err(file_error)?;
     }
     let mut file = File::open(path).map_err(file_error)?;
     if !is_private(&file).map_err(file_error)? {
         return Err(StoreError::KeyFileOpen(path.to_owned()));
     }
-    // One byte more than a key, so that a longer file is noticed.
-    let mut bytes = Zeroizing::new([0_u8; 33]);
+    let mut bytes = Zeroizing::new(vec![0; longest + 1]);
     let mut length = 0;
     while length < bytes.len() {
         match file.read(&mut bytes[length..]).map_err(file_error)? {
@@ -33,26 +44,26 @@ pub fn load_or_create_key(path: &Path) -> Result<StorageKey, StoreError> {
             count => length += count,
         }
     }
-    if length != 32 {
-        return Err(StoreError::KeyFileLength(path.to_owned()));
-    }
-    let mut key = Zeroizing::new([0_u8; 32]);
-    key.copy_from_slice(&bytes[..32]);
-    Ok(key)
+    bytes.truncate(length);
+    Ok(bytes)
 }
 
-/// Writes a key under a temporary name and links it to its own: no reader ever sees half a key, and of two processes that do this
-/// at once one wins and both use its key.
 fn create_key(path: &Path) -> std::io::Result<()> {
     let mut key = Zeroizing::new([0_u8; 32]);
     getrandom::fill(&mut *key)?;
+    create_private(path, &key[..])
+}
+
+/// Writes a file under a temporary name and links it to its own: no reader ever sees half of it, and of two processes that do this at once one wins
+/// and both use what it wrote.
+pub(crate) fn create_private(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
     let mut suffix = [0_u8; 8];
     getrandom::fill(&mut suffix)?;
     let mut name = path.as_os_str().to_owned();
     name.push(format!(".{:016x}", u64::from_le_bytes(suffix)));
     let temporary = PathBuf::from(name);
     let mut file = private_options().create_new(true).open(&temporary)?;
-    let written = file.write_all(&*key).and_then(|()| file.sync_all());
+    let written = file.write_all(bytes).and_then(|()| file.sync_all());
     let linked = written.and_then(|()| match fs::hard_link(&temporary, path) {
         Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => Ok(()),
         other => other,

@@ -98,6 +98,22 @@ impl Connector {
         if !url.is_tls() {
             return Ok(Either::Left(stream));
         }
+        Ok(Either::Right(Box::new(self.tls(url, stream).await?)))
+    }
+
+    /// Whether the server of `url` speaks TLS on that port, whatever the URL says and whatever its certificate is worth. The connection is given up at once.
+    pub async fn speaks_tls(&self, url: &NodeUrl, addresses: &[SocketAddr]) -> bool {
+        let Ok(stream) = tcp(addresses).await else {
+            return false;
+        };
+        match self.tls(url, stream).await {
+            Ok(_) => true,
+            Err(PeerError::Tls(fault)) => !matches!(fault, TlsFault::NotTls | TlsFault::Closed),
+            Err(_) => false,
+        }
+    }
+
+    async fn tls(&self, url: &NodeUrl, stream: TcpStream) -> Result<TlsStream<TcpStream>, PeerError> {
         let name = ServerName::try_from(bare_host(url).to_owned()).map_err(|_| PeerError::Tls(TlsFault::WrongName))?;
         let connector = TlsConnector::from(Arc::clone(self.config()));
         let made = within(TLS_TIMEOUT, "the TLS handshake", async {
@@ -106,7 +122,7 @@ impl Connector {
                 .await
                 .map_err(|error| PeerError::Tls(fault(&error)))
         });
-        Ok(Either::Right(Box::new(made.await?)))
+        made.await
     }
 
     fn config(&self) -> &Arc<ClientConfig> {

@@ -13,7 +13,7 @@ mod parameters;
 mod references;
 mod scan;
 
-pub(crate) use parameters::nearest;
+pub use parameters::nearest;
 pub use parameters::{Parameters, Raw};
 pub use references::{ObjectRef, resolve};
 use scan::{Flaw, What, is_space, skip_space, skip_value, string_end, validate};

@@ -7,9 +7,11 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
+use cli::failure::{EXIT_HELP, Exit, Failure};
+
 /// Federated secure computing: nodes compute together, and nobody learns anything but the result.
 #[derive(Parser)]
-#[command(name = "fdrtd", version)]
+#[command(name = "fdrtd", version, after_help = EXIT_HELP)]
 struct Cli {
     #[command(subcommand)]
     command: Command,
@@ -23,19 +25,33 @@ enum Command {
     Demo(cli::demo::DemoArgs),
     /// Prints this node's key, and makes it if there is none.
     Identity(cli::identity::IdentityArgs),
+    Compute(Box<cli::compute::ComputeArgs>),
+    Task(cli::task::TaskArgs),
+    Doctor(cli::doctor::DoctorArgs),
+    Completion(cli::completion::CompletionArgs),
+    Man(cli::completion::ManArgs),
 }
 
 fn main() -> ExitCode {
-    let result = match Cli::parse().command {
-        Command::Serve(args) => cli::serve::serve(*args),
-        Command::Demo(args) => cli::demo::demo(&args),
-        Command::Identity(args) => cli::identity::identity(&args),
-    };
-    match result {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            let _ = writeln!(io::stderr(), "fdrtd: {error}");
-            ExitCode::FAILURE
+    match run(Cli::parse().command) {
+        Ok(exit) => exit.into(),
+        Err(failure) => {
+            let _ = writeln!(io::stderr(), "fdrtd: {failure}");
+            failure.exit.into()
         }
     }
+}
+
+fn run(command: Command) -> Result<Exit, Failure> {
+    match command {
+        Command::Serve(args) => cli::serve::serve(*args)?,
+        Command::Demo(args) => cli::demo::demo(&args)?,
+        Command::Identity(args) => cli::identity::identity(&args)?,
+        Command::Compute(args) => return cli::compute::compute(*args),
+        Command::Task(args) => return cli::task::task(args),
+        Command::Doctor(args) => return cli::doctor::doctor(args),
+        Command::Completion(args) => cli::completion::completion(&args)?,
+        Command::Man(args) => cli::completion::man(&args)?,
+    }
+    Ok(Exit::Ok)
 }

@@ -28,6 +28,9 @@ const TRUST: &str = "trust";
 /// Request bodies that this node holds at once, in KiB together; small ones are not counted.
 pub(crate) const BODIES_KIB: u32 = 512 << 10;
 
+/// Tests of the way to another node at once. They are asked for by people, and each may keep sockets open for half a minute.
+const PROBES: usize = 4;
+
 /// Streams of a task's events at once: each takes a connection.
 pub(crate) const STREAMS: usize = 64;
 
@@ -86,6 +89,8 @@ pub struct Node {
     store: Store,
     /// Room for request bodies, in KiB.
     pub(crate) bodies: Semaphore,
+    /// Room for tests of the way to other nodes.
+    pub(crate) probes: Semaphore,
     /// Room for streams of events.
     pub(crate) streams: Arc<Semaphore>,
     /// Who may end any task.
@@ -185,6 +190,7 @@ impl Node {
             store,
             config,
             bodies: Semaphore::new(BODIES_KIB as usize),
+            probes: Semaphore::new(PROBES),
             streams: Arc::new(Semaphore::new(STREAMS)),
             operator,
         });

@@ -143,6 +143,10 @@ pub const CODES: &[(&str, &str)] = &[
     ),
     ("PEER_NOT_A_NODE", "What answers at a peer's URL is not a node."),
     ("PEER_NOT_PINNED", "The peer is not among the configured ones."),
+    (
+        "PEER_NO_WEBSOCKET",
+        "What stands before a peer does not pass the WebSocket between nodes on.",
+    ),
     ("PEER_UNREACHABLE", "A peer cannot be reached."),
     ("PEER_UPGRADE", "The address is for other nodes, over WebSocket."),
     ("PEER_URL_REFUSED", "A peer's URL is against this node's policy."),
@@ -152,6 +156,10 @@ pub const CODES: &[(&str, &str)] = &[
         "This node's policy has a rule that this version cannot check yet.",
     ),
     ("POLICY_TOO_FEW_PARTIES", "This node's policy wants more parties."),
+    (
+        "PROBES_BUSY",
+        "The node is testing as many connections to other nodes as it does at once.",
+    ),
     (
         "QUOTA",
         "A limit on the number or the size of stored things is reached.",

@@ -4,6 +4,7 @@
 //! {base}               the handle API            {base}/tasks     tasks and pending invitations; see `tasks` for what is below
 //! {base}/peer          WebSocket between nodes   {base}/metrics   Prometheus text
 //! {base}/identity      this node's keys          {base}/healthz, {base}/readyz
+//! {base}/probe         the way to another node
 //! ```
 //! Doubled slashes collapse, a slash at the end makes no difference.
 
@@ -11,6 +12,7 @@ mod forwarded;
 mod handles;
 mod origin;
 mod prefix;
+mod probe;
 mod tasks;
 
 use std::sync::Arc;
@@ -106,6 +108,7 @@ async fn plain_options(State(site): State<Site>, request: Request, next: axum::m
     let found = site.find(request.uri().path());
     let allow = match found.as_ref().map(|(_, rest)| rest.as_str()) {
         Some("") => handles::METHODS,
+        Some("/probe") => probe::METHODS,
         Some(page) if PAGES.contains(&page) => PAGE_METHODS,
         Some(page) if let Some(page) = tasks::Page::find(page) => page.methods(),
         _ => return path_unknown(&site, &request.into_parts().0).into_response(),
@@ -142,6 +145,8 @@ async fn route(site: &Site, parts: Parts, body: &mut Body) -> Response {
         ("/peer", &Method::GET | &Method::HEAD) => Ok(peer(node, Request::from_parts(parts, Body::empty()))),
         ("/identity", &Method::GET | &Method::HEAD) => Ok(json(&node.identity_document())),
         ("/tasks", &Method::GET | &Method::HEAD) => Ok(tasks::list(node)),
+        ("/probe", &Method::POST) => probe::answer(node, &parts.headers, body).await,
+        ("/probe", _) => return not_allowed(probe::METHODS),
         ("/healthz" | "/readyz", &Method::GET | &Method::HEAD) => Ok(json("{\"status\":\"ok\"}")),
         ("/metrics", &Method::GET | &Method::HEAD) => Ok(metrics(node)),
         (page, _) if PAGES.contains(&page) => return not_allowed(PAGE_METHODS),

@@ -1,10 +1,17 @@
 //! The subcommands, one file each, and what they share.
 
 pub(crate) mod address;
+mod client;
+pub(crate) mod completion;
+pub(crate) mod compute;
 pub(crate) mod demo;
 pub(crate) mod demo_ca;
+pub(crate) mod doctor;
+pub(crate) mod failure;
 pub(crate) mod identity;
 pub(crate) mod serve;
+mod simon;
+pub(crate) mod task;
 
 use std::io::{self, Write};
 use std::net::SocketAddr;
@@ -37,6 +44,11 @@ fn run(
     })
 }
 
+/// For commands that call nodes: one thread will do.
+fn runtime() -> io::Result<tokio::runtime::Runtime> {
+    tokio::runtime::Builder::new_current_thread().enable_all().build()
+}
+
 /// Ends with Ctrl-C or SIGTERM.
 fn shutdown_signal() -> io::Result<impl Future<Output = ()> + Send + 'static> {
     let mut terminate = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())?;
@@ -47,6 +59,14 @@ fn shutdown_signal() -> io::Result<impl Future<Output = ()> + Send + 'static> {
             _ = interrupt.recv() => {}
         }
     })
+}
+
+/// Ends with Ctrl-C or SIGTERM; never, if they cannot be listened for.
+async fn interrupted() {
+    match shutdown_signal() {
+        Ok(signal) => signal.await,
+        Err(_) => std::future::pending().await,
+    }
 }
 
 fn start_log(filter: &str, format: LogFormat) -> Result<(), StartError> {

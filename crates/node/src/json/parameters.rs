@@ -312,7 +312,7 @@ fn short(name: &str) -> &str {
 }
 
 /// The candidate that a typing error may have turned into `name`, if any.
-pub(crate) fn nearest<'a>(name: &str, candidates: impl Iterator<Item = &'a str>) -> Option<&'a str> {
+pub fn nearest<'a>(name: &str, candidates: impl Iterator<Item = &'a str>) -> Option<&'a str> {
     const LONGEST: usize = 40;
     candidates
         .filter(|candidate| name.len() <= LONGEST && candidate.len() <= LONGEST)

@@ -9,6 +9,9 @@ use crate::{
     url::NodeUrl,
 };
 
+/// What is wrong with a server that answers something else than an identity document.
+pub(super) const NO_IDENTITY: &str = "it has no identity document";
+
 /// Why a peer cannot be reached or is not talked to.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum PeerError {
@@ -28,8 +31,11 @@ pub enum PeerError {
     #[error("no secure connection to the peer (TLS): {0}")]
     Tls(TlsFault),
     /// The server answered with this HTTP status instead of what a node answers.
-    #[error("the peer's server answered with HTTP status {0}")]
+    #[error("{}", http_text(*.0))]
     Http(u16),
+    /// A server that should pass the WebSocket of a node on answered with this HTTP status instead.
+    #[error("the peer's server opens no WebSocket between nodes (HTTP status {0} at /peer)")]
+    NoWebSocket(u16),
     /// Something answers there, but not a node; the text says what was wrong.
     #[error("what answers at the peer's URL is not a node: {0}")]
     NotANode(&'static str),
@@ -95,6 +101,9 @@ pub enum TlsFault {
     /// No common version or suite, or the server refused.
     #[error("the handshake failed")]
     Handshake,
+    /// Plain HTTP was tried where TLS is spoken.
+    #[error("it speaks TLS on this port, and the URL says http://")]
+    Needed,
 }
 
 impl TlsFault {
@@ -116,6 +125,7 @@ impl TlsFault {
             Self::Expected => "write https:// in the peer's URL",
             Self::Closed => "check the port, and that the peer or its proxy speaks TLS there",
             Self::Handshake => "the peer's server must speak TLS 1.2 or 1.3",
+            Self::Needed => "write https:// in its URL",
         }
     }
 }
@@ -127,6 +137,7 @@ impl PeerError {
         match self {
             Self::Url(_) => "PEER_URL_REFUSED",
             Self::Http(status) if *status < 500 => "PEER_NOT_A_NODE",
+            Self::NoWebSocket(_) => "PEER_NO_WEBSOCKET",
             Self::Dns(_) | Self::Refused(_) | Self::Timeout(_) | Self::Tls(_) | Self::Http(_) | Self::Closed(_) => {
                 "PEER_UNREACHABLE"
             }
@@ -148,8 +159,15 @@ impl PeerError {
             Self::Refused(_) => "check that the peer runs, and the port and the firewalls in between",
             Self::Timeout(_) => "check that the peer runs and that no firewall drops the packets",
             Self::Tls(fault) => fault.hint(),
+            Self::Http(300..=399) => "write the URL to which that server redirects: nodes follow no redirects",
+            Self::Http(401 | 403) => {
+                "the proxy before the peer must leave {base}/identity and {base}/peer open to the other nodes"
+            }
             Self::Http(status) if *status < 500 => {
                 "check the path of the URL: it must be the base URL of the node, for example https://host/public1"
+            }
+            Self::NoWebSocket(_) => {
+                "the proxy in front of the peer must pass WebSocket upgrades on (the headers Upgrade and Connection, at {base}/peer)"
             }
             Self::Http(_) => "the reverse proxy before the peer cannot reach it: check that the node behind it runs",
             Self::NotANode(_) => "check host, port and path of the URL: it must be the base URL of a node",
@@ -165,6 +183,16 @@ impl PeerError {
             Self::Closed(_) => "nothing if it comes back by itself; otherwise look at the peer's log",
         }
     }
+}
+
+fn http_text(status: u16) -> String {
+    let what = match status {
+        300..=399 => "the peer's server redirects instead of answering",
+        401 | 403 => "the peer's server lets nobody in without credentials",
+        0..=499 => "no node is under this path of the peer's server (prefix)",
+        _ => "the peer's server or the proxy before it failed (HTTP)",
+    };
+    format!("{what}: HTTP status {status}")
 }
 
 impl PeerError {
@@ -187,7 +215,7 @@ impl From<IdentityError> for PeerError {
         match error {
             IdentityError::Version(_) => Self::Version,
             IdentityError::Certificate => Self::BadCertificate,
-            _ => Self::NotANode("it has no identity document"),
+            _ => Self::NotANode(NO_IDENTITY),
         }
     }
 }

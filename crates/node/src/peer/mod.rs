@@ -6,6 +6,7 @@
 //! * `noise`: the encrypted channel of one connection; pure.
 //! * `ws`: sockets, the WebSocket and the handshake.
 //! * `connection`: one task per connection that moves records between a socket and a link.
+//! * [`probe`]: tests the way to a node, layer by layer.
 //! * `handshakes`: how many may be in progress.
 //! * `inner`: what is kept about each peer; `dial`: one task per peer that is wanted and not connected.
 //! * `trust`: which URLs are contacted and which key is expected where.
@@ -27,6 +28,7 @@ mod handshakes;
 mod inner;
 pub mod link;
 mod noise;
+pub mod probe;
 mod trust;
 mod ws;
 
@@ -61,6 +63,7 @@ use crate::{
 };
 use handshakes::{Handshakes, Place};
 use inner::{Inner, Totals, housekeeping, lock};
+use probe::Probe;
 use trust::Book;
 
 pub use error::{PeerError, TlsFault};
@@ -264,6 +267,22 @@ impl Peers {
     pub async fn look_up(&self, url: &NodeUrl) -> Result<PeerKey, PeerError> {
         lock(&self.0.book).check_url(url)?;
         ws::fetch_identity(&self.0.config.connector, url).await
+    }
+
+    /// Tests the way to the node at `url` layer by layer, under the rules for URLs and keys that hold for peers. Nothing is remembered. `expected` is
+    /// the key that the asker knows.
+    pub async fn probe(&self, url: &NodeUrl, expected: Option<PeerKey>) -> Probe {
+        let known = {
+            let book = lock(&self.0.book);
+            book.check_url(url).and_then(|()| book.expected(url))
+        };
+        match known {
+            Ok(known) => {
+                let keys: Vec<PeerKey> = known.into_iter().chain(expected).collect();
+                probe::probe(&self.0.config.connector, &self.0.identity, url, &keys).await
+            }
+            Err(error) => Probe::refused(&error, url),
+        }
     }
 
     /// The first of these URLs behind which that node is known to be, as far as this node has found out by itself.

@@ -35,6 +35,7 @@ use crate::{
 };
 
 const IDENTITY_TIMEOUT: Duration = Duration::from_secs(5);
+const IDENTITY_STEP: &str = "the question for its identity (HTTP)";
 /// Limit of everything between the first byte and the authenticated channel.
 pub(super) const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long a refused dialler may take to read why.
@@ -57,18 +58,8 @@ pub(super) async fn dial(
 ) -> Result<Authenticated<Stream>, PeerError> {
     let stream = connector.connect(url).await?;
     within(HANDSHAKE_TIMEOUT, "the handshake", async {
-        let request = format!("ws://{}{}/peer", url.authority(), url.path());
-        let (mut socket, _) = client_async_with_config(request, stream, Some(config()))
-            .await
-            .map_err(not_a_node)?;
-        let opening = Opening::new(own_url.cloned(), url.clone()).encode();
-        let mut handshake = Handshake::dialler(identity, &opening)?;
-        socket.feed(Message::text(opening)).await?;
-        socket.send(Message::Binary(handshake.write()?)).await?;
-        match frame(&mut socket).await? {
-            Frame::Binary(message) => handshake.read(&message)?,
-            Frame::Text(text) => return Err(refusal(&text)),
-        }
+        let mut socket = open(stream, url).await?;
+        let mut handshake = greet(&mut socket, identity, own_url, url).await?;
         // Before this node says who it is, the other one must be the right one.
         match handshake.peer() {
             Some(found) if found == identity.key() => return Err(PeerError::Myself),
@@ -81,6 +72,33 @@ pub(super) async fn dial(
         Ok(Authenticated { socket, channel, peer })
     })
     .await
+}
+
+/// The WebSocket at `{url}/peer`.
+pub(super) async fn open(stream: Stream, url: &NodeUrl) -> Result<WebSocketStream<Stream>, PeerError> {
+    let request = format!("ws://{}{}/peer", url.authority(), url.path());
+    let (socket, _) = client_async_with_config(request, stream, Some(config()))
+        .await
+        .map_err(not_a_websocket)?;
+    Ok(socket)
+}
+
+/// The first two messages of a handshake: afterwards the other end has proved its key, and this one has said nothing of its own.
+pub(super) async fn greet(
+    socket: &mut WebSocketStream<Stream>,
+    identity: &Identity,
+    own_url: Option<&NodeUrl>,
+    url: &NodeUrl,
+) -> Result<Handshake, PeerError> {
+    let opening = Opening::new(own_url.cloned(), url.clone()).encode();
+    let mut handshake = Handshake::dialler(identity, &opening)?;
+    socket.feed(Message::text(opening)).await?;
+    socket.send(Message::Binary(handshake.write()?)).await?;
+    match frame(socket).await? {
+        Frame::Binary(message) => handshake.read(&message)?,
+        Frame::Text(text) => return Err(refusal(&text)),
+    }
+    Ok(handshake)
 }
 
 /// The listener's side, after the HTTP upgrade.
@@ -117,8 +135,18 @@ where
 
 /// Asks `GET {url}/identity` and verifies the answer. No redirects, no proxies, at most 4 KiB.
 pub(super) async fn fetch_identity(connector: &Connector, url: &NodeUrl) -> Result<PeerKey, PeerError> {
-    let body = get(connector, url, "identity", MAX_DOCUMENT);
-    let body = within(IDENTITY_TIMEOUT, "the question for its identity (HTTP)", body).await?;
+    let key = async { ask_identity(connector.connect(url).await?, url).await };
+    within(IDENTITY_TIMEOUT, IDENTITY_STEP, key).await
+}
+
+/// The same question over a connection that stands.
+pub(super) async fn ask_identity(stream: Stream, url: &NodeUrl) -> Result<PeerKey, PeerError> {
+    let body = within(
+        IDENTITY_TIMEOUT,
+        IDENTITY_STEP,
+        get(stream, url, "identity", MAX_DOCUMENT),
+    )
+    .await?;
     Ok(IdentityDocument::parse(&body)?)
 }
 
@@ -129,16 +157,11 @@ pub(super) async fn fetch_page(
     page: &str,
     max_bytes: usize,
 ) -> Result<Bytes, PeerError> {
-    within(
-        IDENTITY_TIMEOUT,
-        "the question for a page (HTTP)",
-        get(connector, url, page, max_bytes),
-    )
-    .await
+    let body = async { get(connector.connect(url).await?, url, page, max_bytes).await };
+    within(IDENTITY_TIMEOUT, "the question for a page (HTTP)", body).await
 }
 
-async fn get(connector: &Connector, url: &NodeUrl, page: &str, max_bytes: usize) -> Result<Bytes, PeerError> {
-    let stream = connector.connect(url).await?;
+async fn get(stream: Stream, url: &NodeUrl, page: &str, max_bytes: usize) -> Result<Bytes, PeerError> {
     let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream))
         .await
         .map_err(not_http)?;
@@ -303,7 +326,7 @@ fn refusal(text: &str) -> PeerError {
     }
 }
 
-fn not_a_node(error: tokio_tungstenite::tungstenite::Error) -> PeerError {
+fn not_a_websocket(error: tokio_tungstenite::tungstenite::Error) -> PeerError {
     use tokio_tungstenite::tungstenite::{Error, error::ProtocolError};
     if matches!(
         error,
@@ -313,6 +336,8 @@ fn not_a_node(error: tokio_tungstenite::tungstenite::Error) -> PeerError {
     }
     match error.into() {
         PeerError::Closed(_) => PeerError::NotANode("it does not answer as a WebSocket"),
+        // 404 may as well be a wrong path.
+        PeerError::Http(status @ (200..=299 | 400 | 405 | 426 | 501)) => PeerError::NoWebSocket(status),
         other => other,
     }
 }

@@ -405,6 +405,7 @@ fn is_final(error: &PeerError) -> bool {
         | PeerError::Refused(_)
         | PeerError::Timeout(_)
         | PeerError::Tls(_)
+        | PeerError::NoWebSocket(_)
         | PeerError::Closed(_) => false,
     }
 }

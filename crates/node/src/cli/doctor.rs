@@ -1,0 +1,434 @@
+//! `fdrtd doctor`: tests the ways between nodes, from this machine and from each node to each other, and says where a way ends and what to do.
+
+mod compare;
+
+use std::str::FromStr;
+use std::time::Duration;
+
+use axum::http::Method;
+use clap::Args;
+use fdrtd::connect::Connector;
+use fdrtd::identity::{Identity, PeerKey};
+use fdrtd::invitation::Link;
+use fdrtd::peer::TlsFault;
+use fdrtd::peer::probe::{Obstacle, Probe, probe};
+use fdrtd::url::{NodeUrl, UrlError};
+use futures_util::{StreamExt, stream};
+use serde_json::{Value, json};
+
+use super::client::{Client, TrustArgs};
+use super::failure::{EXIT_HELP, Exit, Failure, printable};
+use super::{runtime, say};
+
+/// Probes, and nodes asked, at once.
+const AT_ONCE: usize = 8;
+/// A node gives up on a probe before.
+const PROBE_LIMIT: Duration = Duration::from_secs(60);
+/// A node that tests other connections is asked again so many times, a second apart.
+const RETRIES: usize = 30;
+
+/// Tests the ways between nodes layer by layer: DNS, TCP, TLS, path, version, key, WebSocket, round trip.
+///
+/// Every URL is tried from this machine, and every node is asked to try every other one.
+#[derive(Args)]
+#[command(after_help = format!("\
+Examples:
+  fdrtd doctor https://a.example/public1 https://b.example/public2
+  fdrtd doctor 'https://b.example/public2#abcd-efgh-ijkl-mnop'
+  fdrtd doctor 'fdrtd:https://a.example/public1#…'
+
+{EXIT_HELP}"))]
+pub(crate) struct DoctorArgs {
+    /// URLs of nodes, each with #KEY or #FINGERPRINT behind it if that is known; or the links of invitations (fdrtd:…)
+    #[arg(required = true, value_name = "URL")]
+    urls: Vec<Target>,
+    /// The key, or the fingerprint, that the node at a URL must have; may be given several times
+    #[arg(long, value_name = "URL=KEY")]
+    pinned: Vec<Pinned>,
+    #[command(flatten)]
+    trust: TrustArgs,
+    /// As JSON
+    #[arg(long)]
+    json: bool,
+}
+
+/// A URL to test, and the key that is expected there.
+#[derive(Clone, Debug)]
+struct Target {
+    url: NodeUrl,
+    expected: Option<Expected>,
+}
+
+/// What is known of a key beforehand.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Expected {
+    Key(PeerKey),
+    /// The first 16 characters in groups.
+    Fingerprint(String),
+}
+
+#[derive(Clone, Debug)]
+struct Pinned {
+    url: NodeUrl,
+    expected: Expected,
+}
+
+/// A way from here (`None`) or from one of the targets to another.
+#[derive(Debug)]
+struct Way {
+    from: Option<usize>,
+    to: usize,
+    found: Found,
+}
+
+#[derive(Debug)]
+enum Found {
+    Probe(Probe),
+    /// The node at its beginning could not be asked; the code, why, and what to do.
+    NotAsked(Obstacle),
+}
+
+pub(crate) fn doctor(mut args: DoctorArgs) -> Result<Exit, Failure> {
+    pin(&mut args)?;
+    let connector = args.trust.connector()?;
+    let ways = runtime()?.block_on(walk_all(&connector, &args.urls, args.json))?;
+    let ok = ways.iter().all(Way::is_ok);
+    if args.json {
+        let ways: Vec<Value> = ways.iter().map(|way| way.to_json(&args.urls)).collect();
+        say(&json!({"ok": ok, "ways": ways}).to_string())?;
+    } else {
+        say(&advice(&ways, &args.urls))?;
+    }
+    Ok(if ok { Exit::Ok } else { Exit::Failed })
+}
+
+/// `--pinned` into the targets; the same URL twice is one.
+fn pin(args: &mut DoctorArgs) -> Result<(), Failure> {
+    for pinned in &args.pinned {
+        let Some(target) = args.urls.iter_mut().find(|target| target.url == pinned.url) else {
+            return Err(Failure::usage(
+                format!("--pinned names {}, which is not among the URLs to test", pinned.url),
+                "name that URL as well",
+                "PINNED_UNKNOWN",
+            ));
+        };
+        target.expected = Some(pinned.expected.clone());
+    }
+    let mut kept: Vec<Target> = Vec::new();
+    for target in args.urls.drain(..) {
+        match kept.iter_mut().find(|other| other.url == target.url) {
+            Some(same) => same.expected = same.expected.take().or(target.expected),
+            None => kept.push(target),
+        }
+    }
+    args.urls = kept;
+    Ok(())
+}
+
+async fn walk_all(connector: &Connector, targets: &[Target], quiet: bool) -> Result<Vec<Way>, Failure> {
+    let identity = Identity::ephemeral().map_err(|error| Failure::new(Exit::Failed, error.to_string(), "", "", ""))?;
+    let mut ways: Vec<Way> = Vec::new();
+    let here = (0..targets.len()).map(|to| from_here(connector, &identity, targets, to));
+    let mut here = stream::iter(here).buffered(AT_ONCE);
+    while let Some(way) = here.next().await {
+        if !quiet {
+            say(&way.line(targets))?;
+        }
+        ways.push(way);
+    }
+    let seen: Vec<Option<PeerKey>> = ways.iter().map(Way::key).collect();
+    let up: Vec<bool> = ways.iter().map(|way| way.key().is_some()).collect();
+    let asked = (0..targets.len()).map(|from| from_node(connector, targets, from, up[from]));
+    let mut asked = stream::iter(asked).buffered(AT_ONCE);
+    while let Some(group) = asked.next().await {
+        for mut way in group {
+            compare::with_here(&mut way, targets, &seen);
+            if !quiet {
+                say(&way.line(targets))?;
+            }
+            ways.push(way);
+        }
+    }
+    Ok(ways)
+}
+
+async fn from_here(connector: &Connector, identity: &Identity, targets: &[Target], to: usize) -> Way {
+    let mut found = probe(connector, identity, &targets[to].url, &[]).await;
+    if let Some(error) = &mut found.error
+        && error.hint == TlsFault::UnknownIssuer.hint()
+    {
+        error.hint =
+            "name the authority's PEM file with --ca-file or FDRTD_CA_FILE, if you trust it; nodes have peer_ca_file"
+                .to_owned();
+    }
+    compare::with_expected(&mut found, targets[to].expected.as_ref());
+    Way {
+        from: None,
+        to,
+        found: Found::Probe(found),
+    }
+}
+
+/// The node `from` tries all others, one after the other.
+async fn from_node(connector: &Connector, targets: &[Target], from: usize, up: bool) -> Vec<Way> {
+    let client = Client::new(connector.clone(), targets[from].url.clone());
+    let mut ways = Vec::new();
+    for (to, target) in targets.iter().enumerate().filter(|(to, _)| *to != from) {
+        let found = if up {
+            ask(&client, target).await
+        } else {
+            Found::not_asked("it cannot be reached from this machine", "", "NOT_ASKED")
+        };
+        ways.push(Way {
+            from: Some(from),
+            to,
+            found,
+        });
+    }
+    ways
+}
+
+async fn ask(client: &Client, target: &Target) -> Found {
+    let body = json!({"url": target.url}).to_string();
+    for _ in 0..RETRIES {
+        let asked = client.send(Method::POST, "/probe", Some(body.clone().into()), PROBE_LIMIT);
+        let answer = match asked.await {
+            Ok(answer) => answer,
+            Err(failure) => return Found::not_asked(&failure.what, &failure.hint, &failure.code),
+        };
+        let busy = answer.json().is_ok_and(|problem| problem["code"] == "PROBES_BUSY");
+        return match answer.status {
+            200 => match serde_json::from_slice::<Probe>(&answer.body) {
+                Ok(mut found) => {
+                    compare::with_expected(&mut found, target.expected.as_ref());
+                    Found::Probe(found)
+                }
+                Err(_) => Found::not_asked(
+                    "its answer cannot be read",
+                    "run the same version everywhere",
+                    "NOT_ASKED",
+                ),
+            },
+            503 if busy => {
+                tokio::time::sleep(Duration::from_secs(1)).await;
+                continue;
+            }
+            404 | 405 => Found::not_asked(
+                "that node is too old to be asked",
+                "update that node, or run fdrtd doctor on its machine",
+                "NOT_ASKED",
+            ),
+            status => match Failure::from_problem(status, &answer.body) {
+                Some(failure) => Found::not_asked(&failure.what, &failure.hint, &failure.code),
+                None => Found::not_asked(
+                    &format!("HTTP status {status}"),
+                    "what stands before that node must let POST {base}/probe pass; or run fdrtd doctor on its machine",
+                    "NOT_ASKED",
+                ),
+            },
+        };
+    }
+    Found::not_asked("it is busy with other tests", "try again later", "PROBES_BUSY")
+}
+
+impl Found {
+    fn not_asked(message: &str, hint: &str, code: &str) -> Found {
+        Found::NotAsked(Obstacle {
+            layer: "ask".to_owned(),
+            code: code.to_owned(),
+            message: message.to_owned(),
+            hint: hint.to_owned(),
+        })
+    }
+}
+
+impl Way {
+    fn is_ok(&self) -> bool {
+        matches!(&self.found, Found::Probe(found) if found.ok)
+    }
+
+    fn key(&self) -> Option<PeerKey> {
+        match &self.found {
+            Found::Probe(found) => found.key,
+            Found::NotAsked(_) => None,
+        }
+    }
+
+    fn obstacle(&self) -> Option<&Obstacle> {
+        match &self.found {
+            Found::Probe(found) => found.error.as_ref(),
+            Found::NotAsked(why) => Some(why),
+        }
+    }
+
+    fn line(&self, targets: &[Target]) -> String {
+        let way = format!("{} → {}", self.start(targets), targets[self.to].url);
+        match &self.found {
+            Found::Probe(found) => match &found.error {
+                None => {
+                    let time = found.round_trip_ms.unwrap_or_default();
+                    let key = found.key.map(|key| key.fingerprint()).unwrap_or_default();
+                    format!("{way}  ok  {time:.1} ms  key {key}")
+                }
+                Some(error) => printable(&format!(
+                    "{way}  FAIL {}: {} — {} ({})",
+                    error.layer, error.message, error.hint, error.code
+                )),
+            },
+            Found::NotAsked(why) => printable(&format!("{way}  not tested: {}", why.message)),
+        }
+    }
+
+    fn start(&self, targets: &[Target]) -> String {
+        self.from
+            .map_or_else(|| "here".to_owned(), |from| targets[from].url.to_string())
+    }
+
+    fn to_json(&self, targets: &[Target]) -> Value {
+        let (asked, probe) = match &self.found {
+            Found::Probe(found) => (true, found.clone()),
+            Found::NotAsked(why) => (
+                false,
+                Probe {
+                    error: Some(why.clone()),
+                    ..Probe::default()
+                },
+            ),
+        };
+        json!({
+            "from": self.from.map(|from| &targets[from].url),
+            "to": targets[self.to].url,
+            "asked": asked,
+            "ok": self.is_ok(),
+            "key": probe.key,
+            "fingerprint": probe.key.map(|key| key.fingerprint()),
+            "steps": probe.steps,
+            "round_trip_ms": probe.round_trip_ms,
+            "error": probe.error,
+        })
+    }
+}
+
+/// What to do, once for each remedy.
+fn advice(ways: &[Way], targets: &[Target]) -> String {
+    let good = ways.iter().filter(|way| way.is_ok()).count();
+    if good == ways.len() {
+        return "\nAll is well.".to_owned();
+    }
+    let mut remedies: Vec<(usize, &str, Vec<String>)> = Vec::new();
+    for way in ways {
+        // Without a hint: the way from here to that node has it.
+        let Some(error) = way.obstacle().filter(|error| !error.hint.is_empty()) else {
+            continue;
+        };
+        // What is wrong with a node that cannot be asked concerns that node.
+        let about = match &way.found {
+            Found::NotAsked(_) => way.from.unwrap_or(way.to),
+            Found::Probe(_) => way.to,
+        };
+        let known = remedies
+            .iter_mut()
+            .find(|(to, hint, _)| *to == about && *hint == error.hint);
+        match known {
+            Some((_, _, starts)) => starts.push(way.start(targets)),
+            None => remedies.push((about, &error.hint, vec![way.start(targets)])),
+        }
+    }
+    let mut text = format!("\n{good} of {} ways are good. What to do:", ways.len());
+    for (about, hint, mut starts) in remedies {
+        starts.dedup();
+        let line = format!("- {} (from {}): {hint}", targets[about].url, starts.join(", "));
+        text.push('\n');
+        text.push_str(&printable(&line));
+    }
+    text
+}
+
+impl FromStr for Target {
+    type Err = String;
+
+    /// `URL`, `URL#KEY` or `fdrtd:URL#KEY.TASK`.
+    fn from_str(text: &str) -> Result<Target, String> {
+        if Link::is_meant(text) {
+            let link = Link::parse(text).map_err(|error| format!("this is not an invitation link: {error}"))?;
+            let url = link.url.ok_or("this link names no URL, so there is nothing to test")?;
+            let expected = Some(Expected::Key(link.key));
+            return Ok(Target { url, expected });
+        }
+        let (url, key) = match text.trim().split_once('#') {
+            Some((url, key)) => (url, Some(key)),
+            None => (text, None),
+        };
+        Ok(Target {
+            url: url.parse().map_err(|error: UrlError| error.to_string())?,
+            expected: key.map(str::parse).transpose()?,
+        })
+    }
+}
+
+impl FromStr for Expected {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Expected, String> {
+        let text = text.trim().to_ascii_lowercase();
+        if let Ok(key) = text.parse() {
+            return Ok(Expected::Key(key));
+        }
+        let bare: String = text.chars().filter(|c| *c != '-').collect();
+        let base32 = bare
+            .bytes()
+            .all(|b| b.is_ascii_lowercase() || (b'2'..=b'7').contains(&b));
+        if bare.len() != 16 || !base32 {
+            return Err("a key has 52 characters (a-z, 2-7), a fingerprint 16: abcd-efgh-ijkl-mnop".to_owned());
+        }
+        let groups = [&bare[..4], &bare[4..8], &bare[8..12], &bare[12..]];
+        Ok(Expected::Fingerprint(groups.join("-")))
+    }
+}
+
+impl FromStr for Pinned {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Pinned, String> {
+        let (url, key) = text.rsplit_once('=').ok_or("write URL=KEY")?;
+        Ok(Pinned {
+            url: url.parse().map_err(|error: UrlError| error.to_string())?,
+            expected: key.parse()?,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn targets_may_name_keys() {
+        let key = Identity::from_seed(&[1; 32]).key();
+        let plain: Target = "https://A.example/x/".parse().unwrap();
+        assert_eq!((plain.url.as_str(), plain.expected), ("https://a.example/x", None));
+        let keyed: Target = format!("http://a/x#{key}").parse().unwrap();
+        assert_eq!(keyed.expected, Some(Expected::Key(key)));
+        let named: Target = format!("http://a/x#{}", key.fingerprint()).parse().unwrap();
+        assert_eq!(named.expected, Some(Expected::Fingerprint(key.fingerprint())));
+        let link: Target = format!("fdrtd:http://a/x#{key}.{key}").parse().unwrap();
+        assert_eq!(
+            (link.url.as_str(), link.expected),
+            ("http://a/x", Some(Expected::Key(key)))
+        );
+        for bad in [
+            "",
+            "a",
+            "ftp://a",
+            "http://a#",
+            "http://a#short",
+            "fdrtd:http://a",
+            "fdrtd:x",
+        ] {
+            assert!(bad.parse::<Target>().is_err(), "{bad}");
+        }
+        assert!(format!("http://a/x={key}").parse::<Pinned>().is_ok());
+        assert!("http://a/x".parse::<Pinned>().is_err());
+    }
+}

@@ -15,6 +15,7 @@ test: venv
 	scripts/proxies
 	$(BIN)/python -m pytest -q clients/python/tests
 	$(BIN)/python -m pytest -q -n 2 tests/e2e
+	$(BIN)/python -m pytest -q tests/first_minutes
 
 build:
 	$(CARGO) build --locked --workspace --bins

@@ -1,9 +1,10 @@
 //! Documents that are made from the code.
 
-#![allow(missing_docs, clippy::unwrap_used)]
+#![allow(missing_docs, clippy::unwrap_used, clippy::panic)]
 
 use std::fmt::Write;
 
+use fdrtd::config::Config;
 use fdrtd::descriptor::Field;
 use fdrtd::problem::{CODES, Side};
 use fdrtd::reason::{Reason, Stage};
@@ -21,6 +22,27 @@ fn the_page_of_errors_is_that_of_the_code() {
         page,
         "write it anew with UPDATE_DOCS=1"
     );
+}
+
+/// An operator copies them.
+#[test]
+fn the_configurations_of_the_pages_are_valid() {
+    let docs = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs");
+    let mut found = 0;
+    for entry in std::fs::read_dir(docs).unwrap() {
+        let path = entry.unwrap().path();
+        if path.extension().is_none_or(|extension| extension != "md") {
+            continue;
+        }
+        let page = std::fs::read_to_string(&path).unwrap();
+        for block in page.split("```toml\n").skip(1) {
+            let (text, _) = block.split_once("```").unwrap();
+            let config: Config = toml::from_str(text).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+            config.checked().unwrap();
+            found += 1;
+        }
+    }
+    assert!(found >= 1);
 }
 
 fn errors_page() -> String {

@@ -98,6 +98,22 @@ def test_the_tutorial(secure: list[Node]) -> None:
     assert run_document((ROOT / "docs" / "tutorial.md").read_text(), urls_of(secure), "docs/tutorial.md") >= 3
 
 
+def test_the_page_about_tls(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    text = (ROOT / "docs" / "tls.md").read_text()
+    (commands,) = re.findall(r"^```sh\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
+    subprocess.run(["sh", "-eu", "-c", commands], check=True, capture_output=True, cwd=tmp_path, timeout=60)
+    monkeypatch.setenv("FDRTD_CA_FILE", str(tmp_path / "our-ca.pem"))
+    for flag in ("--tls-cert", "--tls-key", "--peer-ca-file"):
+        assert flag in text
+    files = {"--tls-cert": "node.pem", "--tls-key": "node.key", "--peer-ca-file": "our-ca.pem"}
+    flags = [f"{flag}={tmp_path / file}" for flag, file in files.items()]
+    with nodes(tmp_path, 3, *flags) as started:
+        add_up(started)
+        by_name = [node.url.replace("127.0.0.1", "localhost") for node in started]
+        assert run_document((ROOT / "docs" / "tutorial.md").read_text(), by_name, "docs/tutorial.md") >= 3
+        assert not any("WARN" in node.logged() for node in started)
+
+
 def test_a_node_killed_in_the_middle(authority: Authority, tmp_path: Path) -> None:
     flags = (*authority.issue("killed").flags, f"--peer-ca-file={authority.file}")
     with nodes(tmp_path, 3, *flags) as started:

@@ -1,4 +1,4 @@
-# `make demo` shows three nodes computing a sum; `make test` passes all tests. Both install what they need.
+# `make demo` shows three nodes computing a sum (`make demo TLS=1` over https); `make test` passes all tests. Both install what they need.
 
 CARGO ?= cargo
 PYTHON ?= python3
@@ -7,7 +7,7 @@ BIN := .venv/bin
 .PHONY: demo test build venv lint bench test-long clean
 
 demo: build venv
-	$(BIN)/python scripts/demo.py
+	$(BIN)/python scripts/demo.py $(if $(TLS),--tls)
 
 test: venv
 	$(CARGO) test --workspace --locked

@@ -1,6 +1,7 @@
 """Starts three nodes, lets them compute the tutorial's sum, and keeps them running.
 
-DEMO_ONCE=1 ends them after that, with status 0 if the sum is right. FDRTD_DEMO_PORT chooses another port.
+DEMO_ONCE=1 ends them after that, with status 0 if the sum is right. FDRTD_DEMO_PORT chooses another port. Arguments are those of `fdrtd demo`,
+such as --tls.
 """
 
 from __future__ import annotations
@@ -34,12 +35,14 @@ def add_three_numbers(nodes: list[str]) -> list[dict[str, object]]:
 
 
 def main() -> int:
-    demo = subprocess.Popen([TARGET / "debug" / "fdrtd", "demo"], stdout=subprocess.PIPE, text=True)
+    demo = subprocess.Popen([TARGET / "debug" / "fdrtd", "demo", *sys.argv[1:]], stdout=subprocess.PIPE, text=True)
     try:
         assert demo.stdout is not None
         nodes: list[str] = []
         for line in demo.stdout:
             print(line, end="", flush=True)
+            if found := re.search(r"FDRTD_CA_FILE='(.+)'", line):
+                os.environ["FDRTD_CA_FILE"] = found[1]
             if found := re.search(r"listens on (\S+)", line):
                 nodes.append(found[1])
             if len(nodes) == 3:

@@ -13,6 +13,7 @@ use crate::peer::{PeerConfig, Trust};
 use crate::policy::Profile;
 use crate::task::StopAt;
 use crate::tasks::Quota;
+use crate::tls::Certificate;
 use crate::url::NodeUrl;
 
 /// The longest time to live, in seconds: ten years. Points in time that far away can still be told.
@@ -50,6 +51,8 @@ pub struct Config {
     pub allow_peer_urls: Vec<String>,
     /// Certificate authorities (PEM) that peers' servers may use, beside those that this machine trusts.
     pub peer_ca_file: Option<PathBuf>,
+    /// The listener's certificate; without one it speaks plain HTTP.
+    pub tls: TlsConfig,
     /// What is logged, such as `info` or `fdrtd=debug`.
     pub log: String,
     /// How it is logged.
@@ -79,6 +82,21 @@ pub struct PinnedPeer {
     pub url: NodeUrl,
     /// Its key, as `fdrtd identity` prints it there.
     pub key: PeerKey,
+}
+
+/// The certificate of a listener, and thereby of all nodes behind it.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct TlsConfig {
+    /// Certificates (PEM): the server's own first, then those that signed it.
+    pub cert_file: Option<PathBuf>,
+    /// Its private key (PEM, without passphrase).
+    pub key_file: Option<PathBuf>,
+    /// Seconds between two looks whether the files have changed.
+    pub reload_interval: f64,
+    /// A certificate from memory instead of files. Only programs that link this crate can set it.
+    #[serde(skip)]
+    pub made: Option<Certificate>,
 }
 
 /// Form of the log.
@@ -130,10 +148,22 @@ impl Default for Config {
             allow_plain_http: false,
             allow_peer_urls: Vec::new(),
             peer_ca_file: None,
+            tls: TlsConfig::default(),
             log: "info".to_owned(),
             log_format: LogFormat::Text,
             limits: Limits::default(),
             stop_at: None,
+        }
+    }
+}
+
+impl Default for TlsConfig {
+    fn default() -> TlsConfig {
+        TlsConfig {
+            cert_file: None,
+            key_file: None,
+            reload_interval: 10.0,
+            made: None,
         }
     }
 }
@@ -207,6 +237,16 @@ impl Config {
         if self.limits.json_depth == 0 || self.limits.json_depth > 100 {
             return Err(ConfigError::Value("limits.json_depth is 1 to 100".into()));
         }
+        if self.tls.cert_file.is_some() != self.tls.key_file.is_some() {
+            return Err(ConfigError::Value(
+                "tls.cert_file and tls.key_file belong together: give both (--tls-cert, --tls-key), or none for plain HTTP".into(),
+            ));
+        }
+        if !(0.1..=86400.0).contains(&self.tls.reload_interval) {
+            return Err(ConfigError::Value(
+                "tls.reload_interval is a number of seconds from 0.1 to 86400".into(),
+            ));
+        }
         Ok(self)
     }
 
@@ -263,7 +303,7 @@ mod tests {
             .filter_map(|word| word.strip_suffix(':'))
         {
             assert!(
-                member == "stop_at" || text.contains(member),
+                ["stop_at", "made"].contains(&member) || text.contains(member),
                 "{member} is not in the example"
             );
         }

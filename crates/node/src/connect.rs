@@ -219,6 +219,8 @@ fn fault(error: &std::io::Error) -> TlsFault {
             CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. } => TlsFault::NotYetValid,
             CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. } => TlsFault::WrongName,
             CertificateError::UnknownIssuer => TlsFault::UnknownIssuer,
+            // Rustls has no variant of its own for it.
+            CertificateError::Other(other) if other.to_string().contains("CaUsedAsEndEntity") => TlsFault::SelfSigned,
             _ => TlsFault::BadCertificate,
         },
         Some(rustls::Error::InvalidMessage(_)) => TlsFault::NotTls,

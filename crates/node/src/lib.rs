@@ -4,7 +4,7 @@
 //! [`session`] speaks the protocol between nodes and drives one machine of `fdrtd-mpc`, [`peer`] carries its messages, [`store`] keeps what survives a restart.
 //! Modules call downwards only.
 //!
-//! Not supported yet: users and credentials (every caller is anonymous), TLS, thresholds, the other generation of the HTTP API.
+//! Not supported yet: users and credentials (every caller is anonymous), thresholds, the other generation of the HTTP API.
 
 pub mod api;
 pub mod config;
@@ -18,6 +18,7 @@ pub mod node;
 pub mod operator;
 pub mod peer;
 pub mod policy;
+pub mod private_ca;
 pub mod problem;
 pub mod reason;
 mod serve;
@@ -26,6 +27,7 @@ pub mod session;
 pub mod store;
 pub mod task;
 pub mod tasks;
+pub mod tls;
 pub mod url;
 
 use std::future::Future;
@@ -36,14 +38,17 @@ use tokio::net::TcpListener;
 
 use crate::config::Config;
 use crate::node::{Node, StartError};
+use crate::tls::Tls;
 
 /// How long requests in progress may take after a node was asked to stop.
 const FAREWELL: Duration = Duration::from_secs(5);
 
 /// Runs the nodes of `configs` on one listener until `shutdown`; `ready` is told when they can be called.
 ///
+/// They share the listener and so its certificate: `tls` is the same in all of them.
+///
 /// # Errors
-/// A node that cannot start, or a listener that fails.
+/// A node that cannot start, unusable certificate files, or a listener that fails.
 pub async fn run(
     configs: Vec<Config>,
     listener: TcpListener,
@@ -52,16 +57,35 @@ pub async fn run(
 ) -> Result<(), StartError> {
     let mut nodes = Vec::new();
     let mut origins = Vec::new();
+    let configs: Vec<Config> = configs.into_iter().map(Config::checked).collect::<Result<_, _>>()?;
+    let tls = configs.first().map(|config| config.tls.clone()).unwrap_or_default();
+    if configs.iter().any(|config| config.tls != tls) {
+        return Err("nodes on one listener have the same tls".into());
+    }
+    let tls = Tls::open(&tls)?;
     for config in configs {
-        let config = config.checked()?;
         origins.extend(config.cors_origins.clone());
         nodes.push(Node::start(config).await?);
     }
     let router = api::router(nodes.clone(), &origins);
+    let certificate = match &tls {
+        None => None,
+        Some(tls) => {
+            let urls = nodes.iter().flat_map(|node| node.config.public_url.clone()).collect();
+            let metrics = nodes.iter().map(|node| node.metrics().clone()).collect();
+            Some(Arc::clone(tls).watch(urls, metrics)?)
+        }
+    };
+    let watch = async {
+        match certificate {
+            Some(certificate) => certificate.await,
+            None => std::future::pending().await,
+        }
+    };
     ready(&nodes);
     let (asked, mut stopping) = tokio::sync::watch::channel(false);
     let leaving = nodes.clone();
-    let server = serve::serve(listener, router, async move {
+    let server = serve::serve(listener, tls, router, async move {
         shutdown.await;
         leaving.iter().for_each(|node| node.leave());
         let _ = asked.send(true);
@@ -76,6 +100,7 @@ pub async fn run(
     };
     tokio::select! {
         () = server => {}
+        () = watch => {}
         () = too_long => tracing::info!("some requests were still waiting"),
     }
     for node in &nodes {

@@ -17,6 +17,8 @@ struct Counts {
     done: AtomicU64,
     failed: AtomicU64,
     messages: AtomicU64,
+    /// Seconds since 1970; zero without TLS.
+    certificate_end: AtomicU64,
 }
 
 impl Metrics {
@@ -38,6 +40,11 @@ impl Metrics {
     /// A message of a task was handed to a link.
     pub fn task_message(&self) {
         self.0.messages.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// The listener has a certificate that ends at that time, in seconds since 1970.
+    pub fn certificate_ends(&self, end: u64) {
+        self.0.certificate_end.store(end, Ordering::Relaxed);
     }
 
     /// In the text format of Prometheus, with what other parts count.
@@ -112,8 +119,15 @@ impl Metrics {
                 peers.bytes_out,
             ),
         ];
+        let end = count(&self.0.certificate_end);
+        let certificate = (end > 0).then_some((
+            "fdrtd_tls_certificate_expires_seconds",
+            "gauge",
+            "When the listener's certificate ends, in seconds since 1970.",
+            end,
+        ));
         let mut text = String::new();
-        for (name, kind, help, number) in lines {
+        for (name, kind, help, number) in lines.into_iter().chain(certificate) {
             // Writing to a String cannot fail.
             let _ = writeln!(text, "# HELP {name} {help}\n# TYPE {name} {kind}\n{name} {number}");
         }

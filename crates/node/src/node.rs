@@ -305,14 +305,16 @@ impl Node {
         }
     }
 
+    /// Its counters.
+    pub(crate) fn metrics(&self) -> &Metrics {
+        &self.simon.tasks().context().metrics
+    }
+
     /// `GET {base}/metrics`.
     pub(crate) fn metrics_text(&self) -> String {
         let tasks = self.simon.tasks();
         let objects = self.kv.len() + self.barrier.len() + self.broadcast.len();
-        tasks
-            .context()
-            .metrics
-            .text(self.peers().counters(), tasks.count(), objects)
+        self.metrics().text(self.peers().counters(), tasks.count(), objects)
     }
 }
 

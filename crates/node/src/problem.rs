@@ -182,6 +182,7 @@ pub const CODES: &[(&str, &str)] = &[
         "The task ended without a result; the member 'cause' says why.",
     ),
     ("TASK_FINISHED", "The task has its result already."),
+    ("TLS_EXPECTED", "The port speaks TLS, and the request is plain HTTP."),
     (
         "TASK_UNKNOWN",
         "This node has no task with this id: it is deleted, or its time to live is over, or it is another node's.",

@@ -1,9 +1,11 @@
 //! The subcommands, one file each, and what they share.
 
+pub(crate) mod address;
 mod client;
 pub(crate) mod completion;
 pub(crate) mod compute;
 pub(crate) mod demo;
+pub(crate) mod demo_ca;
 pub(crate) mod doctor;
 pub(crate) mod failure;
 pub(crate) mod identity;
@@ -17,23 +19,21 @@ use std::sync::Arc;
 
 use fdrtd::config::{Config, LogFormat};
 use fdrtd::node::{Node, StartError};
-use tokio::net::TcpListener;
 
+use self::address::Flags;
+
+/// Listens at `address`, and runs the nodes that `configs` makes for the address that was got.
 fn run(
-    configs: Vec<Config>,
     address: SocketAddr,
+    flags: Flags,
+    configs: impl FnOnce(SocketAddr) -> Result<Vec<Config>, StartError> + Send,
     announce: impl FnOnce(&[Arc<Node>], SocketAddr) -> io::Result<()> + Send,
 ) -> Result<(), StartError> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     runtime.block_on(async {
-        let listener = TcpListener::bind(address).await.map_err(|error| match error.kind() {
-            io::ErrorKind::AddrInUse => format!(
-                "port {} is taken by another program (perhaps another fdrtd); end it, or choose another port",
-                address.port()
-            ),
-            _ => format!("{address}: {error}"),
-        })?;
+        let listener = address::bind(address, flags).await?;
         let address = listener.local_addr()?;
+        let configs = configs(address)?;
         let signal = shutdown_signal()?;
         let ready = |nodes: &[Arc<Node>]| {
             if let Err(error) = announce(nodes, address) {

@@ -10,7 +10,13 @@ use fdrtd::node::StartError;
 use fdrtd::policy::Profile;
 use fdrtd::url::NodeUrl;
 
+use super::address::{Flags, reachable};
 use super::{run, say, start_log};
+
+const FLAGS: Flags = Flags {
+    host: "--listen",
+    port: "--listen",
+};
 
 #[derive(Args)]
 pub(crate) struct ServeArgs {
@@ -50,6 +56,12 @@ pub(crate) struct ServeArgs {
     /// Certificate authorities (PEM) of peers, beside those that this machine trusts
     #[arg(long, env = "FDRTD_PEER_CA_FILE")]
     peer_ca_file: Option<PathBuf>,
+    /// Certificate (PEM) of this node: with it the node speaks TLS; its own first, then those that signed it
+    #[arg(long, env = "FDRTD_TLS_CERT")]
+    tls_cert: Option<PathBuf>,
+    /// Private key (PEM) of the certificate
+    #[arg(long, env = "FDRTD_TLS_KEY")]
+    tls_key: Option<PathBuf>,
     /// What to log, such as info or fdrtd=debug [default: info]
     #[arg(long, env = "FDRTD_LOG")]
     log: Option<String>,
@@ -67,14 +79,32 @@ pub(crate) fn serve(args: ServeArgs) -> Result<(), StartError> {
             "this version knows no users: whoever reaches {listen} can use this node; put an authenticating proxy in front"
         );
     }
-    run(vec![config], listen, |nodes, address| {
+    let scheme = if config.tls.cert_file.is_some() {
+        "https"
+    } else {
+        "http"
+    };
+    let hint = config.public_url.is_empty();
+    let configs = |_| Ok(vec![config]);
+    run(listen, FLAGS, configs, |nodes, address| {
         for node in nodes {
+            let base_path = &node.config.base_path;
             say(&format!(
-                "fdrtd node {} listens on http://{address}{} (policy {})",
+                "fdrtd node {} listens on {scheme}://{address}{base_path} (policy {})",
                 node.fingerprint(),
-                node.config.base_path,
                 node.config.policy
             ))?;
+            let reachable = if hint && !address.ip().is_loopback() {
+                reachable(address.ip())
+            } else {
+                None
+            };
+            if let Some(ip) = reachable {
+                let known = SocketAddr::new(ip, address.port());
+                say(&format!(
+                    "others may reach it as {scheme}://{known}{base_path}; set --public-url if that is right"
+                ))?;
+            }
         }
         Ok(())
     })
@@ -103,6 +133,12 @@ fn merge(args: ServeArgs) -> Result<Config, StartError> {
     }
     if args.peer_ca_file.is_some() {
         config.peer_ca_file = args.peer_ca_file;
+    }
+    if args.tls_cert.is_some() {
+        config.tls.cert_file = args.tls_cert;
+    }
+    if args.tls_key.is_some() {
+        config.tls.key_file = args.tls_key;
     }
     set(&mut config.log, args.log);
     set(&mut config.log_format, args.log_format);

@@ -83,21 +83,24 @@ pub enum TlsFault {
     /// Nobody who is trusted here has signed the certificate.
     #[error("its certificate is not signed by an authority that this node trusts")]
     UnknownIssuer,
+    /// The certificate is an authority's own.
+    #[error("its certificate is self-signed: an authority's, not a server's")]
+    SelfSigned,
     /// The certificate is unusable in another way.
     #[error("its certificate cannot be used")]
     BadCertificate,
     /// Something else than TLS is spoken there.
     #[error("it does not speak TLS on this port")]
     NotTls,
+    /// TLS is spoken there, and the URL says otherwise.
+    #[error("it speaks TLS on this port, and the URL begins with http://")]
+    Expected,
     /// The connection was closed during the handshake.
     #[error("it closed the connection during the handshake")]
     Closed,
     /// No common version or suite, or the server refused.
     #[error("the handshake failed")]
     Handshake,
-    /// Plain HTTP was tried where TLS is spoken.
-    #[error("it speaks TLS on this port, and the URL says http://")]
-    Needed,
 }
 
 impl TlsFault {
@@ -111,11 +114,14 @@ impl TlsFault {
             Self::UnknownIssuer => {
                 "name the authority's PEM file in peer_ca_file of this node's configuration (or FDRTD_PEER_CA_FILE), if you trust it"
             }
+            Self::SelfSigned => {
+                "at the peer, have an authority of your own sign a certificate for the server (docs/tls.md), and name the authority's PEM file in peer_ca_file of this node's configuration"
+            }
             Self::BadCertificate => "the certificate of the peer's node or its proxy must be made anew",
             Self::NotTls => "if the peer serves plain HTTP there, write http:// in its URL",
+            Self::Expected => "write https:// in the peer's URL",
             Self::Closed => "check the port, and that the peer or its proxy speaks TLS there",
             Self::Handshake => "the peer's server must speak TLS 1.2 or 1.3",
-            Self::Needed => "write https:// in its URL",
         }
     }
 }

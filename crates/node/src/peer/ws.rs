@@ -25,7 +25,7 @@ use tokio_tungstenite::{
 };
 
 use super::{
-    error::PeerError,
+    error::{PeerError, TlsFault},
     noise::{Channel, Handshake, MAX_OPENING, MAX_RECORD, Opening},
 };
 use crate::{
@@ -171,10 +171,24 @@ async fn get(stream: Stream, url: &NodeUrl, page: &str, max_bytes: usize) -> Res
         .body(Empty::<Bytes>::new())
         .map_err(|_| PeerError::Url("it cannot be written into a request".to_owned()))?;
     let response = sender.send_request(request).await.map_err(not_http)?;
-    if response.status() != StatusCode::OK {
-        return Err(PeerError::Http(response.status().as_u16()));
+    let status = response.status();
+    let may_expect_tls = status == StatusCode::BAD_REQUEST && !url.is_tls();
+    if status != StatusCode::OK && !may_expect_tls {
+        return Err(PeerError::Http(status.as_u16()));
     }
     let body = Limited::new(response.into_body(), max_bytes).collect().await;
+    if status != StatusCode::OK {
+        // Nodes, nginx and others say in the text of their answer that this port is for https.
+        let text = body
+            .map(|body| body.to_bytes().to_ascii_lowercase())
+            .unwrap_or_default();
+        let expects_tls = text.windows(5).any(|part| part == b"https");
+        return Err(if expects_tls {
+            PeerError::Tls(TlsFault::Expected)
+        } else {
+            PeerError::Http(status.as_u16())
+        });
+    }
     let body = body.map_err(|_| PeerError::NotANode("its answer is cut off or too long"))?;
     Ok(body.to_bytes())
 }

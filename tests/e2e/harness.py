@@ -9,6 +9,7 @@ import contextlib
 import os
 import re
 import signal
+import socket
 import subprocess
 import threading
 import time
@@ -32,14 +33,22 @@ DURATIONS = {"join": 60, "input": 60, "run": 60, "silence": 20}
 class Node:
     """One `fdrtd serve` process. `url` is its base URL."""
 
-    def __init__(self, directory: Path, index: int, *flags: str, command: list[str] | None = None, **env: str) -> None:
+    def __init__(
+        self,
+        directory: Path,
+        index: int,
+        *flags: str,
+        command: list[str] | None = None,
+        listen: str = "127.0.0.1:0",
+        **env: str,
+    ) -> None:
         self.directory = directory
         self.index = index
         self.base_path = f"/public{index + 1}"
         self.flags = list(flags)
         self.env = env
         self.command = command
-        self.listen = "127.0.0.1:0"
+        self.listen = listen
         self.process: subprocess.Popen[str] | None = None
         self.output: list[str] = []
         directory.mkdir(parents=True, exist_ok=True)
@@ -114,12 +123,14 @@ def stopping_node(directory: Path, index: int, point: str) -> Node:
 
 
 @contextlib.contextmanager
-def nodes(directory: Path, count: int = 3, *flags: str, **env: str) -> Iterator[list[Node]]:
+def nodes(
+    directory: Path, count: int = 3, *flags: str, listen: str = "127.0.0.1:0", **env: str
+) -> Iterator[list[Node]]:
     """`count` nodes, ended at the end."""
     started: list[Node] = []
     try:
         for index in range(count):
-            started.append(Node(directory / f"node{index}", index, *flags, command=None, **env))
+            started.append(Node(directory / f"node{index}", index, *flags, command=None, listen=listen, **env))
         yield started
     finally:
         for node in started:
@@ -182,3 +193,13 @@ def cause_of(task: Any) -> dict[str, Any]:
     cause = failed.value.cause
     assert isinstance(cause, dict)
     return cause
+
+
+def own_address() -> str | None:
+    """This machine's, as the program guesses it; None if it is in no network."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as way:
+        try:
+            way.connect(("198.51.100.1", 9))
+        except OSError:
+            return None
+        return str(way.getsockname()[0])

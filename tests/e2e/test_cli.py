@@ -18,7 +18,7 @@ from typing import Any
 import fdrtd
 import pytest
 import urllib3
-from harness import BINARY, Node, until
+from harness import BINARY, Node, own_address, until
 
 KEY = re.compile(r"[a-z2-7]{52}")
 
@@ -163,24 +163,32 @@ def test_the_example_configuration_is_usable(tmp_path: Path) -> None:
 
 
 def test_the_port_is_taken(tmp_path: Path, busy_port: int) -> None:
-    words = (f"port {busy_port} is taken by another program", "choose another port")
+    taken = f"port {busy_port} is taken by another program"
+    words = (taken, "choose another port with --listen")
     refused("serve", "--ephemeral", f"--listen=127.0.0.1:{busy_port}", words=words, cwd=tmp_path)
-    refused("demo", f"--port={busy_port}", words=words, cwd=tmp_path)
+    refused("demo", f"--port={busy_port}", words=(taken, "choose another port with --port"), cwd=tmp_path)
 
 
 def test_an_address_that_is_not_ours(tmp_path: Path) -> None:
-    refused("serve", "--ephemeral", "--listen=192.0.2.7:5", words=("192.0.2.7:5",), cwd=tmp_path)
+    for command, flag in (("serve", "--listen=192.0.2.7:5"), ("demo", "--host=192.0.2.7")):
+        words = ("this machine has no address 192.0.2.7", f"with {flag.split('=')[0]} (0.0.0.0 stands for all")
+        refused(command, flag, words=words, cwd=tmp_path)
 
 
 def test_beyond_this_machine_it_warns(tmp_path: Path) -> None:
     node = serve(tmp_path, "--ephemeral", "--listen=0.0.0.0:0")
     try:
         until(lambda: "knows no users" in node.logged(), "the warning")
+        port = node.url.split(":")[2].split("/")[0]
+        hint = re.compile(rf"others may reach it as http://\S+:{port}; set --public-url if that is right")
+        if own_address() is not None:
+            until(lambda: hint.search("".join(node.output)), "the hint")
     finally:
         node.kill()
     node = serve(tmp_path / "loopback", "--ephemeral", "--listen=127.0.0.1:0")
     assert node.stop() == 0
     assert "knows no users" not in node.logged()
+    assert "others may reach it" not in "".join(node.output)
 
 
 # --- Where the configuration comes from -------------------------------------------------------------------------------

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import signal
 import subprocess
@@ -12,7 +13,8 @@ from typing import Any
 import fdrtd
 import pytest
 import urllib3
-from harness import BINARY, Node, cause_of, make_task
+from harness import BINARY, ROOT, Node, cause_of, make_task, own_address
+from test_docs import run_document
 
 RESULT = {"inputs": 3, "result": {"samples": 3, "sum": 31}}
 
@@ -60,8 +62,11 @@ def test_the_tutorial(demo: Node) -> None:
     assert [task.result() for task in tasks] == [RESULT] * 3
 
 
-def test_what_it_prints_can_be_pasted(tmp_path: Path) -> None:
-    process = subprocess.Popen([BINARY, "demo", "--port=0"], stdout=subprocess.PIPE, text=True, cwd=tmp_path)
+@pytest.mark.parametrize("flags", [[], ["--tls"]])
+def test_what_it_prints_can_be_pasted(flags: list[str], tmp_path: Path) -> None:
+    command = [str(BINARY), "demo", "--port=0", *flags]
+    env = os.environ | {"TMPDIR": str(tmp_path)}
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=tmp_path, env=env)
     try:
         assert process.stdout is not None
         lines = []
@@ -71,6 +76,7 @@ def test_what_it_prints_can_be_pasted(tmp_path: Path) -> None:
                 break
         announced = [found[1] for line in lines if (found := re.search(r"listens on (\S+) \(policy teaching\)", line))]
         assert [url.rsplit("/", 1)[1] for url in announced] == ["public1", "public2", "public3"]
+        assert all(url.startswith("https://" if flags else "http://") for url in announced)
         namespace: dict[str, Any] = {}
         exec("".join(line[4:] for line in lines if line.startswith("    ")), namespace)
         assert namespace["nodes"] == announced
@@ -78,12 +84,114 @@ def test_what_it_prints_can_be_pasted(tmp_path: Path) -> None:
         for name, url in zip("ABC", announced):
             assert namespace[f"api_{name}"].list_microservices()
             assert repr(namespace[f"api_{name}"]).count(url)
+        exported = [found[1] for line in lines if (found := re.fullmatch(r" *export FDRTD_CA_FILE='(.*)'\n", line))]
+        if flags:
+            assert exported == [namespace["ca_file"]]
+            assert Path(exported[0]).is_relative_to(tmp_path)
+            written = "".join(path.read_text() for path in tmp_path.rglob("*") if path.is_file())
+            assert written.count("BEGIN CERTIFICATE") == 1
+            assert "PRIVATE" not in written
+        else:
+            assert exported == []
         process.send_signal(signal.SIGINT)
         assert process.wait(timeout=30) == 0
         assert list(tmp_path.iterdir()) == [], "nothing is kept"
     finally:
         process.kill()
         process.wait()
+
+
+def demo_with(directory: Path, *flags: str) -> Node:
+    return Node(directory, 0, command=[str(BINARY), "demo", "--port=0", *flags])
+
+
+def add_up(demo: Node) -> None:
+    places: Any = [Place(url) for url in three_urls(demo)]
+    tasks = make_task(places)
+    for task, value in zip(tasks, (10, 7, 14)):
+        task.input(data=value)
+    assert [task.result() for task in tasks] == [RESULT] * 3
+
+
+def test_the_tutorial_with_tls(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    ca_file = tmp_path / "ca.pem"
+    demo = demo_with(tmp_path, "--tls", f"--ca-file={ca_file}")
+    try:
+        monkeypatch.setenv("FDRTD_CA_FILE", str(ca_file))
+        assert demo.url.startswith("https://127.0.0.1:")
+        assert run_document((ROOT / "docs" / "tutorial.md").read_text(), three_urls(demo), "docs/tutorial.md") >= 3
+        by_name = demo.url.replace("127.0.0.1", "localhost")
+        assert demo.api(by_name).list_microservices()
+    finally:
+        demo.kill()
+    # Its own file is written anew, others are not.
+    first = ca_file.read_text()
+    demo = demo_with(tmp_path, "--tls", f"--ca-file={ca_file}")
+    try:
+        assert ca_file.read_text() != first
+        assert demo.api().list_microservices()
+        assert demo.stop() == 0
+    finally:
+        demo.kill()
+    ca_file.write_text(first.split("\n", 1)[1])
+    with pytest.raises(AssertionError, match="not of an earlier demo"):
+        demo_with(tmp_path / "again", "--tls", f"--ca-file={ca_file}")
+    assert ca_file.read_text() == first.split("\n", 1)[1]
+
+
+@pytest.mark.parametrize("flags", [[], ["--tls"]])
+def test_others_may_use_it(flags: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    address = own_address()
+    if address is None:
+        pytest.skip("this machine is in no network")
+    if flags:
+        flags = [*flags, f"--ca-file={tmp_path / 'ca.pem'}"]
+    demo = demo_with(tmp_path, "--host=0.0.0.0", *flags)
+    try:
+        if flags:
+            monkeypatch.setenv("FDRTD_CA_FILE", str(tmp_path / "ca.pem"))
+        assert demo.url.startswith(f"{'https' if flags else 'http'}://{address}:")
+        port = demo.url.split(":")[2].split("/")[0]
+        assert f"whoever reaches port {port} of this machine can use these nodes" in demo.logged()
+        assert f"others may reach this machine as {address}; if that is wrong, give --public-url" in demo.logged()
+        assert ("travels unencrypted" in demo.logged()) is not bool(flags)
+        add_up(demo)
+        if not flags:
+            # Pages from elsewhere may not.
+            origin = {"Origin": "http://page.example", "Content-Type": "application/json"}
+            refused = urllib3.request("PUT", demo.url, body=b"{}", headers=origin)
+            assert (refused.status, refused.json()["code"]) == (403, "ORIGIN_REFUSED")
+            assert "Access-Control-Allow-Origin" not in refused.headers
+    finally:
+        demo.kill()
+
+
+def test_it_is_known_as_it_is_told(tmp_path: Path) -> None:
+    demo = demo_with(tmp_path, "--public-url=https://lesson.example/here/")
+    try:
+        base = "https://lesson.example/here"
+        shown = re.findall(r"listens on (\S+)", "".join(demo.output))
+        assert demo.url == f"{base}/public1"
+        assert f'nodes = ["{base}/public1", "{base}/public2", "{base}/public3"]' in "".join(demo.output)
+        assert shown[0] == f"{base}/public1"
+        assert "others may reach this machine as" not in demo.logged()
+        assert "can use these nodes" in demo.logged()
+        assert "unencrypted" not in demo.logged()
+    finally:
+        demo.kill()
+
+
+def test_where_it_cannot_be_known(tmp_path: Path) -> None:
+    for flags, words in (
+        (["--tls", "--public-url=http://lesson.example"], "with --tls the public URL begins with https://"),
+        (["--public-url=lesson.example"], "must begin with https:// or http://"),
+        (["--ca-file=x"], "--tls"),
+        (["--host=lesson.example"], "--host"),
+    ):
+        ended = subprocess.run([BINARY, "demo", "--port=0", *flags], capture_output=True, text=True, cwd=tmp_path)
+        assert ended.returncode != 0
+        assert ended.stdout == ""
+        assert words in ended.stderr
 
 
 def test_each_node_has_its_own_identity(demo: Node) -> None:

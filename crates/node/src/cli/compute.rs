@@ -7,6 +7,7 @@ mod input;
 mod show;
 mod table;
 
+use std::convert::Infallible;
 use std::path::PathBuf;
 use std::pin::pin;
 use std::str::FromStr;
@@ -302,7 +303,29 @@ impl Run<'_> {
             "{} numbers given; waiting for the others",
             self.plan.input.count
         ));
-        self.result(&simon, &object).await
+        tokio::select! {
+            result = self.result(&simon, &object) => result,
+            never = self.follow(&object) => match never {},
+        }
+    }
+
+    /// Shows who is waited for, at each change. Goes on for ever; without this page of the node, [`Run::result`] shows it now and then.
+    async fn follow(&self, object: &str) -> Infallible {
+        while self.progress.is_shown() {
+            if let Ok(mut events) = self.client.events(&format!("/tasks/{object}/events")).await {
+                while let Ok(Some(event)) = events.next().await {
+                    let progress: Value = serde_json::from_str(&event).unwrap_or_default();
+                    let waiting = progress["waiting_for"].as_array().into_iter().flatten();
+                    let texts: Vec<&str> = waiting.filter_map(|entry| entry["why"].as_str()).collect();
+                    if !texts.is_empty() {
+                        self.progress
+                            .show(&format!("waiting: {}", printable(&texts.join("; "))));
+                    }
+                }
+            }
+            sleep(Duration::from_secs(2)).await;
+        }
+        std::future::pending().await
     }
 
     /// How this party comes to its task: the function to call, and its parameters.
@@ -327,9 +350,12 @@ impl Run<'_> {
         }
         let wanted = plan.wanted();
         let mut told = String::new();
+        // The first answer comes at once, so that it is told soon if something differs.
+        let mut patience = 0;
         self.progress.show("waiting for the invitation of party 0");
         loop {
-            let found = simon.invitations(&wanted, PATIENCE).await?;
+            let found = simon.invitations(&wanted, patience).await?;
+            patience = PATIENCE;
             if let Some(exact) = found.iter().find(|entry| entry.get("differs").is_none()) {
                 return Ok(join(exact));
             }

@@ -101,9 +101,6 @@ pub enum TlsFault {
     /// No common version or suite, or the server refused.
     #[error("the handshake failed")]
     Handshake,
-    /// Plain HTTP was tried where TLS is spoken.
-    #[error("it speaks TLS on this port, and the URL says http://")]
-    Needed,
 }
 
 impl TlsFault {
@@ -125,7 +122,6 @@ impl TlsFault {
             Self::Expected => "write https:// in the peer's URL",
             Self::Closed => "check the port, and that the peer or its proxy speaks TLS there",
             Self::Handshake => "the peer's server must speak TLS 1.2 or 1.3",
-            Self::Needed => "write https:// in its URL",
         }
     }
 }

@@ -160,7 +160,7 @@ impl Walk {
             Err(PeerError::NotANode(_) | PeerError::Closed(_) | PeerError::Timeout(_) | PeerError::Http(400))
                 if !url.is_tls() && connector.speaks_tls(url, &addresses).await =>
             {
-                return Err((Layer::Tls, PeerError::Tls(TlsFault::Needed)));
+                return Err((Layer::Tls, PeerError::Tls(TlsFault::Expected)));
             }
             Err(error) => return Err((layer_of_identity(&error), error)),
         };
@@ -220,6 +220,7 @@ fn layer_of_identity(error: &PeerError) -> Layer {
     match error {
         PeerError::Version => Layer::Version,
         PeerError::BadCertificate => Layer::Key,
+        PeerError::Tls(_) => Layer::Tls,
         PeerError::Http(status) if *status < 500 => Layer::Prefix,
         PeerError::NotANode(what) if *what == NO_IDENTITY => Layer::Prefix,
         _ => Layer::Http,

@@ -25,6 +25,11 @@ impl Progress {
         }
     }
 
+    /// Whether anybody sees states.
+    pub(crate) fn is_shown(&self) -> bool {
+        self.terminal || self.lines
+    }
+
     /// A state that replaces the last one.
     pub(crate) fn show(&self, text: &str) {
         let mut last = self.last.lock().unwrap_or_else(std::sync::PoisonError::into_inner);

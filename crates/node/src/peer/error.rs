@@ -28,8 +28,11 @@ pub enum PeerError {
     #[error("no secure connection to the peer (TLS): {0}")]
     Tls(TlsFault),
     /// The server answered with this HTTP status instead of what a node answers.
-    #[error("the peer's server answered with HTTP status {0}")]
+    #[error("the peer's server does not answer as a node does (HTTP): status {0}")]
     Http(u16),
+    /// A node is there, but the server before it answered a WebSocket upgrade with this HTTP status.
+    #[error("the connection to the peer is not let through (WebSocket): its server answered with HTTP status {0}")]
+    Upgrade(u16),
     /// Something answers there, but not a node; the text says what was wrong.
     #[error("what answers at the peer's URL is not a node: {0}")]
     NotANode(&'static str),
@@ -117,9 +120,13 @@ impl PeerError {
         match self {
             Self::Url(_) => "PEER_URL_REFUSED",
             Self::Http(status) if *status < 500 => "PEER_NOT_A_NODE",
-            Self::Dns(_) | Self::Refused(_) | Self::Timeout(_) | Self::Tls(_) | Self::Http(_) | Self::Closed(_) => {
-                "PEER_UNREACHABLE"
-            }
+            Self::Dns(_)
+            | Self::Refused(_)
+            | Self::Timeout(_)
+            | Self::Tls(_)
+            | Self::Http(_)
+            | Self::Upgrade(_)
+            | Self::Closed(_) => "PEER_UNREACHABLE",
             Self::NotANode(_) => "PEER_NOT_A_NODE",
             Self::Version => "PEER_VERSION",
             Self::BadCertificate => "PEER_BAD_CERTIFICATE",
@@ -142,6 +149,9 @@ impl PeerError {
                 "check the path of the URL: it must be the base URL of the node, for example https://host/public1"
             }
             Self::Http(_) => "the reverse proxy before the peer cannot reach it: check that the node behind it runs",
+            Self::Upgrade(_) => {
+                "the reverse proxy before the peer must pass WebSocket upgrades on, for everything below the node's base path"
+            }
             Self::NotANode(_) => "check host, port and path of the URL: it must be the base URL of a node",
             Self::Version => "update the older of the two nodes",
             Self::BadCertificate => {

@@ -56,7 +56,7 @@ pub(super) async fn dial(
     expected: PeerKey,
 ) -> Result<Authenticated<Stream>, PeerError> {
     let stream = connector.connect(url).await?;
-    within(HANDSHAKE_TIMEOUT, "the handshake", async {
+    within(HANDSHAKE_TIMEOUT, "the handshake (WebSocket)", async {
         let request = format!("ws://{}{}/peer", url.authority(), url.path());
         let (mut socket, _) = client_async_with_config(request, stream, Some(config()))
             .await
@@ -88,7 +88,7 @@ pub(super) async fn answer<S>(identity: &Identity, io: S) -> Result<Authenticate
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
-    within(HANDSHAKE_TIMEOUT, "the handshake", async {
+    within(HANDSHAKE_TIMEOUT, "the handshake (WebSocket)", async {
         let mut socket = WebSocketStream::from_raw_socket(io, Role::Server, Some(config())).await;
         let Frame::Text(opening) = frame(&mut socket).await? else {
             return Err(PeerError::NotANode("its first frame is not text"));
@@ -299,6 +299,8 @@ fn not_a_node(error: tokio_tungstenite::tungstenite::Error) -> PeerError {
     }
     match error.into() {
         PeerError::Closed(_) => PeerError::NotANode("it does not answer as a WebSocket"),
+        // Its identity was there, so the path is right; what is above is a server whose node is not there for a while.
+        PeerError::Http(status) if status < 500 => PeerError::Upgrade(status),
         other => other,
     }
 }

@@ -299,8 +299,8 @@ fn not_a_node(error: tokio_tungstenite::tungstenite::Error) -> PeerError {
     }
     match error.into() {
         PeerError::Closed(_) => PeerError::NotANode("it does not answer as a WebSocket"),
-        // Its identity was there, so the path is right; what is above is a server whose node is not there for a while.
-        PeerError::Http(status) if status < 500 => PeerError::Upgrade(status),
+        // So answer proxies that do not know upgrades, and nodes (426) behind proxies that drop what asks for one. Other statuses have other causes.
+        PeerError::Http(status @ (400 | 403 | 405 | 426 | 501)) => PeerError::Upgrade(status),
         other => other,
     }
 }

@@ -157,7 +157,7 @@ impl fmt::Debug for Connector {
 /// `Dns` or `Timeout`.
 pub async fn resolve(url: &NodeUrl) -> Result<Vec<SocketAddr>, PeerError> {
     let unknown = || PeerError::Dns(url.host().to_owned());
-    let looked_up = within(CONNECT_TIMEOUT, "the look-up of the host name", async {
+    let looked_up = within(CONNECT_TIMEOUT, "the look-up of the host name (DNS)", async {
         lookup_host((bare_host(url), url.port())).await.map_err(|_| unknown())
     });
     let addresses: Vec<SocketAddr> = looked_up.await?.collect();

@@ -208,6 +208,18 @@ impl Node {
         self.identity.key().fingerprint()
     }
 
+    /// What people know this node by: its fingerprint, and where it is. `host` is what the caller calls it.
+    pub(crate) fn name(&self, host: Option<&str>) -> String {
+        let asked = || NodeUrl::parse(&format!("http://{}{}", host?, self.config.base_path)).ok();
+        // Of what a caller says only the place: a proxy may have ended TLS.
+        let place = match (self.config.public_url.first(), asked()) {
+            (Some(url), _) => url.to_string(),
+            (None, Some(url)) => format!("{}{}", url.authority(), url.path()),
+            (None, None) => return self.fingerprint(),
+        };
+        format!("{} at {place}", self.fingerprint())
+    }
+
     /// Answers everybody who waits for a result, so that the node can end.
     pub fn leave(&self) {
         self.simon.tasks().context().stopping.send_replace(true);

@@ -106,7 +106,8 @@ impl Profile {
                         format!(
                             "this node's policy '{self}' wants at least {min_parties} parties, the network has {parties}"
                         ),
-                        "take more parties, or ask this node's operator for another policy".to_owned(),
+                        "take more parties; or ask this node's operator, who alone can change its policy (policy in its configuration, or --policy)"
+                            .to_owned(),
                     ));
                 }
                 Err(Problem::policy(
@@ -115,7 +116,8 @@ impl Profile {
                         "this node's policy '{self}' wants at least {total} samples in all and {own} of each party, and that no earlier \
                          release differs by a few rows; this version cannot check that for {microprotocol} yet, so it refuses"
                     ),
-                    "for lessons and trials with data that need no protection, the operator may start the node with --policy teaching"
+                    "only this node's operator can change its policy: for lessons and trials with data that need no protection, the node may be \
+                     started with --policy teaching"
                         .to_owned(),
                 ))
             }

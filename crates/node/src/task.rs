@@ -381,8 +381,8 @@ impl Task {
             return Err(match end {
                 End::Done { .. } => Problem::state(
                     "TASK_FINISHED",
-                    "the task has its result already",
-                    "create a new task for new data",
+                    "the task has ended and has its result",
+                    "result() gives it; create a new task for new data",
                 ),
                 End::Failed { reason, reported_by } => failed(reason, *reported_by, core.session.descriptor()),
             });
@@ -391,7 +391,8 @@ impl Task {
             return Err(Problem::state(
                 "ALREADY_STARTED",
                 "the task has its input already and has started",
-                "give all numbers at once, as a list; or make the task with create_task and start it with start()",
+                "give all numbers at once, as a list: input(data=[1, 2, 3]); or make the task with create_task and start it with start(); for \
+                 other numbers create a new task",
             ));
         }
         Ok(())

@@ -39,7 +39,8 @@ pub(super) async fn answer(
         }
         Method::POST => {
             let body = json_body(node, headers, body).await?;
-            call(node, body_text(node, &body.text)?).await
+            let called = call(node, body_text(node, &body.text)?).await;
+            called.map_err(|problem| with_place(node, headers, problem))
         }
         _ => Ok(not_allowed(METHODS)),
     }
@@ -138,9 +139,18 @@ fn service_of(node: &Node, handle: &str) -> Result<Service, Problem> {
         Problem::unknown(
             "HANDLE_UNKNOWN",
             "microservice not available: this node has no service with this handle",
-            "select the service at this node's api; a handle of another node is not known here",
+            "select the service with this node's api: a handle of another node is not known here",
         )
     })
+}
+
+/// Who mixes up several nodes is told which one this is.
+pub(super) fn with_place(node: &Node, headers: &HeaderMap, mut problem: Problem) -> Problem {
+    if matches!(problem.code, "HANDLE_UNKNOWN" | "OBJECT_UNKNOWN" | "TASK_UNKNOWN") {
+        let host = headers.get(header::HOST).and_then(|host| host.to_str().ok());
+        problem.hint = format!("{} (this is the node {})", problem.hint, node.name(host));
+    }
+    problem
 }
 
 fn read_call(text: &str) -> Result<Call<'_>, Problem> {

@@ -64,17 +64,17 @@ impl<'a> Page<'a> {
     }
 
     pub(super) fn answer(self, node: &Node, method: &Method, headers: &HeaderMap) -> Result<Response, Problem> {
-        match (self, method) {
+        let answered = match (self, method) {
             (Page::Progress(id), &Method::GET | &Method::HEAD) => {
-                let (task, _) = find(node, id)?;
-                Ok(super::json(&task.progress().to_string()))
+                find(node, id).map(|(task, _)| super::json(&task.progress().to_string()))
             }
             (Page::Events(id), &Method::HEAD) => find(node, id).map(|_| event_stream(stream::empty())),
             (Page::Events(id), &Method::GET) => events(node, id),
             (Page::Cancel(id), &Method::POST) => cancel(node, id, headers),
             (Page::Invitation(id), &Method::GET | &Method::HEAD) => invitation(node, id),
             _ => Ok(not_allowed(self.methods())),
-        }
+        };
+        answered.map_err(|problem| super::handles::with_place(node, headers, problem))
     }
 }
 

@@ -299,6 +299,8 @@ fn example(parameter: &str) -> &'static str {
         "data" => "[1, 2.5, 3]",
         "timeout" => "10",
         "parameters" => "{}",
+        "durations" => "{\"join\": 3600, \"input\": 3600}",
+        "invitation" => "\"fdrtd:https://a.example#…\"",
         _ => "…",
     }
 }

@@ -297,11 +297,18 @@ impl Peers {
     /// # Errors
     /// [`PeerError`]: `KeyChanged` if the URL shows another key now or is known to have another, `Http` for any status but 200.
     pub async fn fetch(&self, url: &NodeUrl, key: PeerKey, page: &str, max_bytes: usize) -> Result<Bytes, PeerError> {
-        lock(&self.0.book).check_peer(url, key)?;
+        let other = |found| PeerError::KeyChanged { expected: key, found };
+        {
+            let book = lock(&self.0.book);
+            book.check_url(url)?;
+            if let Some(known) = book.expected(url)?.filter(|known| *known != key) {
+                return Err(other(known));
+            }
+        }
         let connector = &self.0.config.connector;
         let found = ws::fetch_identity(connector, url).await?;
         if found != key {
-            return Err(PeerError::KeyChanged { expected: key, found });
+            return Err(other(found));
         }
         ws::fetch_page(connector, url, page, max_bytes).await
     }

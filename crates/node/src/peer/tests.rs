@@ -602,6 +602,7 @@ async fn what_is_not_a_node_is_told_apart() {
         )
         .route("/down/identity", get(|| async { StatusCode::BAD_GATEWAY }))
         .route("/down/peer", get(|| async { StatusCode::BAD_GATEWAY }))
+        .route("/plain/peer", get(|| async { StatusCode::UPGRADE_REQUIRED }))
         .route("/long/identity", get(|| async { "x".repeat(100_000) }))
         .route("/page/identity", get(|| async { "<html>" }))
         .route("/page/peer", get(|| async { "<html>" }))
@@ -638,6 +639,7 @@ async fn what_is_not_a_node_is_told_apart() {
         ("/nowhere", PeerError::Http(404)),
         ("/moved", PeerError::Http(308)),
         ("/down", PeerError::Http(502)),
+        ("/plain", PeerError::Upgrade(426)),
     ] {
         let found = within(ws::dial(
             &Connector::default(),

@@ -57,7 +57,7 @@ pub(super) async fn dial(
     expected: PeerKey,
 ) -> Result<Authenticated<Stream>, PeerError> {
     let stream = connector.connect(url).await?;
-    within(HANDSHAKE_TIMEOUT, "the handshake", async {
+    within(HANDSHAKE_TIMEOUT, "the handshake (WebSocket)", async {
         let mut socket = open(stream, url).await?;
         let mut handshake = greet(&mut socket, identity, own_url, url).await?;
         // Before this node says who it is, the other one must be the right one.
@@ -106,7 +106,7 @@ pub(super) async fn answer<S>(identity: &Identity, io: S) -> Result<Authenticate
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
-    within(HANDSHAKE_TIMEOUT, "the handshake", async {
+    within(HANDSHAKE_TIMEOUT, "the handshake (WebSocket)", async {
         let mut socket = WebSocketStream::from_raw_socket(io, Role::Server, Some(config())).await;
         let Frame::Text(opening) = frame(&mut socket).await? else {
             return Err(PeerError::NotANode("its first frame is not text"));

@@ -135,7 +135,7 @@ pub(crate) fn object_unknown(service: &str) -> Problem {
     Problem::unknown(
         "OBJECT_UNKNOWN",
         format!("{service} has no such object"),
-        "it may be deleted or expired; call create to make a new one",
+        "it may be deleted, expired or another node's: use the api that made it, or call create to make a new one",
     )
 }
 

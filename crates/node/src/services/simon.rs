@@ -312,7 +312,10 @@ impl Simon {
                     me.index(),
                     nodes[me.index()]
                 ),
-                format!("{}; or set public_url in this node's configuration", error.hint()),
+                format!(
+                    "{}; or set public_url in this node's configuration",
+                    error.hint_at(&nodes[me.index()])
+                ),
             )),
         }
     }
@@ -339,7 +342,7 @@ impl Simon {
                 // These do not get better by waiting.
                 Ok(Err(error)) if is_final(&error) => {
                     let message = format!("nodes[{index}] ({}): {error}", nodes[index]);
-                    return Err(Problem::peer(error.code(), message, error.hint()).with("party", index));
+                    return Err(Problem::peer(error.code(), message, error.hint_at(&nodes[index])).with("party", index));
                 }
                 // Nobody else is taken for it later: that would end the task.
                 _ => match promised.keys.get(index) {

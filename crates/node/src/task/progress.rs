@@ -18,7 +18,11 @@ impl Task {
         if texts.is_empty() {
             return "computing".to_owned();
         }
-        texts.join("; ")
+        let mut text = texts.join("; ");
+        if ["created", "joining"].iter().any(|state| progress["state"] == *state) {
+            text.push_str("; to join takes the invitation: hand over task.invite()['link'], and the others call join(invitation='fdrtd:…')");
+        }
+        text
     }
 
     /// Everything its owner may know about it while it goes on.
@@ -112,12 +116,13 @@ impl Task {
         if index == core.session.me().index() || core.session.end().is_some() {
             return (true, None);
         }
+        let url = &core.session.descriptor().nodes[index];
         let Some(key) = keys[index] else {
             let error = core.resolve_errors[index].as_ref();
             return (
                 false,
                 Some(error.map_or("looking for its node".to_owned(), |error| {
-                    format!("{error}; {}", error.hint())
+                    format!("{error}; {}", error.hint_at(url))
                 })),
             );
         };
@@ -125,11 +130,9 @@ impl Task {
         let problem = if status.connected {
             None
         } else {
-            Some(
-                status
-                    .last_error
-                    .map_or("not connected".to_owned(), |error| format!("{error}; {}", error.hint())),
-            )
+            Some(status.last_error.map_or("not connected".to_owned(), |error| {
+                format!("{error}; {}", error.hint_at(url))
+            }))
         };
         (status.connected, problem)
     }

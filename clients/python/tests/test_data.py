@@ -1,4 +1,4 @@
-"""Data of numpy, pandas, polars and pyarrow go in as they are; what cannot be used is refused with its place."""
+"""Data of numpy, pandas, polars and pyarrow go in as they are; what is unusable is refused with its place."""
 
 from __future__ import annotations
 

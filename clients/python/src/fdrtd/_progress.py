@@ -102,7 +102,7 @@ def fit(text: str, room: int) -> str:
         shown = "; ".join(parts[:count]) + rest
         if _columns(shown) <= room:
             return shown
-    shown = f"{parts[0]}"
+    shown = parts[0]
     while shown and _columns(shown) > room - 1 - len(rest):
         shown = shown[:-1]
     return (shown + "…" + rest)[: max(room, 0)]
@@ -186,7 +186,7 @@ class _Notebook:
 
 
 def _find_sink(asked: bool) -> Sink | None:
-    stream = sys.stderr
+    stream: TextIO = sys.stderr
     if not asked and os.environ.get("FDRTD_PROGRESS", "").strip().lower() in ("0", "no", "off", "false"):
         return None
     # A program in a notebook has IPython imported already; nobody else pays for it.

@@ -52,9 +52,9 @@ class Progress(dict[str, Any]):
                 if entry.get("myself") is True:
                     rows[-1][0] = f"{_text(rows[-1][0])} (this node)"
         above = _line(f"{_text(self.get('microprotocol', ''))}: {_text(self.get('state', ''))}")
-        waiting = self.get("waiting_for")
-        cause = self.get("cause")
-        texts = [entry.get("why", "") for entry in waiting if isinstance(entry, Mapping)] if waiting else []
+        waiting, cause = self.get("waiting_for"), self.get("cause")
+        entries = waiting if isinstance(waiting, list) else []
+        texts = [entry.get("why", "") for entry in entries if isinstance(entry, Mapping)]
         texts += [cause.get("message", "")] if isinstance(cause, Mapping) else []
         return above + _table(head, rows) + "".join(_line(_text(text)) for text in texts[:MAX_ROWS])
 

@@ -263,7 +263,13 @@ impl Client {
                 "try again; if it stays so, look at the node's log, and if it speaks TLS there, write https:// in the URL",
             ),
         };
-        Failure::new(Exit::Unreachable, what, "the way to your node", hint, "NODE_UNREACHABLE")
+        Failure::new(
+            Exit::Unreachable,
+            what,
+            "the way to your node",
+            hint,
+            "NODE_UNREACHABLE",
+        )
     }
 }
 
@@ -355,7 +361,11 @@ fn not_a_node(status: u16, headers: &HeaderMap) -> Failure {
             code,
         ),
         _ => Failure::new(
-            if (400..500).contains(&status) { Exit::Refused } else { Exit::Failed },
+            if (400..500).contains(&status) {
+                Exit::Refused
+            } else {
+                Exit::Failed
+            },
             format!("what answers there is not a node (HTTP status {status})"),
             side,
             "check the path of the URL: it must be the base URL of the node, for example https://host/public1",

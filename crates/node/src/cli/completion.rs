@@ -48,7 +48,10 @@ pub(crate) fn man(args: &ManArgs) -> Result<(), Failure> {
     let made = std::fs::create_dir_all(&args.directory)
         .and_then(|()| clap_mangen::generate_to(Cli::command(), &args.directory));
     made.map_err(|error| {
-        let what = format!("the manual pages cannot be written to {}: {error}", args.directory.display());
+        let what = format!(
+            "the manual pages cannot be written to {}: {error}",
+            args.directory.display()
+        );
         Failure::new(Exit::Failed, what, "", "name a directory that you may write to", "")
     })
 }

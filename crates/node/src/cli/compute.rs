@@ -55,7 +55,12 @@ pub(crate) struct ComputeArgs {
     #[arg(long, value_name = "INDEX")]
     myself: Option<usize>,
     /// CSV file with your numbers, its first line the names of the columns; - for the standard input
-    #[arg(long, value_name = "FILE", required_unless_present = "value", conflicts_with = "value")]
+    #[arg(
+        long,
+        value_name = "FILE",
+        required_unless_present = "value",
+        conflicts_with = "value"
+    )]
     data: Option<PathBuf>,
     /// Column of the file, by name or number (from 1); several become named columns
     #[arg(long, value_name = "NAME")]
@@ -109,7 +114,9 @@ impl FromStr for Delimiter {
     fn from_str(text: &str) -> Result<Delimiter, String> {
         match text.as_bytes() {
             _ if text == "tab" || text == "\\t" => Ok(Delimiter(b'\t')),
-            [byte] if byte.is_ascii() && !byte.is_ascii_alphanumeric() && !b"\r\n\".+-".contains(byte) => Ok(Delimiter(*byte)),
+            [byte] if byte.is_ascii() && !byte.is_ascii_alphanumeric() && !b"\r\n\".+-".contains(byte) => {
+                Ok(Delimiter(*byte))
+            }
             _ => Err("a delimiter is one character such as , or ; or the word tab".to_owned()),
         }
     }
@@ -272,7 +279,9 @@ impl Run<'_> {
         };
         match timeout(FAREWELL, cancel).await {
             Ok(Ok(_)) => failure.what.push_str("; the task was cancelled at all parties"),
-            _ => failure.what.push_str("; the task could not be cancelled, and ends by its time limits"),
+            _ => failure
+                .what
+                .push_str("; the task could not be cancelled, and ends by its time limits"),
         }
         failure
     }
@@ -290,8 +299,10 @@ impl Run<'_> {
         }
         let input = format!("{{\"data\":{}}}", self.plan.input.json.as_str());
         simon.call("input", &input, Some(&object), Duration::ZERO).await?;
-        self.progress
-            .show(&format!("{} numbers given; waiting for the others", self.plan.input.count));
+        self.progress.show(&format!(
+            "{} numbers given; waiting for the others",
+            self.plan.input.count
+        ));
         tokio::select! {
             result = self.result(&simon, &object) => result,
             never = self.follow(&object) => match never {},
@@ -307,7 +318,8 @@ impl Run<'_> {
                     let waiting = progress["waiting_for"].as_array().into_iter().flatten();
                     let texts: Vec<&str> = waiting.filter_map(|entry| entry["why"].as_str()).collect();
                     if !texts.is_empty() {
-                        self.progress.show(&format!("waiting: {}", printable(&texts.join("; "))));
+                        self.progress
+                            .show(&format!("waiting: {}", printable(&texts.join("; "))));
                     }
                 }
             }
@@ -372,7 +384,11 @@ impl Run<'_> {
             return Ok(());
         }
         Err(Failure::usage(
-            format!("the invitation is to {}, not to {}", printable(invited), printable(wanted)),
+            format!(
+                "the invitation is to {}, not to {}",
+                printable(invited),
+                printable(wanted)
+            ),
             "ask who invited you; leave the name out to accept what the invitation says",
             "INVITATION_DIFFERS",
         ))
@@ -397,7 +413,9 @@ impl Run<'_> {
         loop {
             // The first answer comes at once, so that it is shown who is waited for.
             let asked = short.take().unwrap_or_else(|| parameters.clone());
-            let reply = simon.call("result", &asked, Some(object), Duration::from_secs(PATIENCE)).await;
+            let reply = simon
+                .call("result", &asked, Some(object), Duration::from_secs(PATIENCE))
+                .await;
             match reply {
                 Ok(Reply::Value(result)) => {
                     self.stage.send_replace(Stage::Over);

@@ -203,7 +203,11 @@ async fn ask(client: &Client, target: &Target) -> Found {
                     compare::with_expected(&mut found, target.expected.as_ref());
                     Found::Probe(found)
                 }
-                Err(_) => Found::not_asked("its answer cannot be read", "run the same version everywhere", "NOT_ASKED"),
+                Err(_) => Found::not_asked(
+                    "its answer cannot be read",
+                    "run the same version everywhere",
+                    "NOT_ASKED",
+                ),
             },
             503 if busy => {
                 tokio::time::sleep(Duration::from_secs(1)).await;
@@ -371,7 +375,9 @@ impl FromStr for Expected {
             return Ok(Expected::Key(key));
         }
         let bare: String = text.chars().filter(|c| *c != '-').collect();
-        let base32 = bare.bytes().all(|b| b.is_ascii_lowercase() || (b'2'..=b'7').contains(&b));
+        let base32 = bare
+            .bytes()
+            .all(|b| b.is_ascii_lowercase() || (b'2'..=b'7').contains(&b));
         if bare.len() != 16 || !base32 {
             return Err("a key has 52 characters (a-z, 2-7), a fingerprint 16: abcd-efgh-ijkl-mnop".to_owned());
         }
@@ -407,8 +413,19 @@ mod tests {
         let named: Target = format!("http://a/x#{}", key.fingerprint()).parse().unwrap();
         assert_eq!(named.expected, Some(Expected::Fingerprint(key.fingerprint())));
         let link: Target = format!("fdrtd:http://a/x#{key}.{key}").parse().unwrap();
-        assert_eq!((link.url.as_str(), link.expected), ("http://a/x", Some(Expected::Key(key))));
-        for bad in ["", "a", "ftp://a", "http://a#", "http://a#short", "fdrtd:http://a", "fdrtd:x"] {
+        assert_eq!(
+            (link.url.as_str(), link.expected),
+            ("http://a/x", Some(Expected::Key(key)))
+        );
+        for bad in [
+            "",
+            "a",
+            "ftp://a",
+            "http://a#",
+            "http://a#short",
+            "fdrtd:http://a",
+            "fdrtd:x",
+        ] {
             assert!(bad.parse::<Target>().is_err(), "{bad}");
         }
         assert!(format!("http://a/x={key}").parse::<Pinned>().is_ok());

@@ -124,7 +124,13 @@ impl From<StartError> for Failure {
 impl From<std::io::Error> for Failure {
     /// Of standard output: files have errors of their own.
     fn from(error: std::io::Error) -> Failure {
-        Failure::new(Exit::Failed, format!("standard output cannot be written: {error}"), "", "", "")
+        Failure::new(
+            Exit::Failed,
+            format!("standard output cannot be written: {error}"),
+            "",
+            "",
+            "",
+        )
     }
 }
 

@@ -27,7 +27,9 @@ pub(crate) enum Reply {
 
 impl<'a> Simon<'a> {
     pub(crate) async fn select(client: &'a Client) -> Result<Simon<'a>, Failure> {
-        let answer = client.put("", Bytes::from_static(b"{\"microservice\":\"Simon\"}")).await?;
+        let answer = client
+            .put("", Bytes::from_static(b"{\"microservice\":\"Simon\"}"))
+            .await?;
         let handle = answer.json()?;
         let handle = handle.as_str().ok_or_else(|| strange("its handle is not a text"))?;
         Ok(Simon {
@@ -57,7 +59,9 @@ impl<'a> Simon<'a> {
         match answer.status {
             201 => {
                 let object = answer.json()?;
-                let callback = object["callback"].as_str().ok_or_else(|| strange("an object without callback"))?;
+                let callback = object["callback"]
+                    .as_str()
+                    .ok_or_else(|| strange("an object without callback"))?;
                 Ok(Reply::Object(callback.to_owned()))
             }
             204 => {
@@ -92,7 +96,10 @@ impl<'a> Simon<'a> {
         let mut parameters = wanted.clone();
         parameters["timeout"] = json!(seconds);
         let patience = Duration::from_secs(seconds);
-        match self.call("invitations", &parameters.to_string(), None, patience).await? {
+        match self
+            .call("invitations", &parameters.to_string(), None, patience)
+            .await?
+        {
             Reply::Value(text) => serde_json::from_str(&text).map_err(|_| strange("a list that is not JSON")),
             Reply::Object(_) | Reply::Waiting(_) => Ok(Vec::new()),
         }

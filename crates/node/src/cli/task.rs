@@ -129,7 +129,11 @@ async fn show_one(args: &IdArgs) -> Result<Exit, Failure> {
     let client = args.node.client(None)?;
     let id = resolve(&client, &args.id).await?;
     let answer = client.get(&format!("/tasks/{id}")).await?;
-    let text = if args.json { answer.text() } else { show::whole(&answer.json()?) };
+    let text = if args.json {
+        answer.text()
+    } else {
+        show::whole(&answer.json()?)
+    };
     say(&text)?;
     Ok(Exit::Ok)
 }

@@ -141,7 +141,12 @@ pub(super) async fn fetch_identity(connector: &Connector, url: &NodeUrl) -> Resu
 
 /// The same question over a connection that stands.
 pub(super) async fn ask_identity(stream: Stream, url: &NodeUrl) -> Result<PeerKey, PeerError> {
-    let body = within(IDENTITY_TIMEOUT, IDENTITY_STEP, get(stream, url, "identity", MAX_DOCUMENT)).await?;
+    let body = within(
+        IDENTITY_TIMEOUT,
+        IDENTITY_STEP,
+        get(stream, url, "identity", MAX_DOCUMENT),
+    )
+    .await?;
     Ok(IdentityDocument::parse(&body)?)
 }
 

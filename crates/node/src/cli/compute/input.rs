@@ -60,7 +60,11 @@ impl Network {
         })?;
         if myself >= nodes.len() {
             let what = format!("--myself is {myself}, but {file} has {} nodes", nodes.len());
-            return Err(Failure::usage(what, "count from 0: the first node is 0", "MYSELF_OUT_OF_RANGE"));
+            return Err(Failure::usage(
+                what,
+                "count from 0: the first node is 0",
+                "MYSELF_OUT_OF_RANGE",
+            ));
         }
         Ok(Network { nodes, myself })
     }
@@ -84,7 +88,11 @@ pub(super) fn numbers(args: &ComputeArgs) -> Result<Numbers, Failure> {
     }
     let path = args.data.as_deref().unwrap_or(Path::new("-"));
     let text = contents(path, MAX_DATA)?;
-    let file = if is_stdin(path) { "the standard input".to_owned() } else { path.display().to_string() };
+    let file = if is_stdin(path) {
+        "the standard input".to_owned()
+    } else {
+        path.display().to_string()
+    };
     let format = Format {
         delimiter: args.delimiter.0,
         decimal_comma: args.decimal_comma,

@@ -130,7 +130,11 @@ fn rows(values: &Map<String, Value>) -> String {
     let mut text = String::new();
     for line in &lines {
         let padded = line.iter().zip(&widths).enumerate().map(|(at, (cell, width))| {
-            if at == 0 { format!("{cell:width$}") } else { format!("{cell:>width$}") }
+            if at == 0 {
+                format!("{cell:width$}")
+            } else {
+                format!("{cell:>width$}")
+            }
         });
         text.push_str(padded.collect::<Vec<_>>().join("  ").trim_end());
         text.push('\n');
@@ -158,13 +162,22 @@ mod tests {
         assert_eq!(table(&one), "parties  3\nsamples  3\nsum      0.3");
         let vectors = json!({"inputs": 2, "result": {"samples": 2, "sum": [1, 2.5]}});
         assert!(table(&vectors).ends_with("sum      1 2.5"));
-        let columns = json!({"inputs": 3, "result": {"age": {"samples": 12, "sum": 7}, "b\u{1b}mi": {"samples": 3, "sum": 100}}});
-        assert_eq!(table(&columns), "parties  3\n      samples  sum\nage        12    7\nb mi        3  100");
+        let columns =
+            json!({"inputs": 3, "result": {"age": {"samples": 12, "sum": 7}, "b\u{1b}mi": {"samples": 3, "sum": 100}}});
+        assert_eq!(
+            table(&columns),
+            "parties  3\n      samples  sum\nage        12    7\nb mi        3  100"
+        );
     }
 
     #[test]
     fn a_link_fits_into_a_code() {
-        let code = qr(&format!("fdrtd:https://node.example.org/public1#{}.{}", "a".repeat(52), "b".repeat(52))).unwrap();
+        let code = qr(&format!(
+            "fdrtd:https://node.example.org/public1#{}.{}",
+            "a".repeat(52),
+            "b".repeat(52)
+        ))
+        .unwrap();
         assert!(code.lines().count() > 20 && code.contains('█') && code.contains('▄'));
         assert!(qr(&"x".repeat(5000)).is_none());
     }

@@ -194,7 +194,11 @@ fn choose(header: &ByteRecord, file: &str, wanted: &[String], delimiter: u8) -> 
         *other != delimiter && names.len() == 1 && names.iter().any(held)
     });
     if let Some(other) = other {
-        let shown = if other == b'\t' { "tab".to_owned() } else { format!("'{}'", char::from(other)) };
+        let shown = if other == b'\t' {
+            "tab".to_owned()
+        } else {
+            format!("'{}'", char::from(other))
+        };
         return Err(unusable(
             format!("the first line of {file} has {shown} between its words, and the delimiter is another"),
             &format!("give --delimiter {shown}"),
@@ -220,7 +224,10 @@ fn choose(header: &ByteRecord, file: &str, wanted: &[String], delimiter: u8) -> 
         let mut digits = String::new();
         if number(names[at].as_bytes(), false, &mut digits).is_ok() {
             return Err(unusable(
-                format!("the first line of {file} holds a number where the name of column {} should be", at + 1),
+                format!(
+                    "the first line of {file} holds a number where the name of column {} should be",
+                    at + 1
+                ),
                 "add a first line with the names of the columns",
             ));
         }
@@ -278,7 +285,9 @@ fn assemble(columns: &[Column], file: &str, skipped: usize, named: bool) -> Resu
         let what = format!("the column {} of {file} has no numbers", printable(&empty.name));
         return Err(unusable(what, "check the file"));
     }
-    let lists = columns.iter().map(|column| column.numbers.len() + column.name.len() + 16);
+    let lists = columns
+        .iter()
+        .map(|column| column.numbers.len() + column.name.len() + 16);
     let mut json = Zeroizing::new(String::with_capacity(lists.sum::<usize>() + 16));
     if named {
         json.push_str("{\"columns\":{");

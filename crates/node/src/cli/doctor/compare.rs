@@ -27,7 +27,10 @@ pub(super) fn with_expected(found: &mut Probe, expected: Option<&Expected>) {
     blame(
         found,
         "PEER_KEY_CHANGED",
-        format!("another node answers: expected the key {wanted}, found {}", key.fingerprint()),
+        format!(
+            "another node answers: expected the key {wanted}, found {}",
+            key.fingerprint()
+        ),
         "ask the people of that node for its key (fdrtd identity), and compare",
     );
 }
@@ -100,7 +103,12 @@ mod tests {
     }
 
     /// The verdict on the way from the first target to the second, at which `key` was found.
-    fn verdict(urls: [&str; 2], key: Option<PeerKey>, code: Option<(&str, &str)>, seen: [PeerKey; 2]) -> Option<Obstacle> {
+    fn verdict(
+        urls: [&str; 2],
+        key: Option<PeerKey>,
+        code: Option<(&str, &str)>,
+        seen: [PeerKey; 2],
+    ) -> Option<Obstacle> {
         let error = code.map(|(layer, code)| Obstacle {
             layer: layer.to_owned(),
             code: code.to_owned(),
@@ -128,7 +136,10 @@ mod tests {
         const NAMES: [&str; 2] = ["http://a/1", "http://b/2"];
         assert_eq!(verdict(NAMES, Some(B), None, [A, B]), None);
         let split = verdict(NAMES, Some(C), None, [A, B]).unwrap();
-        assert_eq!((split.code.as_str(), split.hint.as_str()), ("KEYS_DIFFER", SAME_EVERYWHERE));
+        assert_eq!(
+            (split.code.as_str(), split.hint.as_str()),
+            ("KEYS_DIFFER", SAME_EVERYWHERE)
+        );
         assert!(split.message.contains(&C.fingerprint()) && split.message.contains(&B.fingerprint()));
         let remembered = verdict(NAMES, Some(B), Some(("key", "PEER_KEY_CHANGED")), [A, B]).unwrap();
         assert_eq!(remembered.message, "as it was", "only that node's memory differs");
@@ -138,7 +149,10 @@ mod tests {
     fn loopback_between_machines() {
         let urls = ["http://10.0.0.1:1/1", "http://127.0.0.1:1/2"];
         let itself = verdict(urls, Some(A), Some(("key", "PEER_IS_MYSELF")), [A, B]).unwrap();
-        assert!(itself.message.ends_with("leads to http://10.0.0.1:1/1 itself"), "{itself:?}");
+        assert!(
+            itself.message.ends_with("leads to http://10.0.0.1:1/1 itself"),
+            "{itself:?}"
+        );
         assert_eq!(itself.hint, LOOPBACK);
         let closed = verdict(urls, None, Some(("TCP", "PEER_UNREACHABLE")), [A, B]).unwrap();
         assert_eq!((closed.message.as_str(), closed.hint.as_str()), ("as it was", LOOPBACK));
@@ -146,7 +160,13 @@ mod tests {
 
     #[test]
     fn one_node_under_two_urls() {
-        let twice = verdict(["http://a/1", "http://b/1"], Some(A), Some(("key", "PEER_IS_MYSELF")), [A, A]).unwrap();
+        let twice = verdict(
+            ["http://a/1", "http://b/1"],
+            Some(A),
+            Some(("key", "PEER_IS_MYSELF")),
+            [A, A],
+        )
+        .unwrap();
         assert_eq!(twice.code, "KEY_TWICE");
     }
 

@@ -22,7 +22,10 @@ pub(super) fn list(tasks: &[(Value, Option<Value>)], invitations: &[Value]) -> S
                 field(task, "microprotocol"),
                 field(task, "state"),
                 format!("{} of {}", task["party"], task["parties"]),
-                progress.as_ref().map(|progress| waiting(progress, "party")).unwrap_or_default(),
+                progress
+                    .as_ref()
+                    .map(|progress| waiting(progress, "party"))
+                    .unwrap_or_default(),
             ]);
         }
         text.push_str(&aligned(&rows));
@@ -56,7 +59,12 @@ pub(super) fn whole(progress: &Value) -> String {
     }
     let cause = &progress["cause"];
     if cause.is_object() {
-        let text = format!("{} — {} ({})", field(cause, "message"), field(cause, "hint"), field(cause, "code"));
+        let text = format!(
+            "{} — {} ({})",
+            field(cause, "message"),
+            field(cause, "hint"),
+            field(cause, "code")
+        );
         lines.push(["cause".to_owned(), text]);
     }
     aligned(&lines).trim_end().to_owned()
@@ -71,8 +79,16 @@ pub(super) fn line(progress: &Value) -> String {
     };
     let all = progress["parties"].as_array().map_or(0, Vec::len);
     let waiting = waiting(progress, "why");
-    let told = if waiting.is_empty() { String::new() } else { format!("; {waiting}") };
-    format!("{state}: {} of {all} joined, {} inputs{told}", count("joined"), count("input"))
+    let told = if waiting.is_empty() {
+        String::new()
+    } else {
+        format!("; {waiting}")
+    };
+    format!(
+        "{state}: {} of {all} joined, {} inputs{told}",
+        count("joined"),
+        count("input")
+    )
 }
 
 fn about(party: &Value) -> String {
@@ -80,10 +96,31 @@ fn about(party: &Value) -> String {
     if party["myself"] == true {
         parts.push("(this node)".to_owned());
     }
-    parts.push(if party["joined"] == true { "joined" } else { "not joined" }.to_owned());
-    parts.push(if party["input"] == true { "input given" } else { "no input" }.to_owned());
+    parts.push(
+        if party["joined"] == true {
+            "joined"
+        } else {
+            "not joined"
+        }
+        .to_owned(),
+    );
+    parts.push(
+        if party["input"] == true {
+            "input given"
+        } else {
+            "no input"
+        }
+        .to_owned(),
+    );
     if party["myself"] != true {
-        parts.push(if party["connected"] == true { "connected" } else { "not connected" }.to_owned());
+        parts.push(
+            if party["connected"] == true {
+                "connected"
+            } else {
+                "not connected"
+            }
+            .to_owned(),
+        );
     }
     let fingerprint = field(party, "fingerprint");
     if !fingerprint.is_empty() {
@@ -134,7 +171,12 @@ fn pending(invitation: &Value) -> String {
 
 /// The shortest beginning that no other id shares.
 fn shortest<'a>(id: &'a str, ids: &[String]) -> &'a str {
-    let unique = |length: &usize| ids.iter().filter(|other| other.get(..*length) == id.get(..*length)).count() == 1;
+    let unique = |length: &usize| {
+        ids.iter()
+            .filter(|other| other.get(..*length) == id.get(..*length))
+            .count()
+            == 1
+    };
     let length = (SHORT.min(id.len())..id.len()).find(unique).unwrap_or(id.len());
     id.get(..length).unwrap_or(id)
 }
@@ -146,7 +188,13 @@ fn aligned<const N: usize>(rows: &[[String; N]]) -> String {
         let cells: Vec<String> = row
             .iter()
             .enumerate()
-            .map(|(at, cell)| if at + 1 == N { cell.clone() } else { format!("{cell:0$}", width(at)) })
+            .map(|(at, cell)| {
+                if at + 1 == N {
+                    cell.clone()
+                } else {
+                    format!("{cell:0$}", width(at))
+                }
+            })
             .collect();
         text.push_str(cells.join("  ").trim_end());
         text.push('\n');
@@ -190,9 +238,15 @@ mod tests {
             ],
             "waiting_for": [{"party": 1, "why": "party 1 has not joined yet"}],
         });
-        assert_eq!(line(&progress), "joining: 1 of 2 joined, 0 inputs; party 1 has not joined yet");
+        assert_eq!(
+            line(&progress),
+            "joining: 1 of 2 joined, 0 inputs; party 1 has not joined yet"
+        );
         let text = whole(&progress);
-        assert!(text.contains("party 1   http://b  not joined  no input  not connected  – DNS "), "{text}");
+        assert!(
+            text.contains("party 1   http://b  not joined  no input  not connected  – DNS "),
+            "{text}"
+        );
         assert!(text.contains("deadline  in 2 h"), "{text}");
     }
 

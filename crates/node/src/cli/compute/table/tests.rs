@@ -41,7 +41,10 @@ fn several_columns_become_an_object() {
         text.as_bytes(),
         "a.csv",
         &columns(&["age", "b\"m,i"]),
-        &Format { skip_empty: true, ..PLAIN },
+        &Format {
+            skip_empty: true,
+            ..PLAIN
+        },
     )
     .unwrap();
     assert_eq!(*read.json, r#"{"columns":{"age":[31,40],"b\"m,i":[20.5]}}"#);
@@ -53,7 +56,10 @@ fn several_columns_become_an_object() {
 fn digits_stay_as_they_are() {
     for (cell, number) in [
         ("0.1", "0.1"),
-        ("123456789012345678901234567890.123456789012", "123456789012345678901234567890.123456789012"),
+        (
+            "123456789012345678901234567890.123456789012",
+            "123456789012345678901234567890.123456789012",
+        ),
         ("+07.50", "7.50"),
         (".5", "0.5"),
         ("5.", "5"),
@@ -68,9 +74,22 @@ fn digits_stay_as_they_are() {
 
 #[test]
 fn text_is_refused_by_line_and_never_shown() {
-    for cell in ["geheim", "nan", "inf", "0x10", "1e", "1_000", "12 geheim", "\u{2212}5", "1e5.0"] {
+    for cell in [
+        "geheim",
+        "nan",
+        "inf",
+        "0x10",
+        "1e",
+        "1_000",
+        "12 geheim",
+        "\u{2212}5",
+        "1e5.0",
+    ] {
         let text = refusal(&format!("x,y\n1,a\n{cell},b\n"), &["x"], &PLAIN);
-        assert!(text.starts_with("a.csv, line 3, column x: the cell is not a number"), "{text}");
+        assert!(
+            text.starts_with("a.csv, line 3, column x: the cell is not a number"),
+            "{text}"
+        );
         assert!(!text.contains(cell), "{text}");
         assert!(text.ends_with("(DATA_UNUSABLE)"));
     }
@@ -89,11 +108,17 @@ fn decimal_commas_only_if_they_are_meant() {
     let text = "x;y\n1,5;a\n-2;b\n";
     assert_eq!(json(text, &["x"], &meant), "[1.5,-2]");
     let refused = refusal(text, &["x"], &german);
-    assert!(refused.contains("line 2") && refused.contains("--decimal-comma"), "{refused}");
+    assert!(
+        refused.contains("line 2") && refused.contains("--decimal-comma"),
+        "{refused}"
+    );
     assert!(refusal("x;y\n1.5;a\n", &["x"], &meant).contains("no points"));
     assert!(refusal("x;y\n1.234,5;a\n", &["x"], &meant).contains("separators"));
     for cell in ["\"1,234,567\"", "--1", "1'000", "1 000"] {
-        assert!(refusal(&format!("x,y\n{cell},a\n"), &["x"], &PLAIN).contains("separators"), "{cell}");
+        assert!(
+            refusal(&format!("x,y\n{cell},a\n"), &["x"], &PLAIN).contains("separators"),
+            "{cell}"
+        );
     }
     assert!(refusal(text, &["x"], &PLAIN).contains("--delimiter ';'"));
     assert!(refusal("x\ty\n1\t2\n", &["x"], &PLAIN).contains("--delimiter tab"));
@@ -105,13 +130,26 @@ fn empty_cells_are_refused_or_counted() {
         skip_empty: true,
         ..PLAIN
     };
-    for text in ["x,y\n1,a\n,b\n3,c\n", "x\n1\n\n3\n", "x\r\n1\r\n\r\n3\r\n", "x\r1\r\r3\r", "x\n1\n\"\"\n3"] {
+    for text in [
+        "x,y\n1,a\n,b\n3,c\n",
+        "x\n1\n\n3\n",
+        "x\r\n1\r\n\r\n3\r\n",
+        "x\r1\r\r3\r",
+        "x\n1\n\"\"\n3",
+    ] {
         let refused = refusal(text, &["x"], &PLAIN);
-        assert!(refused.contains("line 3, column x: the cell is empty"), "{text:?}: {refused}");
+        assert!(
+            refused.contains("line 3, column x: the cell is empty"),
+            "{text:?}: {refused}"
+        );
         let read = read(text.as_bytes(), "a.csv", &columns(&["x"]), &skipping).unwrap();
         assert_eq!((&**read.json, read.skipped), ("[1,3]", 1), "{text:?}");
     }
-    assert_eq!(json("x\n1\n\n\n", &["x"], &PLAIN), "[1]", "empty lines at the end are no cells");
+    assert_eq!(
+        json("x\n1\n\n\n", &["x"], &PLAIN),
+        "[1]",
+        "empty lines at the end are no cells"
+    );
     assert!(refusal("x,y\n,1\n", &["x"], &skipping).contains("no numbers"));
 }
 
@@ -121,13 +159,21 @@ fn byte_order_mark_line_ends_and_quotes() {
     assert!(refusal(text, &["age"], &PLAIN).contains("line 5, column age"));
     assert_eq!(json(&text.replace("z,", "5,"), &["age"], &PLAIN), "[31,40,5]");
     let utf16: Vec<u8> = "\u{feff}age".encode_utf16().flat_map(u16::to_le_bytes).collect();
-    assert!(read(&utf16, "a.csv", &[], &PLAIN).unwrap_err().to_string().contains("UTF-8"));
+    assert!(
+        read(&utf16, "a.csv", &[], &PLAIN)
+            .unwrap_err()
+            .to_string()
+            .contains("UTF-8")
+    );
 }
 
 #[test]
 fn misspelt_names_get_the_nearest() {
     let refused = refusal("age,weight\n1,2\n", &["wieght"], &PLAIN);
-    assert!(refused.contains("did you mean weight?") && refused.contains("age, weight"), "{refused}");
+    assert!(
+        refused.contains("did you mean weight?") && refused.contains("age, weight"),
+        "{refused}"
+    );
     assert!(refusal("age,age\n1,2\n", &["age"], &PLAIN).contains("by number"));
     assert_eq!(json("age,age\n1,2\n", &["2"], &PLAIN), "[2]");
 }

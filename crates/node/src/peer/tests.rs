@@ -639,7 +639,7 @@ async fn what_is_not_a_node_is_told_apart() {
         ("/nowhere", PeerError::Http(404)),
         ("/moved", PeerError::Http(308)),
         ("/down", PeerError::Http(502)),
-        ("/plain", PeerError::Upgrade(426)),
+        ("/plain", PeerError::NoWebSocket(426)),
     ] {
         let found = within(ws::dial(
             &Connector::default(),

@@ -167,6 +167,34 @@ def test_a_long_input(front: Site) -> None:
     assert result["result"] == {"samples": len(numbers) + 2, "sum": 0.001 * (len(numbers) * (len(numbers) - 1) // 2)}
 
 
+def test_events_arrive_when_they_happen(front: Site, certificates: Certificates) -> None:
+    """Each before the next can: a proxy that buffers answers would hold all of them back until the end."""
+    tasks = joined(front.urls)
+    context = ssl.create_default_context(cafile=str(certificates.ca))
+    parts = urlsplit(front.urls[0])
+    connection = http.client.HTTPSConnection("localhost", parts.port, context=context, timeout=60)
+    connection.request("GET", f"{parts.path}/tasks/{tasks[0].progress()['task']}/events")
+    stream = connection.getresponse()
+    assert (stream.status, stream.getheader("content-type", "").partition(";")[0]) == (200, "text/event-stream")
+
+    def event() -> dict[str, Any]:
+        while line := stream.readline():
+            if line.startswith(b"data:"):
+                found: dict[str, Any] = json.loads(line.removeprefix(b"data:"))
+                return found
+        raise AssertionError("the stream has ended")
+
+    seen = event()
+    for place, value in enumerate(VALUES):
+        assert not seen["parties"][place]["input"]
+        tasks[place].input(data=value)
+        while not seen["parties"][place]["input"]:
+            seen = event()
+    while seen["state"] != "done":
+        seen = event()
+    connection.close()
+
+
 def test_a_proxy_that_is_started_anew(front: Site) -> None:
     tasks = joined(front.urls)
     tasks[0].input(data=VALUES[0])

@@ -50,7 +50,7 @@ def check(
     """The whole text of an error of a node."""
     error = error_of(call)
     assert type(error) is kind
-    assert (error.message, error.hint, error.code, error.extra["side"]) == (message, hint, code, side)
+    assert (error.message, error.hint, error.code, error.side) == (message, hint, code, side)
     return error
 
 

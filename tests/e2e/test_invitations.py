@@ -40,7 +40,7 @@ def refusal(call: Callable[[], Any], status: int, code: str, side: str, *words: 
     with pytest.raises(fdrtd.Error) as caught:
         call()
     error = caught.value
-    assert (error.status, error.code, error.extra["side"]) == (status, code, side), str(error)
+    assert (error.status, error.code, error.side) == (status, code, side), str(error)
     for word in words:
         assert word in f"{error.message} — {error.hint}"
     return error

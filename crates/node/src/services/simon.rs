@@ -4,17 +4,18 @@
 //! description of the network has an error of its own, and as many as possible are found before anything is sent.
 
 mod invited;
+mod network;
 
 use std::time::Duration;
 
 use fdrtd_mpc::microprotocol::{ALL, Entry, Refusal};
 use fdrtd_mpc::net::{MAX_PARTIES, Party};
 use futures_util::future::join_all;
-use serde_json::{Value, json};
+use serde_json::Value;
 use uuid::Uuid;
 use zeroize::Zeroizing;
 
-use crate::descriptor::{Descriptor, Durations, Field, Invitation, MAX_BYTES, PROTOCOL};
+use crate::descriptor::{Descriptor, Durations, Invitation, MAX_BYTES, PROTOCOL};
 use crate::identity::PeerKey;
 use crate::json::{Parameters, Raw, nearest};
 use crate::peer::PeerError;
@@ -25,6 +26,7 @@ use crate::task::{Mode, Outcome};
 use crate::tasks::Tasks;
 use crate::url::NodeUrl;
 use invited::Invited;
+use network::read_network;
 
 /// How long `create` and `join` wait for the other nodes' keys; whoever is slower is looked for in the background.
 const FIRST_LOOK: Duration = Duration::from_millis(1_500);
@@ -34,9 +36,6 @@ const PATIENCE: (f64, f64) = (10.0, 60.0);
 
 /// The longest of each duration, in seconds: 30 days.
 const LONGEST: f64 = 30.0 * 24.0 * 3600.0;
-
-/// What a network looks like.
-const EXAMPLE: &str = "write network={'nodes': ['https://a.example/node', 'https://b.example/node', 'https://c.example/node'], 'myself': 0}";
 
 /// What to do about keys that are not as they should be.
 const COMPARE_KEYS: &str =
@@ -58,12 +57,6 @@ struct Promised<'a> {
     keys: &'a [Option<PeerKey>],
     /// The key of one of the parties, which is not known.
     inviter: Option<PeerKey>,
-}
-
-/// `{"nodes": [url, …], "myself": index}`.
-struct Network {
-    nodes: Vec<NodeUrl>,
-    myself: Party,
 }
 
 impl Simon {
@@ -463,88 +456,6 @@ fn find_microprotocol(name: &str) -> Result<&'static Entry, Problem> {
     })
 }
 
-fn read_network(raw: &Raw) -> Result<Network, Problem> {
-    let malformed = |message: String| Problem::input("NETWORK_MALFORMED", message, EXAMPLE);
-    let object = raw.object()?;
-    if let Some(name) = object.keys().find(|name| !["nodes", "myself"].contains(&name.as_str())) {
-        return Err(malformed(format!("network has no member {}", quoted(name))));
-    }
-    let nodes = object.get("nodes").and_then(Value::as_array);
-    let nodes = nodes.ok_or_else(|| malformed("network needs 'nodes', a list of URLs".to_owned()))?;
-    check_size(nodes.len())?;
-    let mut urls: Vec<NodeUrl> = Vec::with_capacity(nodes.len());
-    for (index, node) in nodes.iter().enumerate() {
-        let text = node
-            .as_str()
-            .ok_or_else(|| malformed(format!("nodes[{index}] is not a text")))?;
-        let url = NodeUrl::parse(text)
-            .map_err(|error| Problem::input("NODE_URL_UNUSABLE", format!("nodes[{index}]: {error}"), EXAMPLE))?;
-        urls.push(url);
-    }
-    check_nodes(&urls)?;
-    let myself = object
-        .get("myself")
-        .ok_or_else(|| malformed("network needs 'myself', this party's place in nodes".to_owned()))?;
-    let Some(number) = myself.as_number().filter(|number| !number.is_f64()) else {
-        let message = "'myself' is a whole number: this party's place in nodes, from 0";
-        return Err(malformed(message.to_owned()));
-    };
-    let place = myself
-        .as_u64()
-        .and_then(|index| usize::try_from(index).ok())
-        .and_then(|index| Party::new(index, urls.len()));
-    let myself = place.ok_or_else(|| {
-        Problem::input(
-            "MYSELF_OUT_OF_RANGE",
-            format!(
-                "'myself' is {number}, but the places of {} nodes are 0 to {}",
-                urls.len(),
-                urls.len() - 1
-            ),
-            "count from 0: the first node is 0",
-        )
-    })?;
-    Ok(Network { nodes: urls, myself })
-}
-
-fn check_size(nodes: usize) -> Result<(), Problem> {
-    if (2..=MAX_PARTIES).contains(&nodes) {
-        return Ok(());
-    }
-    Err(Problem::input(
-        "NETWORK_SIZE",
-        format!("the network has {nodes} nodes; it takes 2 to {MAX_PARTIES}"),
-        EXAMPLE,
-    ))
-}
-
-/// Whether the nodes are several, and mean the same to all parties.
-fn check_nodes(nodes: &[NodeUrl]) -> Result<(), Problem> {
-    check_size(nodes.len())?;
-    for (index, url) in nodes.iter().enumerate() {
-        if let Some(first) = nodes[..index].iter().position(|other| other == url) {
-            return Err(Problem::input(
-                "NODE_TWICE",
-                format!("nodes[{first}] and nodes[{index}] are the same URL"),
-                "every party needs a node of its own",
-            ));
-        }
-    }
-    let loopback = nodes.iter().position(NodeUrl::is_loopback);
-    match loopback {
-        Some(index) if !nodes.iter().all(NodeUrl::is_loopback) => Err(Problem::input(
-            "NODE_URL_LOOPBACK",
-            format!(
-                "nodes[{index}] is {}, which on every machine means that machine itself, but other nodes of the list are on other machines",
-                nodes[index]
-            ),
-            "write the address under which the others reach it, for example http://192.168.1.5:55500/public1",
-        )
-        .with("party", index)),
-        _ => Ok(()),
-    }
-}
-
 fn read_durations(raw: &Raw) -> Result<Durations, Problem> {
     let mut durations = Durations::default();
     for (name, seconds) in raw.object()? {
@@ -611,40 +522,4 @@ fn parse_invitation(text: &str) -> Result<Invitation, Problem> {
         return Err(malformed("a duration is not from 0.1 seconds to 30 days"));
     }
     Ok(invitation)
-}
-
-/// The invitation says who takes part; so a wrong list is found at once.
-fn compare_nodes(invited: &[NodeUrl], given: &[NodeUrl]) -> Result<(), Problem> {
-    if invited == given {
-        return Ok(());
-    }
-    let sorted = |nodes: &[NodeUrl]| {
-        let mut nodes = nodes.to_vec();
-        nodes.sort();
-        nodes
-    };
-    let at = invited
-        .iter()
-        .zip(given)
-        .position(|(a, b)| a != b)
-        .unwrap_or(invited.len().min(given.len()));
-    let shown = |nodes: &[NodeUrl]| nodes.get(at).map_or("nothing".to_owned(), ToString::to_string);
-    let there = format!(
-        "nodes[{at}] is {} in the invitation and {} here",
-        shown(invited),
-        shown(given)
-    );
-    if sorted(invited) == sorted(given) {
-        return Err(Problem::input(
-            "NODES_ORDER_DIFFERS",
-            format!("{} differ: {there}", Field::Order.name()),
-            "use the same list in the same order at every party; only 'myself' differs",
-        ));
-    }
-    Err(Problem::input(
-        "NODES_DIFFER",
-        format!("{} differ: {there}", Field::Nodes.name()),
-        "use exactly the inviting party's list of nodes; only 'myself' differs",
-    )
-    .with("nodes", json!(invited)))
 }

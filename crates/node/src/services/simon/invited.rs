@@ -7,7 +7,8 @@ use fdrtd_mpc::net::Party;
 use futures_util::future::join_all;
 use serde_json::Value;
 
-use super::{FIRST_LOOK, Network, PATIENCE, Simon, find_microprotocol, parse_invitation, read_network, refused};
+use super::network::{Network, check_nodes, compare_nodes, read_network};
+use super::{FIRST_LOOK, PATIENCE, Simon, find_microprotocol, parse_invitation, refused};
 use crate::descriptor::{Descriptor, Field, Invitation, PROTOCOL};
 use crate::identity::PeerKey;
 use crate::invitation::Link;
@@ -184,10 +185,10 @@ impl Simon {
     /// The caller's network, or that of the invitation with this node's place in it.
     pub(super) async fn place(&self, invited: &[NodeUrl], given: Option<Network>) -> Result<Network, Problem> {
         if let Some(given) = given {
-            super::compare_nodes(invited, &given.nodes)?;
+            compare_nodes(invited, &given.nodes)?;
             return Ok(given);
         }
-        super::check_nodes(invited)?;
+        check_nodes(invited)?;
         let own = |index: usize| {
             Party::new(index, invited.len()).map(|myself| Network {
                 nodes: invited.to_vec(),

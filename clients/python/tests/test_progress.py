@@ -18,6 +18,8 @@ from fdrtd import _api, _core, _progress
 
 PARTY = "party 1 at https://b.example/public2 has joined, but given no input yet"
 OTHER = "party 2 at https://c.example/public3 has not joined yet (no route; check the network)"
+SHORT_PARTY = "party 1 has joined, but given no input yet"
+SHORT_OTHER = "party 2 has not joined yet (no route; check the network)"
 RESULT = {"inputs": 3, "result": {"samples": 3, "sum": 31}}
 
 
@@ -103,8 +105,8 @@ def test_who_is_waited_for_is_shown_and_erased(
     interface: fdrtd.HttpInterface, waiting: Server, terminal: Terminal
 ) -> None:
     assert task_of(interface).result() == RESULT
-    assert terminal.seen()[0].startswith("waiting 0 s: party 1 at https://b.example/public2 has joined")
-    assert terminal.seen()[-1].startswith("waiting 4 s: party 2 at https://c.example")
+    assert terminal.seen()[0] == "waiting 0 s: party 1 has joined, but given no input yet"
+    assert terminal.seen()[-1].startswith("waiting 4 s: party 2 has not joined yet (no route")
     assert terminal.screen() == [""]
     assert "\n" not in terminal.getvalue()
     # Soon at first, then every two seconds.
@@ -195,8 +197,8 @@ def test_several_waits_share_a_line(terminal: Terminal, clock: Clock) -> None:
         clock.now += 3
         with _progress.watch(None) as second:
             second.show(OTHER)
-            assert terminal.seen()[-1].startswith("waiting 3 s: [2 results] party 1 at")
-        assert terminal.seen()[-1].startswith("waiting 3 s: party 1 at")
+            assert terminal.seen()[-1].startswith("waiting 3 s: [2 results] party 1 has joined")
+        assert terminal.seen()[-1].startswith("waiting 3 s: party 1 has joined")
     assert terminal.screen() == [""]
 
 
@@ -210,7 +212,7 @@ def test_a_line_is_never_longer_than_the_terminal(
         watch.show("計算中" * 30)
         watch.show("short")
     assert max(map(len, terminal.seen())) <= 39
-    assert terminal.seen()[0] == "waiting 0 s: party 1 at h… (and 1 more)"
+    assert terminal.seen()[0] == "waiting 0 s: party 1 has … (and 1 more)"
     assert terminal.screen() == [""]
 
 
@@ -218,9 +220,10 @@ def test_a_line_is_never_longer_than_the_terminal(
     ("room", "shown"),
     [
         (500, f"{PARTY}; {OTHER}; party 3 has not sent its part yet"),
-        (180, f"{PARTY}; {OTHER} (and 1 more)"),
-        (85, f"{PARTY} (and 2 more)"),
-        (40, "party 1 at https://b.examp… (and 2 more)"),
+        (170, f"{SHORT_PARTY}; {SHORT_OTHER}; party 3 has not sent its part yet"),
+        (132, f"{SHORT_PARTY}; {SHORT_OTHER} (and 1 more)"),
+        (70, f"{SHORT_PARTY} (and 2 more)"),
+        (40, "party 1 has joined, but gi… (and 2 more)"),
         (0, ""),
     ],
 )

@@ -95,8 +95,13 @@ def watch(setting: bool | None, interrupted: str = INTERRUPTED) -> Watch:
 
 
 def fit(text: str, room: int) -> str:
-    """Cuts a list of parties ("party 1 …; party 2 …") to a number of columns: as many as have room."""
-    parts = re.split(r"; (?=party \d)", text)
+    """Cuts a list of parties ("party 1 at https://… …; party 2 …") to a number of columns.
+
+    First go the URLs, because who and why matter more; then as many parties are shown as have room.
+    """
+    if _columns(text) <= room:
+        return text
+    parts = re.split(r"; (?=party \d)", re.sub(r" at https?://\S+", "", text))
     for count in range(len(parts), 0, -1):
         rest = f" (and {len(parts) - count} more)" if count < len(parts) else ""
         shown = "; ".join(parts[:count]) + rest

@@ -201,7 +201,13 @@ def test_what_is_no_node(shared: list[Node]) -> None:
 
 
 def test_hostile_answers_stay_text() -> None:
-    task = {"task": "\x1b[2J", "microprotocol": "\x1b]0;x\x07", "state": "done\nfdrtd: ok", "party": "\x1b", "parties": 3}
+    task = {
+        "task": "\x1b[2J",
+        "microprotocol": "\x1b]0;x\x07",
+        "state": "done\nfdrtd: ok",
+        "party": "\x1b",
+        "parties": 3,
+    }
     body = json.dumps({"tasks": [task], "invitations": [{"microprotocol": "x", "link": "fdrtd:'; rm"}]}).encode()
     with front(answers={"/tasks": (200, body)}) as node:
         shown = fdrtd("task", "ls", "--node", node.url)
@@ -256,7 +262,9 @@ def test_manual_pages(tmp_path: Path) -> None:
         text = page.read_text()
         assert text.count(".SH NAME") == 1
         if shutil.which("groff"):
-            done = subprocess.run(["groff", "-man", "-Tutf8", "-ww", page], capture_output=True, text=True, check=True)
+            done = subprocess.run(
+                ["groff", "-Kutf8", "-man", "-Tutf8", "-ww", page], capture_output=True, text=True, check=True
+            )
             assert done.stderr == "", page.name
             assert "Print help" in done.stdout
     whole = (directory / "fdrtd.1").read_text()

@@ -93,9 +93,12 @@ def test_the_link_is_enough_for_the_others(shared: list[Node], network: Path, tm
         file = tmp_path / "invitation.txt"
         file.write_text(f"<{link}>\n")
         second = ["compute", "--invitation", file, "--value", "-2", "--node", shared[1].url]
-        with running(*second) as ben, running(
-            *["compute", "BasicSum", "--invitation", link, "--value=+03.50", "--json"], FDRTD_NODE=shared[2].url
-        ) as clara:
+        with (
+            running(*second) as ben,
+            running(
+                *["compute", "BasicSum", "--invitation", link, "--value=+03.50", "--json"], FDRTD_NODE=shared[2].url
+            ) as clara,
+        ):
             ended = [first.end(), ben.end(), clara.end()]
     assert [one.status for one in ended] == [OK] * 3, [one.err for one in ended]
     assert ended[2].json()["result"] == {"samples": 3, "sum": 2.5}

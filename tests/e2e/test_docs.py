@@ -166,7 +166,8 @@ def test_no_block_is_overlooked(name: str) -> None:
 
 def test_the_printed_results_of_the_readme_are_those_of_the_tutorial() -> None:
     readme, tutorial = ((ROOT / name).read_text() for name in ("README.md", "docs/tutorial.md"))
-    shown = set(re.findall(rf"/public\d {ARROW} (.*)", readme))
+    shown = set(re.findall(rf"/public\d {ARROW} (\{{.*)", readme))
+    assert shown
     promised = set(re.findall(rf"# {ARROW} (\{{'inputs'.*)", tutorial))
     assert shown <= promised
 

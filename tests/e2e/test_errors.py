@@ -369,7 +369,7 @@ def test_the_prefix_is_wrong(shared: list[Node]) -> None:
         fdrtd.WrongState,
         "PEER_NOT_A_NODE",
         "peer",
-        f"nodes[1] ({url}): the peer's server does not answer as a node does (HTTP): status 404",
+        f"nodes[1] ({url}): no node is under this path of the peer's server (prefix): HTTP status 404",
         "check the path of the URL: it must be the base URL of the node, for example https://host/public1",
     )
 
@@ -421,9 +421,8 @@ def test_it_does_not_speak_tls(shared: list[Node]) -> None:
 def test_the_proxy_before_it_finds_no_node(shared: list[Node]) -> None:
     with server({"/node/identity": (502, "")}) as url:
         assert why(shared[0], url) == (
-            "the peer's server does not answer as a node does (HTTP): status 502; the reverse proxy before the "
-            "peer cannot reach it: "
-            "check that the node behind it runs"
+            "the peer's server or the proxy before it failed (HTTP): HTTP status 502; the reverse proxy before the "
+            "peer cannot reach it: check that the node behind it runs"
         )
 
 
@@ -434,7 +433,6 @@ def test_the_proxy_before_it_knows_no_websockets(tmp_path: Path, shared: list[No
         identity = urllib3.request("GET", f"{behind.url}/identity").data.decode()
     with server({"/node/identity": (200, identity), "/node/peer": (status, "")}) as url:
         assert why(shared[0], url) == (
-            "the connection to the peer is not let through (WebSocket): its server answered with HTTP status "
-            f"{status}; the reverse "
-            "proxy before the peer must pass WebSocket upgrades on, for everything below the node's base path"
+            f"the peer's server opens no WebSocket between nodes (HTTP status {status} at /peer); the proxy in front "
+            "of the peer must pass WebSocket upgrades on (the headers Upgrade and Connection, at {base}/peer)"
         )

@@ -157,7 +157,7 @@ def test_who_may_cancel(shared: list[Node], tmp_path: Path) -> None:
 
 def test_beginnings_of_ids(tmp_path: Path) -> None:
     with nodes(tmp_path) as started:
-        ids = []
+        ids: list[str] = []
         while len({identifier[:1] for identifier in ids}) == len(ids):
             # Until two begin alike: 17 at most.
             ids.append(make_task(started)[0].progress()["task"])
@@ -201,7 +201,13 @@ def test_what_is_no_node(shared: list[Node]) -> None:
 
 
 def test_hostile_answers_stay_text() -> None:
-    task = {"task": "\x1b[2J", "microprotocol": "\x1b]0;x\x07", "state": "done\nfdrtd: ok", "party": "\x1b", "parties": 3}
+    task = {
+        "task": "\x1b[2J",
+        "microprotocol": "\x1b]0;x\x07",
+        "state": "done\nfdrtd: ok",
+        "party": "\x1b",
+        "parties": 3,
+    }
     body = json.dumps({"tasks": [task], "invitations": [{"microprotocol": "x", "link": "fdrtd:'; rm"}]}).encode()
     with front(answers={"/tasks": (200, body)}) as node:
         shown = fdrtd("task", "ls", "--node", node.url)

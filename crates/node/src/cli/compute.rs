@@ -41,7 +41,7 @@ Every party runs the same command with the same file of nodes; only --myself and
 
 net.json is {{\"nodes\": [\"https://a.example/public1\", \"https://b.example/public2\", \"https://c.example/public3\"]}}.
 Party 0 creates the task, and the others join it. With an invitation no file is needed:
-  fdrtd compute SecureSum --invitation 'fdrtd:…' --data ages.csv --column age
+  fdrtd compute SecureSum --invitation 'fdrtd:...' --data ages.csv --column age
 
 {EXIT_HELP}"))]
 pub(crate) struct ComputeArgs {

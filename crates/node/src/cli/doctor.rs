@@ -35,7 +35,7 @@ const RETRIES: usize = 30;
 Examples:
   fdrtd doctor https://a.example/public1 https://b.example/public2
   fdrtd doctor 'https://b.example/public2#abcd-efgh-ijkl-mnop'
-  fdrtd doctor 'fdrtd:https://a.example/public1#…'
+  fdrtd doctor 'fdrtd:https://a.example/public1#...'
 
 {EXIT_HELP}"))]
 pub(crate) struct DoctorArgs {

@@ -72,10 +72,12 @@ pub(super) fn with_here(way: &mut Way, targets: &[Target], seen: &[Option<PeerKe
             ),
             remedy,
         );
-    } else if layer == "TCP" && to.is_loopback() && !start.is_loopback() {
-        if let Some(error) = &mut found.error {
-            error.hint = LOOPBACK.to_owned();
-        }
+    } else if layer == "TCP"
+        && to.is_loopback()
+        && !start.is_loopback()
+        && let Some(error) = &mut found.error
+    {
+        error.hint = LOOPBACK.to_owned();
     }
 }
 

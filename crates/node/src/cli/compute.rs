@@ -48,7 +48,7 @@ pub(crate) struct ComputeArgs {
     /// What to compute, such as SecureSum; with --invitation it may be left out, and is compared if it is given
     #[arg(required_unless_present = "invitation")]
     microprotocol: Option<String>,
-    /// File with {"nodes": [URL, …]}, the same at all parties
+    /// File with {"nodes": [URL, ...]}, the same at all parties
     #[arg(long, value_name = "FILE", required_unless_present = "invitation")]
     network: Option<PathBuf>,
     /// Which of the nodes is yours, from 0
@@ -77,7 +77,7 @@ pub(crate) struct ComputeArgs {
     /// One number instead of a file, for trials: other users of the machine can see it
     #[arg(long, value_name = "NUMBER", allow_hyphen_values = true)]
     value: Option<String>,
-    /// Join this task: its link (fdrtd:…), a file with the invitation, or - for the standard input
+    /// Join this task: its link (fdrtd:...), a file with the invitation, or - for the standard input
     #[arg(long, value_name = "INVITATION", conflicts_with_all = ["create", "parameters", "durations"])]
     invitation: Option<String>,
     /// Create the task even though you are not party 0

@@ -39,7 +39,7 @@ Examples:
 
 {EXIT_HELP}"))]
 pub(crate) struct DoctorArgs {
-    /// URLs of nodes, each with #KEY or #FINGERPRINT behind it if that is known; or the links of invitations (fdrtd:…)
+    /// URLs of nodes, each with #KEY or #FINGERPRINT behind it if that is known; or the links of invitations (fdrtd:...)
     #[arg(required = true, value_name = "URL")]
     urls: Vec<Target>,
     /// The key, or the fingerprint, that the node at a URL must have; may be given several times

@@ -17,8 +17,10 @@ test: venv
 	$(BIN)/python -m pytest -q -n 2 tests/e2e
 	$(BIN)/python -m pytest -q tests/first_minutes
 
+# The manual pages come along: `man -l target/man/fdrtd.1`.
 build:
 	$(CARGO) build --locked --workspace --bins
+	$${CARGO_TARGET_DIR:-target}/debug/fdrtd man target/man
 
 venv:
 	@PYTHON=$(PYTHON) scripts/venv

@@ -24,7 +24,7 @@ def environment(**env: str) -> dict[str, str]:
 def fdrtd(*arguments: str | Path, stdin: str | None = None, cwd: Path | None = None, **env: str) -> Ended:
     """A command that ends by itself."""
     given = subprocess.DEVNULL if stdin is None else None
-    command = [BINARY, *map(str, arguments)]
+    command = [str(BINARY), *map(str, arguments)]
     ended = subprocess.run(
         command, stdin=given, input=stdin, capture_output=True, text=True, env=environment(**env), cwd=cwd, timeout=90
     )

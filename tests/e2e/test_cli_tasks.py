@@ -157,7 +157,7 @@ def test_who_may_cancel(shared: list[Node], tmp_path: Path) -> None:
 
 def test_beginnings_of_ids(tmp_path: Path) -> None:
     with nodes(tmp_path) as started:
-        ids = []
+        ids: list[str] = []
         while len({identifier[:1] for identifier in ids}) == len(ids):
             # Until two begin alike: 17 at most.
             ids.append(make_task(started)[0].progress()["task"])

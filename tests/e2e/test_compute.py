@@ -42,12 +42,14 @@ def test_three_parties_with_files_of_different_kinds(network: Path, tmp_path: Pa
     b.write_bytes("\ufeffage;name\r\n2,5;Ben\r\n;\r\n".encode())
     c.write_text("age\n0.1\n0.2\n")
     flags = ["--parameters", unique(1)]
-    commands = [
+    commands: list[list[str | Path]] = [
         party(network, 0, "--data", a, "--column", "age", "--json", "--durations", SHORT, *flags),
         party(
             network,
             1,
-            *["--data", b, "--column", "age", "--delimiter", ";", "--decimal-comma", "--skip-empty", "--json", *flags],
+            "--data",
+            b,
+            *["--column", "age", "--delimiter", ";", "--decimal-comma", "--skip-empty", "--json", *flags],
         ),
         party(network, 2, "--data", c, *flags),
     ]
@@ -67,13 +69,21 @@ def test_columns_and_standard_input(shared: list[Node], tmp_path: Path) -> None:
     path = tmp_path / "net.json"
     text = "age,bmi\n30,20.5\n40,21\n"
     (tmp_path / "d.csv").write_text(text)
-    flags = ["--column", "bmi", "--column", "1", "--parameters", unique(2)]
+    flags: list[str | Path] = ["--column", "bmi", "--column", "1", "--parameters", unique(2)]
     with contextlib.ExitStack() as stack:
         others = []
         for index in (1, 2):
             path = tmp_path / f"net{index}.json"
             path.write_text(json.dumps({"nodes": urls_of(shared), "myself": index}))
-            command = ["compute", "SecureSum", "--network", path, "--data", tmp_path / "d.csv", *flags]
+            command: list[str | Path] = [
+                "compute",
+                "SecureSum",
+                "--network",
+                path,
+                "--data",
+                tmp_path / "d.csv",
+                *flags,
+            ]
             others.append(stack.enter_context(running(*command)))
         path.write_text(json.dumps({"nodes": urls_of(shared), "myself": 2}))
         first = fdrtd(*party(path, 0, "--data", "-", *flags), stdin=text)
@@ -92,7 +102,7 @@ def test_the_link_is_enough_for_the_others(shared: list[Node], network: Path, tm
         assert "party 1" in waiting
         file = tmp_path / "invitation.txt"
         file.write_text(f"<{link}>\n")
-        second = ["compute", "--invitation", file, "--value", "-2", "--node", shared[1].url]
+        second: list[str | Path] = ["compute", "--invitation", file, "--value", "-2", "--node", shared[1].url]
         with (
             running(*second) as ben,
             running(
@@ -235,7 +245,7 @@ def test_nodes_that_are_not_there_and_nodes_that_refuse(shared: list[Node], tmp_
     gone = fdrtd(*party(net, 0, "--value", "1"))
     gone.says("nobody listens at http://127.0.0.1:1/a (TCP)", "the way to your node", status=UNREACHABLE)
     net.write_text(json.dumps({"nodes": urls_of(shared)}))
-    unknown = ["compute", "SecureSun", "--network", net, "--myself", "0", "--value", "1"]
+    unknown: list[str | Path] = ["compute", "SecureSun", "--network", net, "--myself", "0", "--value", "1"]
     fdrtd(*unknown).says("SecureSun", "SecureSum", "(MICROPROTOCOL_UNKNOWN)", status=REFUSED)
     elsewhere = party(net, 0, "--value", "1", "--node", f"{shared[0].url}/nowhere")
     fdrtd(*elsewhere).says("(PATH_UNKNOWN)", status=REFUSED)

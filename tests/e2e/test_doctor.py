@@ -1,4 +1,4 @@
-"""`fdrtd doctor` and `POST {base}/probe`: each way of being unreachable is told by its layer, from here and from node to node."""
+"""`fdrtd doctor` and `POST {base}/probe`: what is wrong is told by its layer, from here and from node to node."""
 
 from __future__ import annotations
 
@@ -239,7 +239,7 @@ def test_nodes_that_cannot_be_asked(shared: list[Node]) -> None:
         assert "not tested: that node is too old to be asked" in ended.out
         old.answers["/probe"] = (200, b'{"ok": true, "steps": "\x1b[2J"}')
         assert "not tested: its answer cannot be read" in fdrtd("doctor", old.url, shared[1].url).out
-        nasty = {"ok": False, "key": None, "steps": [], "round_trip_ms": None}
+        nasty: dict[str, Any] = {"ok": False, "key": None, "steps": [], "round_trip_ms": None}
         nasty["error"] = {"layer": "\x1b[2J", "code": "X", "message": "\x1b]0;owned\x07", "hint": "h\nfake line"}
         old.answers["/probe"] = (200, json.dumps(nasty).encode())
         shown = fdrtd("doctor", old.url, shared[1].url)

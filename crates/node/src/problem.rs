@@ -182,11 +182,11 @@ pub const CODES: &[(&str, &str)] = &[
         "The task ended without a result; the member 'cause' says why.",
     ),
     ("TASK_FINISHED", "The task has its result already."),
-    ("TLS_EXPECTED", "The port speaks TLS, and the request is plain HTTP."),
     (
         "TASK_UNKNOWN",
         "This node has no task with this id: it is deleted, or its time to live is over, or it is another node's.",
     ),
+    ("TLS_EXPECTED", "The port speaks TLS, and the request is plain HTTP."),
     (
         "VALUE_OUT_OF_RANGE",
         "A parameter has the right type and an impossible value.",
@@ -236,7 +236,14 @@ impl Side {
 const SIDES: [(Side, &[&str]); 4] = [
     (
         Side::Node,
-        &["BODY_BUSY", "INTERNAL", "QUOTA", "STORAGE_FAILED", "STREAMS_BUSY"],
+        &[
+            "BODY_BUSY",
+            "INTERNAL",
+            "PROBES_BUSY",
+            "QUOTA",
+            "STORAGE_FAILED",
+            "STREAMS_BUSY",
+        ],
     ),
     (
         Side::Policy,
@@ -258,6 +265,7 @@ const SIDES: [(Side, &[&str]); 4] = [
             "PEER_BAD_CERTIFICATE",
             "PEER_KEY_CHANGED",
             "PEER_NOT_A_NODE",
+            "PEER_NO_WEBSOCKET",
             "PEER_UNREACHABLE",
             "PEER_VERSION",
         ],

@@ -41,14 +41,14 @@ Every party runs the same command with the same file of nodes; only --myself and
 
 net.json is {{\"nodes\": [\"https://a.example/public1\", \"https://b.example/public2\", \"https://c.example/public3\"]}}.
 Party 0 creates the task, and the others join it. With an invitation no file is needed:
-  fdrtd compute SecureSum --invitation 'fdrtd:…' --data ages.csv --column age
+  fdrtd compute SecureSum --invitation 'fdrtd:...' --data ages.csv --column age
 
 {EXIT_HELP}"))]
 pub(crate) struct ComputeArgs {
     /// What to compute, such as SecureSum; with --invitation it may be left out, and is compared if it is given
     #[arg(required_unless_present = "invitation")]
     microprotocol: Option<String>,
-    /// File with {"nodes": [URL, …]}, the same at all parties
+    /// File with {"nodes": [URL, ...]}, the same at all parties
     #[arg(long, value_name = "FILE", required_unless_present = "invitation")]
     network: Option<PathBuf>,
     /// Which of the nodes is yours, from 0
@@ -77,7 +77,7 @@ pub(crate) struct ComputeArgs {
     /// One number instead of a file, for trials: other users of the machine can see it
     #[arg(long, value_name = "NUMBER", allow_hyphen_values = true)]
     value: Option<String>,
-    /// Join this task: its link (fdrtd:…), a file with the invitation, or - for the standard input
+    /// Join this task: its link (fdrtd:...), a file with the invitation, or - for the standard input
     #[arg(long, value_name = "INVITATION", conflicts_with_all = ["create", "parameters", "durations"])]
     invitation: Option<String>,
     /// Create the task even though you are not party 0

@@ -35,11 +35,11 @@ const RETRIES: usize = 30;
 Examples:
   fdrtd doctor https://a.example/public1 https://b.example/public2
   fdrtd doctor 'https://b.example/public2#abcd-efgh-ijkl-mnop'
-  fdrtd doctor 'fdrtd:https://a.example/public1#…'
+  fdrtd doctor 'fdrtd:https://a.example/public1#...'
 
 {EXIT_HELP}"))]
 pub(crate) struct DoctorArgs {
-    /// URLs of nodes, each with #KEY or #FINGERPRINT behind it if that is known; or the links of invitations (fdrtd:…)
+    /// URLs of nodes, each with #KEY or #FINGERPRINT behind it if that is known; or the links of invitations (fdrtd:...)
     #[arg(required = true, value_name = "URL")]
     urls: Vec<Target>,
     /// The key, or the fingerprint, that the node at a URL must have; may be given several times

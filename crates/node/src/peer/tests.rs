@@ -887,3 +887,68 @@ async fn delivery_of_one_task_does_not_wait_for_the_others() {
     assert!(a.peers.queued(b.key()) > 0);
     assert_eq!(b.message().await.1, "small");
 }
+
+#[tokio::test]
+async fn a_probe_goes_all_the_way_and_leaves_nothing() {
+    let (mut a, mut b) = (Node::new(1).await, Node::new(2).await);
+    let found = within(a.peers.probe(&b.url, None)).await;
+    assert!(found.ok && found.error.is_none(), "{found:?}");
+    assert_eq!(found.key, Some(b.key()));
+    assert!(found.round_trip_ms.is_some());
+    let layers: Vec<&str> = found.steps.iter().map(|step| step.layer.as_str()).collect();
+    assert_eq!(layers, ["DNS", "TCP", "prefix", "WebSocket", "handshake"]);
+    assert!(a.trusted.try_recv().is_err(), "the key is not remembered");
+    // The next that the other node hears of is a real connection: the probe was none.
+    a.want(&b);
+    let peer = a.key();
+    assert_eq!(b.event().await, Event::Up { peer });
+    assert_eq!(b.peers.counters().connections, 1);
+}
+
+#[tokio::test]
+async fn a_probe_compares_keys_and_follows_the_rules() {
+    let (b, c) = (Node::new(2).await, Node::new(3).await);
+    let pinned = PeerConfig {
+        pinned: vec![(b.url.clone(), c.key())],
+        ..PeerConfig::default()
+    };
+    let a = Node::with(1, pinned).await;
+    let told = |found: probe::Probe| {
+        let error = found.error.unwrap();
+        (error.layer, error.code)
+    };
+    let is = |layer: &str, code: &str| (layer.to_owned(), code.to_owned());
+    let changed = within(a.peers.probe(&b.url, None)).await;
+    assert_eq!(changed.key, Some(b.key()));
+    assert_eq!(told(changed), is("key", "PEER_KEY_CHANGED"));
+    let named = within(b.peers.probe(&c.url, Some(a.key()))).await;
+    assert_eq!(told(named), is("key", "PEER_KEY_CHANGED"));
+    assert!(within(b.peers.probe(&c.url, Some(c.key()))).await.ok);
+    let myself = within(a.peers.probe(&a.url, None)).await;
+    assert_eq!(told(myself), is("key", "PEER_IS_MYSELF"));
+    let far = NodeUrl::parse("http://a.example").unwrap();
+    let refused = within(a.peers.probe(&far, None)).await;
+    assert!(refused.steps.is_empty());
+    assert_eq!(told(refused), is("policy", "PEER_URL_REFUSED"));
+}
+
+#[tokio::test]
+async fn a_probe_believes_the_key_that_is_proved() {
+    let b = Node::new(2).await;
+    let handler = b.peers.clone();
+    let liar = Router::new()
+        .route(
+            "/base/identity",
+            get(|| async { serde_json::to_string(&Identity::from_seed(&[3; 32]).document()).unwrap() }),
+        )
+        .route(
+            "/base/peer",
+            get(move |request: Request<Body>| async move { handler.upgrade(request).unwrap() }),
+        );
+    let (url, _, server) = serve(liar).await;
+    let a = Node::new(1).await;
+    let found = within(a.peers.probe(&url, None)).await;
+    assert_eq!(found.key, Some(b.key()));
+    assert_eq!(found.error.unwrap().code, "PEER_KEY_CHANGED");
+    server.abort();
+}

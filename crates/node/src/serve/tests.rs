@@ -82,10 +82,8 @@ impl Served {
         config.alpn_protocols = vec![protocol.to_vec()];
         let stream = TcpStream::connect(self.address).await.unwrap();
         let name = ServerName::try_from("127.0.0.1").unwrap();
-        let stream = TlsConnector::from(Arc::new(config))
-            .connect(name, stream)
-            .await
-            .unwrap();
+        let made = timeout(PATIENCE, TlsConnector::from(Arc::new(config)).connect(name, stream)).await;
+        let stream = made.expect("there is room").unwrap();
         assert_eq!(stream.get_ref().1.alpn_protocol(), Some(protocol));
         stream
     }
@@ -115,7 +113,8 @@ fn asking(path: &str) -> Request<Empty<Bytes>> {
 }
 
 async fn text(sender: &mut SendRequest<Empty<Bytes>>, path: &str) -> String {
-    let response = sender.send_request(asking(path)).await.unwrap();
+    let response = timeout(PATIENCE, sender.send_request(asking(path))).await;
+    let response = response.expect("it is answered").unwrap();
     assert_eq!(response.status(), StatusCode::OK);
     String::from_utf8(response.into_body().collect().await.unwrap().to_bytes().to_vec()).unwrap()
 }

@@ -244,7 +244,7 @@ mod tests {
         );
         let text = whole(&progress);
         assert!(
-            text.contains("party 1   http://b  not joined  no input  not connected  – DNS "),
+            text.contains("party 1   http://b  not joined  no input  not connected  – DNS\n"),
             "{text}"
         );
         assert!(text.contains("deadline  in 2 h"), "{text}");

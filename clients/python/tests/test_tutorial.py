@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -92,12 +90,3 @@ def test_tutorial(server: Server) -> None:
     assert fake.values == {}
     for api in (api_A, api_B, api_C):
         api._interface.close()
-
-
-def test_the_program_in_the_readme(server: Server, capsys: pytest.CaptureFixture[str]) -> None:
-    server.respond = FakeNodes().respond
-    text = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
-    programs = re.findall(r"```python\n(import fdrtd\n.*?)```", text, re.DOTALL)
-    assert len(programs) == 1
-    exec(compile(programs[0].replace("http://localhost:8080", server.url), "README.md", "exec"), {})
-    assert capsys.readouterr().out == "{'inputs': 3, 'result': {'samples': 3, 'sum': 31}}\n"

@@ -32,7 +32,7 @@ lint: venv
 	$(BIN)/ruff check clients/python tests scripts bench
 	$(BIN)/ruff format --check clients/python tests scripts bench
 	cd clients/python && ../../$(BIN)/mypy
-	$(BIN)/mypy tests/e2e scripts bench
+	$(BIN)/mypy tests/e2e tests/first_minutes scripts bench
 
 # Figures for docs/benchmarks.md.
 bench: venv

@@ -1,7 +1,7 @@
 """Starts three nodes, lets them compute the tutorial's sum, and keeps them running.
 
-DEMO_ONCE=1 ends them after that, with status 0 if the sum is right. FDRTD_DEMO_PORT chooses another port. Arguments are those of `fdrtd demo`,
-such as --tls.
+DEMO_ONCE=1 ends them after that, with status 0 if the sum is right. FDRTD_DEMO_PORT chooses another port.
+Arguments are those of `fdrtd demo`, such as --tls.
 """
 
 from __future__ import annotations

@@ -229,7 +229,8 @@ fn fault(error: &std::io::Error) -> TlsFault {
     }
 }
 
-async fn within<T>(
+/// `work`, or `Timeout` naming the step.
+pub(crate) async fn within<T>(
     limit: Duration,
     step: &'static str,
     work: impl Future<Output = Result<T, PeerError>>,

@@ -1,6 +1,6 @@
 //! Sockets: dialling and accepting a connection up to the authenticated channel, and asking a URL who it is.
 
-use std::{future::Future, time::Duration};
+use std::time::Duration;
 
 use axum::{
     body::Body,
@@ -29,7 +29,7 @@ use super::{
     noise::{Channel, Handshake, MAX_OPENING, MAX_RECORD, Opening},
 };
 use crate::{
-    connect::{Connector, Stream},
+    connect::{Connector, Stream, within},
     identity::{Identity, IdentityDocument, MAX_DOCUMENT, PROTOCOL, PeerKey},
     url::NodeUrl,
 };
@@ -349,12 +349,4 @@ fn not_http(error: hyper::Error) -> PeerError {
         // So do proxies whose node is not there for a while.
         PeerError::Closed("without an answer".to_owned())
     }
-}
-
-async fn within<T>(
-    limit: Duration,
-    step: &'static str,
-    work: impl Future<Output = Result<T, PeerError>>,
-) -> Result<T, PeerError> {
-    timeout(limit, work).await.unwrap_or(Err(PeerError::Timeout(step)))
 }

@@ -22,6 +22,7 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "tests" / "e2e"))
 os.environ.setdefault("FDRTD_TEST_PROFILE", "release")
 
+from certificates import Authority  # noqa: E402
 from harness import Node, make_task, nodes, urls_of  # noqa: E402
 
 RUNS = 200
@@ -104,6 +105,22 @@ def cpu_seconds(started: list[Node]) -> float:
     return total / os.sysconf("SC_CLK_TCK")
 
 
+def over_tls() -> list[float]:
+    """The tutorial with TLS between client and nodes and between nodes."""
+    with tempfile.TemporaryDirectory() as directory:
+        authority = Authority(Path(directory))
+        flags = (*authority.issue("node").flags, f"--peer-ca-file={authority.file}")
+        with nodes(Path(directory), 3, *flags) as started:
+            apis = [fdrtd.Api(fdrtd.HttpInterface(node.url, ca_file=authority.file)) for node in started]
+            for _ in range(20):
+                tutorial(started, apis)
+            return [tutorial(started, apis) for _ in range(RUNS)]
+
+
+def ratio(these: list[float], those: list[float]) -> float:
+    return statistics.median(these) / statistics.median(those)
+
+
 def main() -> None:
     with tempfile.TemporaryDirectory() as directory, nodes(Path(directory), 3) as started:
         apis = [node.api() for node in started]
@@ -116,6 +133,8 @@ def main() -> None:
         server = (cpu_seconds(started) - before) / RUNS
         print(f"whole tutorial, seen by the client: {milliseconds(times)}")
         print(f"whole tutorial, CPU time of the three nodes: {server * 1e3:.1f} ms")
+        encrypted = over_tls()
+        print(f"whole tutorial over https: {milliseconds(encrypted)}, ratio {ratio(encrypted, times):.2f}")
         data = {"vectors": [[1.25] * 1_000_000]}
         times = [last_input_to_result(started, data) for _ in range(7)]
         print(f"vectors of 10^6 numbers: {milliseconds(times)}")

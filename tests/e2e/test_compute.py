@@ -136,9 +136,13 @@ def test_who_interrupts_ends_it_for_all(network: Path) -> None:
 
 def test_time_limits(shared: list[Node], network: Path) -> None:
     lonely = fdrtd(*party(network, 0, "--value", "1", "--timeout", "1", "--parameters", unique(6)))
-    lonely.says("the time limit has passed; the task was cancelled at all parties", "(TIMED_OUT)", status=TIMED_OUT)
+    lonely.says("the time limit has passed (party 1 at ", " has not joined yet", status=TIMED_OUT)
+    lonely.says("); the task was cancelled at all parties — the task — see that", "(TIMED_OUT)", status=TIMED_OUT)
     nobody = fdrtd(*party(network, 1, "--value", "1", "--timeout", "1", "--parameters", unique(6)))
-    nobody.says("the time limit has passed —", status=TIMED_OUT)
+    nobody.says("the time limit has passed (waiting for the invitation of party 0", status=TIMED_OUT)
+    # Another's node: it would wait for ever.
+    mistaken = [*party(network, 1, "--value", "1", "--parameters", unique(6)), "--node", shared[0].url]
+    fdrtd(*mistaken).says("'myself': 1 is wrong here", "write 'myself': 0", "(MYSELF_NOT_THIS_NODE)", status=REFUSED)
     durations = '{"join": 0.3}'
     expired = fdrtd(*party(network, 0, "--value", "1", "--durations", durations, "--parameters", unique(6)))
     expired.says("the time to join is over; missing: party 1 and party 2", "(TASK_FAILED)", status=TIMED_OUT)

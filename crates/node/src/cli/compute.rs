@@ -226,6 +226,16 @@ impl Plan {
     }
 }
 
+/// Code of the failure that `--timeout` makes.
+const LATE: &str = "TIMED_OUT";
+
+/// Who is being waited for, from the progress of a task.
+fn waiting_for(progress: &Value) -> String {
+    let waiting = progress["waiting_for"].as_array().into_iter().flatten();
+    let texts: Vec<&str> = waiting.filter_map(|entry| entry["why"].as_str()).collect();
+    printable(&texts.join("; "))
+}
+
 impl Run<'_> {
     /// The text of the result; or the task is cancelled.
     async fn to_its_end(&self, limit: Option<Duration>) -> Result<String, Failure> {
@@ -236,7 +246,7 @@ impl Run<'_> {
                 None => std::future::pending().await,
             }
         };
-        let failure = tokio::select! {
+        let mut failure = tokio::select! {
             ended = &mut work => match ended {
                 Ok(result) => return Ok(result),
                 Err(failure) => failure,
@@ -245,9 +255,9 @@ impl Run<'_> {
             () = late => Failure::new(
                 Exit::TimedOut,
                 "the time limit has passed",
-                "your call",
-                "give a longer --timeout, or none",
-                "TIMED_OUT",
+                "the task",
+                "see that the others take part in the same computation, or give a longer --timeout",
+                LATE,
             ),
         };
         if *self.stage.borrow() == Stage::Making {
@@ -265,10 +275,28 @@ impl Run<'_> {
             Stage::Made(object) => Some(object.clone()),
             Stage::Before | Stage::Making | Stage::Over => None,
         };
+        if failure.exit == Exit::TimedOut && failure.code == LATE {
+            failure.what.push_str(&self.missing(object.as_deref()).await);
+        }
         Err(match object {
             Some(object) => self.cancel(&object, failure).await,
             None => failure,
         })
+    }
+
+    /// Who was being waited for, in brackets.
+    async fn missing(&self, object: Option<&str>) -> String {
+        let mut who = self.progress.last();
+        if let Some(object) = object {
+            let progress = async {
+                let simon = Simon::select(self.client).await?;
+                simon.value("progress", "{}", Some(object)).await
+            };
+            if let Ok(Ok(progress)) = timeout(FAREWELL, progress).await {
+                who = waiting_for(&progress);
+            }
+        }
+        if who.is_empty() { who } else { format!(" ({who})") }
     }
 
     /// Ends the task for all, and says so in what is reported.
@@ -299,8 +327,13 @@ impl Run<'_> {
         }
         let input = format!("{{\"data\":{}}}", self.plan.input.json.as_str());
         simon.call("input", &input, Some(&object), Duration::ZERO).await?;
+        let numbers = if self.plan.input.count == 1 {
+            "number"
+        } else {
+            "numbers"
+        };
         self.progress.show(&format!(
-            "{} numbers given; waiting for the others",
+            "{} {numbers} given; waiting for the others",
             self.plan.input.count
         ));
         tokio::select! {
@@ -315,11 +348,9 @@ impl Run<'_> {
             if let Ok(mut events) = self.client.events(&format!("/tasks/{object}/events")).await {
                 while let Ok(Some(event)) = events.next().await {
                     let progress: Value = serde_json::from_str(&event).unwrap_or_default();
-                    let waiting = progress["waiting_for"].as_array().into_iter().flatten();
-                    let texts: Vec<&str> = waiting.filter_map(|entry| entry["why"].as_str()).collect();
-                    if !texts.is_empty() {
-                        self.progress
-                            .show(&format!("waiting: {}", printable(&texts.join("; "))));
+                    let who = waiting_for(&progress);
+                    if !who.is_empty() {
+                        self.progress.show(&format!("waiting: {who}"));
                     }
                 }
             }

@@ -45,6 +45,14 @@ impl Progress {
         }
     }
 
+    /// The state that was shown last, to whomever.
+    pub(super) fn last(&self) -> String {
+        self.last
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner)
+            .clone()
+    }
+
     /// Something that stays, and is told to everybody.
     pub(crate) fn say(&self, text: &str) {
         self.clear();

@@ -32,7 +32,7 @@ struct Wanted {
     entry: Option<&'static Entry>,
     /// In canonical form.
     parameters: Option<String>,
-    nodes: Option<Vec<NodeUrl>>,
+    network: Option<Network>,
 }
 
 impl Simon {
@@ -44,6 +44,10 @@ impl Simon {
             None => 0.0,
         };
         parameters.finish()?;
+        if let Some(network) = &wanted.network {
+            // Who looks as somebody else would wait for an invitation to himself.
+            self.check_myself(&network.nodes, network.myself).await?;
+        }
         let deadline = tokio::time::Instant::now() + Duration::from_secs_f64(patience);
         // Before the first look, so that nothing is missed in between.
         let mut arrivals = self.tasks.arrivals();
@@ -237,8 +241,8 @@ impl Wanted {
             Some(raw) => Some(find_microprotocol(&raw.string()?)?),
             None => None,
         };
-        let nodes = match parameters.optional("network") {
-            Some(raw) => Some(read_network(&raw)?.nodes),
+        let network = match parameters.optional("network") {
+            Some(raw) => Some(read_network(&raw)?),
             None => None,
         };
         let chosen = match parameters.optional("parameters") {
@@ -259,7 +263,7 @@ impl Wanted {
                 .with("parameter", "microprotocol"));
             }
             // Who asks for a task as `create` would make it means the defaults.
-            (Some(_), None) if nodes.is_none() => None,
+            (Some(_), None) if network.is_none() => None,
             (Some(entry), _) => {
                 let chosen = chosen.as_ref().map_or("{}", |text| text.as_str());
                 Some(entry.configure(chosen).map_err(refused)?.canonical)
@@ -268,7 +272,7 @@ impl Wanted {
         Ok(Wanted {
             entry,
             parameters,
-            nodes,
+            network,
         })
     }
 
@@ -279,7 +283,7 @@ impl Wanted {
                 .parameters
                 .as_ref()
                 .is_none_or(|wanted| *wanted == found.parameters)
-            && self.nodes.as_ref().is_none_or(|wanted| *wanted == found.nodes)
+            && self.network.as_ref().is_none_or(|wanted| wanted.nodes == found.nodes)
     }
 
     /// In what something differs that the same nodes are to compute, if everything was said that can differ.
@@ -287,7 +291,7 @@ impl Wanted {
         let wanted = Descriptor {
             microprotocol: self.entry?.name.to_owned(),
             parameters: self.parameters.clone()?,
-            nodes: self.nodes.clone()?,
+            nodes: self.network.as_ref()?.nodes.clone(),
             ..found.clone()
         };
         let (mut mine, mut theirs) = (wanted.nodes.clone(), found.nodes.clone());

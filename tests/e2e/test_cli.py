@@ -18,6 +18,7 @@ from typing import Any
 import fdrtd
 import pytest
 import urllib3
+from cli import running
 from harness import BINARY, Node, own_address, until
 
 KEY = re.compile(r"[a-z2-7]{52}")
@@ -189,6 +190,38 @@ def test_beyond_this_machine_it_warns(tmp_path: Path) -> None:
     assert node.stop() == 0
     assert "knows no users" not in node.logged()
     assert "others may reach it" not in "".join(node.output)
+
+
+def test_where_it_listens_for_programs(tmp_path: Path) -> None:
+    """One line of JSON and nothing else, under which the node can be called."""
+    with running("serve", "--json", "--ephemeral", "--listen=127.0.0.1:0", "--public-url=https://a.example/x") as one:
+        told = json.loads(one.line(lambda _: True, "out"))
+        identity = urllib3.request("GET", f"{told['url']}/identity").json()
+        assert told == {
+            "url": told["url"],
+            "fingerprint": identity["fingerprint"],
+            "policy": "standard",
+            "public_url": ["https://a.example/x"],
+            "others_may_use": None,
+        }
+        one.interrupt()
+        assert len(one.end().out.splitlines()) == 1
+    with running("serve", "--json", "--ephemeral", "--listen=0.0.0.0:0", "--base-path=/public1") as open_to_all:
+        told = json.loads(open_to_all.line(lambda _: True, "out"))
+        port = told["url"].split(":")[2].split("/")[0]
+        address = own_address()
+        assert told["others_may_use"] == (address and f"http://{address}:{port}/public1")
+    ca_file = tmp_path / "ca.pem"
+    with running("demo", "--json", "--port=0", "--tls", f"--ca-file={ca_file}") as demo:
+        told = json.loads(demo.line(lambda _: True, "out"))
+        assert told["ca_file"] == str(ca_file)
+        assert [node["url"][-8:] for node in told["nodes"]] == ["/public1", "/public2", "/public3"]
+        with urllib3.PoolManager(ca_certs=str(ca_file)) as pool:
+            for node in told["nodes"]:
+                found = pool.request("GET", f"{node['url']}/identity").json()
+                assert (node["fingerprint"], node["policy"]) == (found["fingerprint"], "teaching")
+        demo.interrupt()
+        assert len(demo.end().out.splitlines()) == 1
 
 
 # --- Where the configuration comes from -------------------------------------------------------------------------------

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import subprocess
 from pathlib import Path
@@ -10,7 +11,7 @@ from pathlib import Path
 import pytest
 from cli import FAILED, INTERRUPTED, OK, REFUSED, TIMED_OUT, UNREACHABLE, USAGE, fdrtd, running
 from fronts import front
-from harness import DURATIONS, Node, all_joined, make_task, nodes, until, urls_of
+from harness import DURATIONS, ROOT, Node, all_joined, make_task, nodes, until, urls_of
 
 COMMANDS = ["serve", "demo", "identity", "compute", "task", "doctor", "completion", "man"]
 
@@ -271,6 +272,25 @@ def test_manual_pages(tmp_path: Path) -> None:
     assert "Exit status" in whole
     (tmp_path / "file").write_text("")
     fdrtd("man", tmp_path / "file").says("cannot be written", status=FAILED)
+
+
+def test_the_build_makes_the_manual_pages() -> None:
+    """The recipe of `make build`, without compiling again: what it writes is of this very program."""
+    if "FDRTD_TEST_PROFILE" in os.environ:
+        pytest.skip("make build is about the debug profile")
+    page = ROOT / "target" / "man" / "fdrtd.1"
+    page.unlink(missing_ok=True)
+    subprocess.run(["make", "-C", ROOT, "build", "CARGO=true"], check=True, capture_output=True, timeout=60)
+    assert {f"fdrtd-{name}.1" for name in COMMANDS} <= {path.name for path in page.parent.iterdir()}
+    assert "Federated secure computing" in page.read_text()
+
+
+def test_all_that_tell_something_tell_it_to_programs() -> None:
+    subcommands = {"task": ["ls", "show", "watch", "cancel"]}
+    commands = [[name, *more] for name in COMMANDS for more in ([[m] for m in subcommands.get(name, [])] or [[]])]
+    without = [command for command in commands if "--json" not in fdrtd(*command, "--help").out]
+    # A script for a shell, and files.
+    assert without == [["completion"], ["man"]]
 
 
 def test_help_names_statuses_and_examples() -> None:

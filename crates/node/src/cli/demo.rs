@@ -9,10 +9,11 @@ use fdrtd::config::{Config, LogFormat};
 use fdrtd::node::StartError;
 use fdrtd::policy::Profile;
 use fdrtd::url::NodeUrl;
+use serde_json::{Value, json};
 
 use super::address::{Flags, reachable};
 use super::demo_ca::DemoCa;
-use super::{run, say, start_log};
+use super::{listening, run, say, start_log};
 
 /// With TLS the certificate is for these, beside what is known of this machine.
 const LOOPBACK: [&str; 3] = ["localhost", "127.0.0.1", "::1"];
@@ -40,6 +41,9 @@ pub(crate) struct DemoArgs {
     /// What to log
     #[arg(long, env = "FDRTD_LOG", default_value = "warn")]
     log: String,
+    /// Say as one line of JSON where the nodes listen
+    #[arg(long)]
+    json: bool,
 }
 
 pub(crate) fn demo(args: &DemoArgs) -> Result<(), StartError> {
@@ -68,6 +72,12 @@ pub(crate) fn demo(args: &DemoArgs) -> Result<(), StartError> {
     };
     run(SocketAddr::new(args.host, args.port), FLAGS, configs, |nodes, bound| {
         let urls = known.urls(bound, args.tls).map_err(io::Error::other)?;
+        if args.json {
+            let each = nodes.iter().zip(&urls);
+            let each: Vec<Value> = each.map(|(node, url)| listening(node, &url.to_string())).collect();
+            let file = ca.as_ref().map(|ca| ca.file.display().to_string());
+            return say(&json!({"nodes": each, "ca_file": file}).to_string());
+        }
         say(&welcome(&urls, ca.as_ref()))?;
         for (node, url) in nodes.iter().zip(&urls) {
             say(&format!(

@@ -11,7 +11,7 @@ use serde_json::Value;
 pub(crate) enum Exit {
     /// All is well.
     Ok = 0,
-    /// The task failed, or something was found.
+    /// The task failed, something was found, or a node could not be started.
     Failed = 1,
     /// The command line, or a file named on it, cannot be used.
     Usage = 2,
@@ -35,7 +35,7 @@ impl From<Exit> for ExitCode {
 pub(crate) const EXIT_HELP: &str = "\
 Exit status:
   0    all is well
-  1    the task failed, or doctor found something
+  1    the task failed, doctor found something, or a node could not be started
   2    the command line, or a file named on it, cannot be used
   3    the node cannot be reached
   4    the node refused

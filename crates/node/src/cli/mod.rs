@@ -19,6 +19,7 @@ use std::sync::Arc;
 
 use fdrtd::config::{Config, LogFormat};
 use fdrtd::node::{Node, StartError};
+use serde_json::{Value, json};
 
 use self::address::Flags;
 
@@ -80,6 +81,11 @@ fn start_log(filter: &str, format: LogFormat) -> Result<(), StartError> {
         LogFormat::Json => log.json().init(),
     }
     Ok(())
+}
+
+/// What programs are told of a node that listens.
+fn listening(node: &Node, url: &str) -> Value {
+    json!({"url": url, "fingerprint": node.fingerprint(), "policy": node.config.policy.to_string()})
 }
 
 fn say(text: &str) -> io::Result<()> {

@@ -10,9 +10,10 @@ use fdrtd::config::{Config, LogFormat, TrustMode};
 use fdrtd::node::StartError;
 use fdrtd::policy::Profile;
 use fdrtd::url::NodeUrl;
+use serde_json::json;
 
 use super::address::{Flags, reachable};
-use super::{run, say, start_log};
+use super::{listening, run, say, start_log};
 
 const FLAGS: Flags = Flags {
     host: "--listen",
@@ -72,9 +73,13 @@ pub(crate) struct ServeArgs {
     /// How to log [default: text]
     #[arg(long, env = "FDRTD_LOG_FORMAT")]
     log_format: Option<LogFormat>,
+    /// Say as one line of JSON where the node listens
+    #[arg(long)]
+    json: bool,
 }
 
 pub(crate) fn serve(args: ServeArgs) -> Result<(), StartError> {
+    let as_json = args.json;
     let config = merge(args)?.checked()?;
     start_log(&config.log, config.log_format)?;
     let listen = config.listen;
@@ -93,21 +98,27 @@ pub(crate) fn serve(args: ServeArgs) -> Result<(), StartError> {
     run(listen, FLAGS, configs, |nodes, address| {
         for node in nodes {
             let base_path = &node.config.base_path;
-            say(&format!(
-                "fdrtd node {} listens on {scheme}://{address}{base_path} (policy {})",
-                node.fingerprint(),
-                node.config.policy
-            ))?;
-            let reachable = if hint && !address.ip().is_loopback() {
+            let url = format!("{scheme}://{address}{base_path}");
+            let others = if hint && !address.ip().is_loopback() {
                 reachable(address.ip())
             } else {
                 None
             };
-            if let Some(ip) = reachable {
-                let known = SocketAddr::new(ip, address.port());
-                say(&format!(
-                    "others may reach it as {scheme}://{known}{base_path}; set --public-url if that is right"
-                ))?;
+            let others = others.map(|ip| format!("{scheme}://{}{base_path}", SocketAddr::new(ip, address.port())));
+            if as_json {
+                let mut line = listening(node, &url);
+                line["public_url"] = json!(node.config.public_url.iter().map(ToString::to_string).collect::<Vec<_>>());
+                line["others_may_use"] = json!(others);
+                say(&line.to_string())?;
+                continue;
+            }
+            say(&format!(
+                "fdrtd node {} listens on {url} (policy {})",
+                node.fingerprint(),
+                node.config.policy
+            ))?;
+            if let Some(known) = others {
+                say(&format!("others may reach it as {known}; set --public-url if that is right"))?;
             }
         }
         Ok(())

@@ -25,6 +25,7 @@ import h2.events
 import pytest
 import urllib3
 from certificates import Authority, Pair
+from cli import fdrtd as fdrtd_command
 from cryptography import x509
 from harness import BINARY, ROOT, Node, all_joined, make_task, nodes, until, urls_of
 from test_docs import run_document
@@ -150,7 +151,13 @@ def test_proxies_of_the_environment_get_nothing(
         trusting = f"--peer-ca-file={authority.file}"
         flags = (*authority.issue("proxies").flags, trusting)
         with nodes(tmp_path / "https", 2, *flags) as secured, nodes(tmp_path / "http", 1, trusting) as plain:
-            add_up([*secured, *plain])
+            started = [*secured, *plain]
+            add_up(started)
+            # Nor from the command line, neither of its own nor of the nodes that it asks.
+            env = {**env, "FDRTD_CA_FILE": str(authority.file)}
+            for node in started:
+                assert fdrtd_command("task", "ls", "--node", node.url, **env).status == 0
+            assert fdrtd_command("doctor", *urls_of(started), **env).status == 0
         # It would have caught something.
         assert caught == []
         socket.create_connection(trap.getsockname()).close()
@@ -454,6 +461,24 @@ def test_new_files_are_seen_and_bad_ones_change_nothing(authority: Authority, tm
         until(lambda: node.logged().count("there is no such file") == 2, "asked for, and told again")
         assert node.api().list_microservices()
         assert node.stop() == 0
+
+
+def test_the_end_is_told_once_however_often_it_looks(authority: Authority, tmp_path: Path) -> None:
+    soon, later = authority.issue("near", end=6.5), authority.issue("nearer", end=0.5)
+    with ended(node := watching(tmp_path, soon, 0.1)):
+        # Half of a change is seen, so it has looked; and it looks again and again before the other half.
+        for number in range(1, 4):
+            soon.cert.write_text(f"no certificate {number}")
+            until(lambda n=number: node.logged().count("cannot be used") == n, "a look")  # type: ignore[misc]
+        assert node.logged().count("the certificate ends soon") == 1
+        # A new certificate has an end of its own.
+        soon.replace(later)
+        until(lambda: serial(node) == later.serial, "the new certificate")
+        until(lambda: node.logged().count("the certificate ends soon") == 2, "its end")
+        assert "days=1" in node.logged()
+        soon.cert.write_text("no certificate again")
+        until(lambda: node.logged().count("cannot be used") == 4, "another look")
+        assert node.logged().count("the certificate ends soon") == 2
 
 
 def test_the_log_tells_the_end_and_what_is_odd(authority: Authority, tmp_path: Path) -> None:

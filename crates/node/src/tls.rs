@@ -298,11 +298,9 @@ impl Tls {
     fn tell_end(&self, told: &mut usize) {
         let end = self.now().0.end;
         let left = end.saturating_sub(seconds());
-        let stage = stage(left);
-        if stage <= *told {
+        if !is_news(left, told) {
             return;
         }
-        *told = stage;
         let (file, end) = (self.file(), date(end));
         if left == 0 {
             tracing::error!(
@@ -388,6 +386,14 @@ fn warn_of_readers(key: &Path) {
     if std::fs::metadata(key).is_ok_and(|found| found.permissions().mode() & 0o006 != 0) {
         tracing::warn!(file = %key.display(), "every user of this machine can read the key of the certificate: chmod o-rwx it");
     }
+}
+
+/// Whether a warning is due with so many seconds left that has not been told; then it counts as told, with those before it.
+fn is_news(left: u64, told: &mut usize) -> bool {
+    let due = stage(left);
+    let news = due > *told;
+    *told = due.max(*told);
+    news
 }
 
 /// How many of the warnings are due with so many seconds left.

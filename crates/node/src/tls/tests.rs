@@ -98,3 +98,19 @@ fn each_warning_before_the_end_is_due_once() {
     assert_eq!((days(1), stage(1)), (3, 3));
     assert_eq!(stage(0), 4);
 }
+
+#[test]
+fn a_node_that_looks_each_minute_tells_each_of_them_once() {
+    let told_from = |start: u64| {
+        let mut told = 0;
+        let minutes = (0..=start).rev().step_by(60);
+        // Two looks at the same time as well: nothing is news twice.
+        let looks = minutes.flat_map(|left| [left, left]);
+        looks.filter(|left| is_news(*left, &mut told)).collect::<Vec<u64>>()
+    };
+    assert_eq!(told_from(40 * DAY), [30 * DAY, 7 * DAY, DAY, 0]);
+    // Started late, it tells the present state at once, and only what comes after that.
+    assert_eq!(told_from(5 * DAY), [5 * DAY, DAY, 0]);
+    assert_eq!(told_from(DAY / 2), [DAY / 2, 0]);
+    assert_eq!(told_from(0), [0]);
+}

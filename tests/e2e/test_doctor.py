@@ -101,6 +101,20 @@ def test_a_closed_port(prober: Node, authority: Authority) -> None:
     assert layers(wrong) == {("TCP", "PEER_UNREACHABLE")}
 
 
+def test_one_line_a_pair_with_the_remedy(shared: list[Node]) -> None:
+    with socket.socket() as closed:
+        closed.bind(("127.0.0.1", 0))
+        url = f"http://127.0.0.1:{closed.getsockname()[1]}/public1"
+        told = fdrtd("doctor", shared[0].url, url)
+    assert told.status == FAILED
+    lines = told.out.splitlines()
+    for start in ("here", shared[0].url):
+        (line,) = [line for line in lines if line.startswith(f"{start} → {url}  FAIL TCP: ")]
+        assert "connection refused" in line
+        assert " — check that the peer runs, and the port and the firewalls" in line
+        assert line.endswith("(PEER_UNREACHABLE)")
+
+
 def test_a_wrong_prefix(prober: Node, shared: list[Node], authority: Authority) -> None:
     wrong = both(prober, authority, shared[0].url.replace("/public1", "/public7"))
     assert layers(wrong) == {("prefix", "PEER_NOT_A_NODE")}

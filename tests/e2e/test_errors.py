@@ -1,7 +1,4 @@
-"""What a first-time user trips over, through the real client: the whole text of each error, and on whose side it is.
-
-A certificate that is not trusted is in the tests of TLS.
-"""
+"""What a first-time user trips over, through the real client: the whole text of each error, and on whose side it is."""
 
 from __future__ import annotations
 
@@ -15,6 +12,7 @@ from typing import Any, Callable
 import fdrtd
 import pytest
 import urllib3
+from certificates import Authority
 from harness import BINARY, DURATIONS, Node, make_task, until, urls_of
 
 TO_JOIN = (
@@ -151,10 +149,10 @@ def test_positional_argument(shared: list[Node]) -> None:
     """Refused by the client itself, which says how to write it."""
     storage = shared[0].api().select_microservice(microservice="KeyValueStorage")
     error = error_of(lambda: storage.create(10))
-    assert isinstance(error, fdrtd.CallError)
-    assert error.code == "ARGUMENTS_BY_NAME"
-    assert "create()" in error.message
-    assert "value=10" in str(error.hint)
+    assert type(error) is fdrtd.CallError
+    assert str(error) == (
+        "create() was given an argument without a name — your call — write create(value=10) (ARGUMENTS_BY_NAME)"
+    )
 
 
 # --- Handles ----------------------------------------------------------------------------------------------------------
@@ -212,8 +210,9 @@ def test_not_joined_yet(shared: list[Node]) -> None:
         "hand over task.invite()['link'], and the others call join(invitation='fdrtd:…')"
     )
     assert error.waiting == waiting
-    assert waiting in error.message
-    assert error.code == "NOT_READY"
+    assert str(error) == (
+        f"no result after 0 s: {waiting} — the task — the task goes on: call result() again (NOT_READY)"
+    )
     task.delete()
 
 
@@ -340,6 +339,32 @@ def test_below_a_threshold(tmp_path: Path, shared: list[Node], policy: str, part
             "only this node's operator can change its policy: for lessons and trials with data that need no "
             "protection, the node "
             "may be started with --policy teaching",
+        )
+
+
+# --- The way to the node ----------------------------------------------------------------------------------------------
+
+
+def test_a_certificate_that_is_not_trusted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, shared: list[Node]) -> None:
+    for variable in ("FDRTD_CA_FILE", "SSL_CERT_FILE", "REQUESTS_CA_BUNDLE"):
+        monkeypatch.delenv(variable, raising=False)
+    authority = Authority(tmp_path)
+    node = Node(tmp_path, 0, "--ephemeral", *authority.issue("node").flags)
+    with running(node):
+        error = error_of(node.api().list_microservices)
+        assert type(error) is fdrtd.ConnectionFailed
+        assert str(error) == (
+            f"the TLS certificate of {node.listen} was not accepted: it is not signed by a known authority "
+            "(the system's certificates) — the way to your node — name the authority's PEM file in HttpInterface(ca_file=…) or in the variable "
+            "FDRTD_CA_FILE (TLS_FAILED)"
+        )
+        monkeypatch.setenv("FDRTD_CA_FILE", str(authority.file))
+        assert node.api().list_microservices()
+        # The same from node to node.
+        assert why(shared[0], node.url) == (
+            "no secure connection to the peer (TLS): its certificate is not signed by an authority that this node "
+            "trusts; name the authority's PEM file in peer_ca_file of this node's configuration (or "
+            "FDRTD_PEER_CA_FILE), if you trust it"
         )
 
 

@@ -355,8 +355,8 @@ def test_a_certificate_that_is_not_trusted(tmp_path: Path, monkeypatch: pytest.M
         assert type(error) is fdrtd.ConnectionFailed
         assert str(error) == (
             f"the TLS certificate of {node.listen} was not accepted: it is not signed by a known authority "
-            "(the system's certificates) — the way to your node — name the authority's PEM file in HttpInterface(ca_file=…) or in the variable "
-            "FDRTD_CA_FILE (TLS_FAILED)"
+            "(the system's certificates) — the way to your node — name the authority's PEM file in "
+            "HttpInterface(ca_file=…) or in the variable FDRTD_CA_FILE (TLS_FAILED)"
         )
         monkeypatch.setenv("FDRTD_CA_FILE", str(authority.file))
         assert node.api().list_microservices()

@@ -154,10 +154,10 @@ def test_proxies_of_the_environment_get_nothing(
             started = [*secured, *plain]
             add_up(started)
             # Nor from the command line, neither of its own nor of the nodes that it asks.
-            env = {**env, "FDRTD_CA_FILE": str(authority.file)}
+            ca_file = str(authority.file)
             for node in started:
-                assert fdrtd_command("task", "ls", "--node", node.url, **env).status == 0
-            assert fdrtd_command("doctor", *urls_of(started), **env).status == 0
+                assert fdrtd_command("task", "ls", "--node", node.url, FDRTD_CA_FILE=ca_file).status == 0
+            assert fdrtd_command("doctor", *urls_of(started), FDRTD_CA_FILE=ca_file).status == 0
         # It would have caught something.
         assert caught == []
         socket.create_connection(trap.getsockname()).close()

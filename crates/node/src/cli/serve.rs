@@ -107,7 +107,8 @@ pub(crate) fn serve(args: ServeArgs) -> Result<(), StartError> {
             let others = others.map(|ip| format!("{scheme}://{}{base_path}", SocketAddr::new(ip, address.port())));
             if as_json {
                 let mut line = listening(node, &url);
-                line["public_url"] = json!(node.config.public_url.iter().map(ToString::to_string).collect::<Vec<_>>());
+                let urls = node.config.public_url.iter();
+                line["public_url"] = urls.map(ToString::to_string).collect();
                 line["others_may_use"] = json!(others);
                 say(&line.to_string())?;
                 continue;
@@ -118,7 +119,9 @@ pub(crate) fn serve(args: ServeArgs) -> Result<(), StartError> {
                 node.config.policy
             ))?;
             if let Some(known) = others {
-                say(&format!("others may reach it as {known}; set --public-url if that is right"))?;
+                say(&format!(
+                    "others may reach it as {known}; set --public-url if that is right"
+                ))?;
             }
         }
         Ok(())

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import os
 import statistics
+import subprocess
 import sys
 import tempfile
 import threading
@@ -117,6 +118,13 @@ def over_tls() -> list[float]:
             return [tutorial(started, apis) for _ in range(RUNS)]
 
 
+def importing() -> list[float]:
+    """`import fdrtd` in a new interpreter, without the start of the interpreter itself."""
+    code = "import time; begin = time.perf_counter(); import fdrtd; print(time.perf_counter() - begin)"
+    command = [sys.executable, "-c", code]
+    return [float(subprocess.run(command, check=True, capture_output=True).stdout) for _ in range(20)]
+
+
 def ratio(these: list[float], those: list[float]) -> float:
     return statistics.median(these) / statistics.median(those)
 
@@ -138,6 +146,7 @@ def main() -> None:
         data = {"vectors": [[1.25] * 1_000_000]}
         times = [last_input_to_result(started, data) for _ in range(7)]
         print(f"vectors of 10^6 numbers: {milliseconds(times)}")
+        print(f"import fdrtd: {milliseconds(importing())}")
 
 
 if __name__ == "__main__":

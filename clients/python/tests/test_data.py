@@ -139,6 +139,17 @@ def test_none_is_a_value_in_lists_of_ones_own() -> None:
         (np.array(["2020-01-01"], dtype="datetime64[ns]"), "data is of type datetime64", ".timestamp()"),
         (np.array([5], dtype="timedelta64[ns]"), "data is of type timedelta64", ".total_seconds()"),
         (np.timedelta64(5, "ns"), "data is of type timedelta64", ".total_seconds()"),
+        ([np.timedelta64(5, "ns")], "data[0] is of type timedelta64", ".total_seconds()"),
+        (
+            pd.Series([np.timedelta64(5, "ns"), 1], dtype=object),
+            "data[0] is of type timedelta64",
+            ".total_seconds()",
+        ),
+        (
+            np.array([1, np.timedelta64(5, "ns")], dtype=object),
+            "data[1] is of type timedelta64",
+            ".total_seconds()",
+        ),
         (pd.Series(pd.to_datetime(["2020-01-01"])), "data[0] is of type Timestamp", ".timestamp()"),
         (pd.DataFrame({"t": [pd.Timedelta(1)]}), "data.t[0] is of type Timedelta", ".total_seconds()"),
         (pl.Series([date(2020, 1, 1)]), "data[0] is of type date", ".toordinal()"),

@@ -117,8 +117,9 @@ def unfold(value: Any, path: str) -> Column | Frame | Plain | Missing:
 
 
 def is_number_type(kind: type) -> bool:
-    """Whether this is a type of numpy's scalar numbers."""
-    return ("numpy", "number") in _names(kind)
+    """Whether this is a type of numpy's scalar numbers. Its timedelta64 comes from integers, and is none."""
+    names = _names(kind)
+    return ("numpy", "number") in names and ("numpy", "timedelta64") not in names
 
 
 def unknown(value: Any, path: str, name: str | None = None, remedy: str | None = None) -> InputError:

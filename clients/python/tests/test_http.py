@@ -75,10 +75,33 @@ def test_unusable_urls(url: Any, says: str) -> None:
         fdrtd.HttpInterface(url)
 
 
-def test_credentials_have_no_place_in_a_url() -> None:
+@pytest.mark.parametrize(
+    "url",
+    [
+        "https://user:hunter2@host/",
+        "user:hunter2@host/public1",
+        "https://user:hunter2@host:port/",
+        "https://user:hunter2@ho\u2100t/",
+        "ftp://user:hunter2@host",
+    ],
+)
+def test_credentials_have_no_place_in_a_url(url: str) -> None:
     with pytest.raises(fdrtd.InputError, match="token=") as caught:
-        fdrtd.HttpInterface("https://user:hunter2@host/")
+        fdrtd.HttpInterface(url)
     assert "hunter2" not in str(caught.value)
+
+
+def test_what_stands_for_a_port_is_not_shown() -> None:
+    with pytest.raises(fdrtd.InputError) as caught:
+        fdrtd.HttpInterface("http://user:hunter2")
+    assert "hunter2" not in str(caught.value)
+
+
+def test_no_limit_may_be_written_as_infinity(server: Server) -> None:
+    server.script(Reply(200, "[]"))
+    with fdrtd.HttpInterface(server.url, timeout=float("inf")) as interface:
+        assert interface.read_timeout is None
+        assert interface.request("GET").status == 200
 
 
 @pytest.mark.parametrize("timeout", [0, -1, True, "5", (1, 2, 3), (1, 0), [1, 2]])

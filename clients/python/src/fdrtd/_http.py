@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import re
 import threading
@@ -224,21 +225,20 @@ def _parse_url(url: str) -> SplitResult:
         raise InputError(f"the URL of a node is text, not {type(url).__name__}", code="URL_UNUSABLE")
     url = url.strip()
     example = "write it like https://node.example.org/public1"
-    if any(character <= " " or not character.isprintable() for character in url):
-        raise InputError("the URL has blanks or control characters in it", code="URL_UNUSABLE", hint=example)
-    try:
-        parts = urlsplit(url)
-        host, _ = parts.hostname, parts.port
-    except ValueError as error:
-        raise InputError(
-            f"the URL has no usable host or port: {error}", code="URL_UNUSABLE", hint=example
-        ) from None
-    if "@" in parts.netloc:
+    # First of all, because the texts below repeat the URL.
+    if "@" in re.split(r"[/?#]", url.partition("://")[2] or url, maxsplit=1)[0]:
         raise InputError(
             "the URL holds credentials",
             code="URL_UNUSABLE",
             hint="URLs end up in logs: give HttpInterface token=… or headers=… instead",
         )
+    if any(character <= " " or not character.isprintable() for character in url):
+        raise InputError("the URL has blanks or control characters in it", code="URL_UNUSABLE", hint=example)
+    try:
+        parts = urlsplit(url)
+        host, _ = parts.hostname, parts.port
+    except ValueError:
+        raise InputError("the URL has no usable host or port", code="URL_UNUSABLE", hint=example) from None
     if parts.scheme not in ("http", "https"):
         if "://" not in url:
             example = f"did you mean http://{url} or https://{url} ?"
@@ -267,7 +267,8 @@ def _parse_timeout(timeout: Timeout) -> tuple[float | None, float | None]:
             "timeout must be a positive number of seconds, or two of them: (connect, read)",
             code="TIMEOUT_UNUSABLE",
         )
-    return both
+    # The sockets know no infinity.
+    return tuple(None if part == math.inf else part for part in both)  # type: ignore[return-value]
 
 
 def _parse_headers(headers: Mapping[str, str] | None, token: str | None) -> dict[str, str]:

@@ -1,6 +1,8 @@
 //! Columns of a CSV file as JSON text. Numbers are passed on as the decimal digits that stand in the file, never through floating point, and
 //! no message repeats a cell: it is private.
 
+use std::io::Read;
+
 use csv::{ByteRecord, ReaderBuilder, Trim};
 use fdrtd::json::nearest;
 use zeroize::Zeroizing;
@@ -90,6 +92,15 @@ pub(super) fn read(text: &[u8], file: &str, wanted: &[String], format: &Format) 
                 Err(why) => return Err(refused(file, column, line(), why, format)),
             }
         }
+    }
+    if unclosed(&text[last_end.unwrap_or_default()..], format.delimiter) {
+        let line = line_of(text, last_end.unwrap_or_default());
+        return Err(unusable(
+            format!(
+                "{file}: a quotation mark in line {line} has no second one, so the rest of the file would be one cell"
+            ),
+            "close the quotation, or write the mark twice in quotation marks",
+        ));
     }
     if rows == 0 {
         return Err(unusable(
@@ -221,6 +232,15 @@ fn choose(header: &ByteRecord, file: &str, wanted: &[String], delimiter: u8) -> 
             let what = format!("the column {} is chosen twice", printable(&names[at]));
             return Err(unusable(what, "name each column once"));
         }
+        if columns.iter().any(|column| column.name == names[at]) {
+            let what = format!("two of the chosen columns are called {}", printable(&names[at]));
+            return Err(unusable(what, "the result has them by name: rename one of them"));
+        }
+        // Names are told to the other parties, who have them in UTF-8.
+        if header.get(at).is_some_and(|name| std::str::from_utf8(name).is_err()) {
+            let what = format!("the name of column {} of {file} is not in UTF-8", at + 1);
+            return Err(unusable(what, "save the table as CSV in UTF-8"));
+        }
         let mut digits = String::new();
         if number(names[at].as_bytes(), false, &mut digits).is_ok() {
             return Err(unusable(
@@ -312,6 +332,21 @@ fn assemble(columns: &[Column], file: &str, skipped: usize, named: bool) -> Resu
         count: columns.iter().map(|column| column.count).sum(),
         skipped,
     })
+}
+
+/// Whether the last row, which begins here, ends within quotation marks: then a line after it is a part of it.
+fn unclosed(row: &[u8], delimiter: u8) -> bool {
+    let mut reader = ReaderBuilder::new()
+        .delimiter(delimiter)
+        .flexible(true)
+        .has_headers(false)
+        .from_reader(row.chain(&b"\nend"[..]));
+    let (mut record, mut rows) = (ByteRecord::new(), 0);
+    while reader.read_byte_record(&mut record).unwrap_or(false) {
+        rows += 1;
+    }
+    let alone = row.iter().all(|byte| matches!(byte, b'\r' | b'\n'));
+    !alone && rows < 2
 }
 
 /// Where the row begins that a reader at byte `start` finds next: lines are ended by LF, CR LF or CR, and empty ones are passed over.

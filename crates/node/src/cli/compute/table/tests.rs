@@ -179,6 +179,46 @@ fn misspelt_names_get_the_nearest() {
 }
 
 #[test]
+fn a_quotation_that_is_not_closed_swallows_no_rows() {
+    for text in [
+        "x,note\n1,a\n2,\"b\n3,c\n4,d\n",
+        "x,note\n1,a\n2,\"b\n3,c",
+        "x,note\n1,a\n\n2,\"b\"\"\n",
+    ] {
+        let line = if text.contains("\n\n") { 4 } else { 3 };
+        assert!(
+            refusal(text, &["x"], &PLAIN).contains(&format!("in line {line} has no second")),
+            "{text:?}"
+        );
+    }
+    for text in [
+        "x,note\n1,\"a\nb\"\n2,\"c\nd\"",
+        "x,note\n1,5\" pipe\n2,\"\"\n",
+        "x,note\r\n1,\"a\"\"b\"\r\n2,b\r\n\r\n",
+        "x,note\r1,a\r2,\"b,\"\r",
+    ] {
+        assert_eq!(json(text, &["x"], &PLAIN), "[1,2]", "{text:?}");
+    }
+}
+
+#[test]
+fn names_that_could_not_be_told_apart() {
+    assert!(refusal("a,a\n1,2\n", &["1", "2"], &PLAIN).contains("two of the chosen columns"));
+    for wanted in [&["1"][..], &["1", "2"]] {
+        let names: Vec<String> = columns(wanted);
+        let refused = read(b"gr\xf6\xdfe,x\n1,2\n", "a.csv", &names, &PLAIN).unwrap_err();
+        assert!(refused.to_string().contains("column 1 of a.csv is not in UTF-8"));
+    }
+    // Columns that are not chosen may have any name.
+    assert_eq!(
+        &**read(b"gr\xf6\xdfe,x\n1,2\n", "a.csv", &columns(&["x"]), &PLAIN)
+            .unwrap()
+            .json,
+        "[2]"
+    );
+}
+
+#[test]
 fn rows_of_another_length_and_no_rows() {
     assert!(refusal("x,y\n1,2\n1\n", &["x"], &PLAIN).contains("line 3: 1 cells"));
     assert!(refusal("x,y\n1,5,2\n", &["x"], &PLAIN).contains("line 2: 3 cells"));

@@ -236,7 +236,7 @@ fn choose(header: &ByteRecord, file: &str, wanted: &[String], delimiter: u8) -> 
             let what = format!("two of the chosen columns are called {}", printable(&names[at]));
             return Err(unusable(what, "the result has them by name: rename one of them"));
         }
-        // Names are told to the other parties, who have them in UTF-8.
+        // Names are compared with those of the other parties, who have them in UTF-8.
         if header.get(at).is_some_and(|name| std::str::from_utf8(name).is_err()) {
             let what = format!("the name of column {} of {file} is not in UTF-8", at + 1);
             return Err(unusable(what, "save the table as CSV in UTF-8"));

@@ -8,6 +8,7 @@
 
 pub mod addresses;
 pub mod api;
+pub mod audit;
 pub mod config;
 pub mod connect;
 pub mod descriptor;
@@ -19,6 +20,7 @@ pub mod node;
 pub mod operator;
 pub mod peer;
 pub mod policy;
+pub mod principal;
 pub mod private_ca;
 pub mod problem;
 pub mod reason;

@@ -152,6 +152,7 @@ impl Node {
             identity: Arc::clone(&identity),
             peers,
             store: store.clone(),
+            audit: crate::audit::Audit::default(),
             pool: Arc::new(Semaphore::new(cores)),
             metrics: Metrics::default(),
             clock: Clock::System,

@@ -16,8 +16,8 @@ use crate::descriptor::Descriptor;
 use crate::identity::PeerKey;
 use crate::peer::{Event, TaskId};
 use crate::policy::Permit;
+use crate::principal::{Principal, Role};
 use crate::problem::Problem;
-use crate::services::Principal;
 use crate::session::{CONTROL_BYTES, is_abort, is_hello};
 use crate::task::{Context, Mode, RECORD, Record, Task};
 use pending::Pending;
@@ -145,9 +145,9 @@ impl Tasks {
             .cloned()
     }
 
-    /// The caller's task, by the id that all parties know.
-    fn of_id(&self, owner: &Principal, id: &Uuid) -> Option<Arc<Task>> {
-        self.lock().ids.get(id).filter(|task| task.owner == *owner).cloned()
+    /// A task that the caller may look at, by the id that all parties know.
+    fn of_id(&self, who: &Principal, id: &Uuid) -> Option<Arc<Task>> {
+        self.lock().ids.get(id).filter(|task| may_look(who, task)).cloned()
     }
 
     /// The caller's task by its object's id, which its owner alone knows (then `true` comes with it), or by the id that all parties know.
@@ -183,13 +183,13 @@ impl Tasks {
         }
     }
 
-    /// The caller's tasks, without what gives access to them.
-    pub fn list(&self, owner: &Principal) -> Vec<Value> {
+    /// The tasks that the caller may look at, without what gives access to them.
+    pub fn list(&self, who: &Principal) -> Vec<Value> {
         let tasks: Vec<_> = self
             .lock()
             .objects
             .values()
-            .filter(|task| task.owner == *owner)
+            .filter(|task| may_look(who, task))
             .cloned()
             .collect();
         tasks.iter().map(|task| task.summary()).collect()
@@ -413,6 +413,11 @@ impl Table {
             self.deleted.insert(task.id(), (Instant::now() + task.kept(), epitaph));
         }
     }
+}
+
+/// Their own, and all for those who watch over the node. How a task goes on tells no data and no result.
+fn may_look(who: &Principal, task: &Task) -> bool {
+    task.owner == *who || who.role() != Role::Analyst
 }
 
 fn taken(party: usize) -> Problem {

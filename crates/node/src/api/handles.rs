@@ -21,6 +21,7 @@ const MAX_IDENTIFIERS: usize = 16 << 10;
 
 pub(super) async fn answer(
     node: &Node,
+    who: &Principal,
     method: &Method,
     headers: &HeaderMap,
     body: &mut Body,
@@ -39,7 +40,7 @@ pub(super) async fn answer(
         }
         Method::POST => {
             let body = json_body(node, headers, body).await?;
-            let called = call(node, body_text(node, &body.text)?).await;
+            let called = call(node, who, body_text(node, &body.text)?).await;
             called.map_err(|problem| with_place(node, headers, problem))
         }
         _ => Ok(not_allowed(METHODS)),
@@ -96,19 +97,18 @@ struct Call<'a> {
     callback: Option<Callback>,
 }
 
-async fn call(node: &Node, text: &str) -> Result<Response, Problem> {
+async fn call(node: &Node, who: &Principal, text: &str) -> Result<Response, Problem> {
     let call = read_call(text)?;
-    let who = Principal::anonymous();
     let service = service_of(node, &call.handle)?;
     let mut parameters = Parameters::parse(&call.function, call.parameters)?;
     if node.is_public(service, &call.function) {
         parameters.resolve(|reference: &ObjectRef| {
             let service = service_of(node, &reference.handle)?;
-            node.value_of(service, &who, &reference.callback)
+            node.value_of(service, who, &reference.callback)
         })?;
     }
     let reply = node
-        .call(service, &who, &call.function, parameters, call.callback.as_ref())
+        .call(service, who, &call.function, parameters, call.callback.as_ref())
         .await?;
     Ok(translate(&call.handle, reply))
 }

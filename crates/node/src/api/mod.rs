@@ -8,6 +8,7 @@
 //! ```
 //! Doubled slashes collapse, a slash at the end makes no difference.
 
+mod caller;
 mod forwarded;
 mod handles;
 mod origin;
@@ -140,17 +141,21 @@ async fn route(site: &Site, parts: Parts, body: &mut Body) -> Response {
         tracing::debug!(caller = ?forwarded.caller, code = problem.code, "a request was refused");
         return problem.into_response();
     }
+    let who = match caller::authenticate(node, &parts.headers) {
+        Ok(who) => who,
+        Err(problem) => return problem.into_response(),
+    };
     let result = match (rest.as_str(), &parts.method) {
-        ("", _) => handles::answer(node, &parts.method, &parts.headers, body).await,
+        ("", _) => handles::answer(node, &who, &parts.method, &parts.headers, body).await,
         ("/peer", &Method::GET | &Method::HEAD) => Ok(peer(node, Request::from_parts(parts, Body::empty()))),
         ("/identity", &Method::GET | &Method::HEAD) => Ok(json(&node.identity_document())),
-        ("/tasks", &Method::GET | &Method::HEAD) => Ok(tasks::list(node)),
+        ("/tasks", &Method::GET | &Method::HEAD) => Ok(tasks::list(node, &who)),
         ("/probe", &Method::POST) => probe::answer(node, &parts.headers, body).await,
         ("/probe", _) => return not_allowed(probe::METHODS),
         ("/healthz" | "/readyz", &Method::GET | &Method::HEAD) => Ok(json("{\"status\":\"ok\"}")),
         ("/metrics", &Method::GET | &Method::HEAD) => Ok(metrics(node)),
         (page, _) if PAGES.contains(&page) => return not_allowed(PAGE_METHODS),
-        (page, method) if let Some(page) = tasks::Page::find(page) => page.answer(node, method, &parts.headers),
+        (page, method) if let Some(page) = tasks::Page::find(page) => page.answer(node, &who, method, &parts.headers),
         _ => Err(path_unknown(site, &parts)),
     };
     result.unwrap_or_else(IntoResponse::into_response)

@@ -63,14 +63,20 @@ impl<'a> Page<'a> {
         }
     }
 
-    pub(super) fn answer(self, node: &Node, method: &Method, headers: &HeaderMap) -> Result<Response, Problem> {
+    pub(super) fn answer(
+        self,
+        node: &Node,
+        who: &Principal,
+        method: &Method,
+        headers: &HeaderMap,
+    ) -> Result<Response, Problem> {
         let answered = match (self, method) {
             (Page::Progress(id), &Method::GET | &Method::HEAD) => {
-                find(node, id).map(|(task, _)| super::json(&task.progress().to_string()))
+                find(node, who, id).map(|(task, _)| super::json(&task.progress().to_string()))
             }
-            (Page::Events(id), &Method::HEAD) => find(node, id).map(|_| event_stream(stream::empty())),
-            (Page::Events(id), &Method::GET) => events(node, id),
-            (Page::Cancel(id), &Method::POST) => cancel(node, id, headers),
+            (Page::Events(id), &Method::HEAD) => find(node, who, id).map(|_| event_stream(stream::empty())),
+            (Page::Events(id), &Method::GET) => events(node, who, id),
+            (Page::Cancel(id), &Method::POST) => cancel(node, who, id, headers),
             (Page::Invitation(id), &Method::GET | &Method::HEAD) => invitation(node, id),
             _ => Ok(not_allowed(self.methods())),
         };
@@ -78,27 +84,25 @@ impl<'a> Page<'a> {
     }
 }
 
-pub(super) fn list(node: &Node) -> Response {
+pub(super) fn list(node: &Node, who: &Principal) -> Response {
     let tasks = node.simon.tasks();
     let body = json!({
-        "tasks": tasks.list(&Principal::anonymous()),
+        "tasks": tasks.list(who),
         "invitations": tasks.invitations(),
     });
     super::json(&body.to_string())
 }
 
 /// Also whether the id is that of the object.
-fn find(node: &Node, id: &str) -> Result<(Arc<Task>, bool), Problem> {
+fn find(node: &Node, who: &Principal, id: &str) -> Result<(Arc<Task>, bool), Problem> {
     let parsed = Uuid::try_parse(id).ok();
-    parsed
-        .and_then(|id| node.simon.tasks().find(&Principal::anonymous(), &id))
-        .ok_or_else(|| {
-            Problem::unknown(
-                "TASK_UNKNOWN",
-                "this node has no task with this id",
-                "it may be deleted or expired, or another node's: GET {base}/tasks lists the tasks of this node",
-            )
-        })
+    parsed.and_then(|id| node.simon.tasks().find(who, &id)).ok_or_else(|| {
+        Problem::unknown(
+            "TASK_UNKNOWN",
+            "this node has no task with this id",
+            "it may be deleted or expired, or another node's: GET {base}/tasks lists the tasks of this node",
+        )
+    })
 }
 
 fn invitation(node: &Node, id: &str) -> Result<Response, Problem> {
@@ -114,8 +118,8 @@ fn invitation(node: &Node, id: &str) -> Result<Response, Problem> {
     Ok(super::json(&invitation.to_string()))
 }
 
-fn cancel(node: &Node, id: &str, headers: &HeaderMap) -> Result<Response, Problem> {
-    let (task, by_owner) = find(node, id)?;
+fn cancel(node: &Node, who: &Principal, id: &str, headers: &HeaderMap) -> Result<Response, Problem> {
+    let (task, by_owner) = find(node, who, id)?;
     let token = headers.get(header::AUTHORIZATION);
     if !by_owner && !token.is_some_and(|token| node.operator.admits(token.as_bytes())) {
         let what = if token.is_some() {
@@ -134,8 +138,8 @@ fn cancel(node: &Node, id: &str, headers: &HeaderMap) -> Result<Response, Proble
     Ok(StatusCode::NO_CONTENT.into_response())
 }
 
-fn events(node: &Node, id: &str) -> Result<Response, Problem> {
-    let (task, _) = find(node, id)?;
+fn events(node: &Node, who: &Principal, id: &str) -> Result<Response, Problem> {
+    let (task, _) = find(node, who, id)?;
     let room = Arc::clone(&node.streams).try_acquire_owned().map_err(|_| {
         Problem::unavailable(
             "STREAMS_BUSY",

@@ -6,6 +6,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde_json::{Map, Value};
 
+pub use crate::principal::Principal;
 use crate::problem::{Problem, quoted};
 
 pub mod kv;
@@ -14,29 +15,6 @@ pub mod sync;
 
 /// Names an object to the service that made it.
 pub type Callback = Value;
-
-/// Who makes a call; the owner of what the call creates.
-///
-/// Every look-up takes one, so that another's object cannot be told from one that does not exist.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct Principal(Arc<str>);
-
-impl Principal {
-    /// The caller of a node that asks for no credentials.
-    pub fn anonymous() -> Principal {
-        Principal(Arc::from(""))
-    }
-
-    /// The text under which the owner of a stored object is recorded.
-    pub(crate) fn recorded(&self) -> &str {
-        &self.0
-    }
-
-    /// The owner that [`Principal::recorded`] wrote. Only for what this node stored itself, never for a request.
-    pub(crate) fn from_record(text: &str) -> Principal {
-        Principal(Arc::from(text))
-    }
-}
 
 /// What a function gives back.
 #[derive(Clone, PartialEq)]
@@ -175,12 +153,5 @@ mod tests {
     #[test]
     fn a_reply_does_not_print_its_value() {
         assert!(!format!("{:?}", Reply::Value("12345".into())).contains('1'));
-    }
-
-    #[test]
-    fn principals_survive_their_record() {
-        let anna = Principal::from_record("anna");
-        assert_eq!(Principal::from_record(anna.recorded()), anna);
-        assert_ne!(anna, Principal::anonymous());
     }
 }

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::{Semaphore, watch};
 
+use crate::audit::Audit;
 use crate::identity::Identity;
 use crate::metrics::Metrics;
 use crate::peer::Peers;
@@ -20,6 +21,8 @@ pub struct Context {
     pub peers: Peers,
     /// What survives a restart.
     pub store: Store,
+    /// What was done, by whom.
+    pub audit: Audit,
     /// As many heavy jobs at once as there are cores.
     pub pool: Arc<Semaphore>,
     /// Counters.

@@ -31,6 +31,7 @@ fn tasks() -> Tasks {
         identity,
         peers,
         store: Store::ephemeral(),
+        audit: crate::audit::Audit::default(),
         pool: Arc::new(Semaphore::new(1)),
         metrics: Metrics::default(),
         clock: Clock::System,

@@ -39,6 +39,11 @@ impl AddressRange {
         address.is_ipv4() == self.first.is_ipv4() && bits(address) & self.mask() == bits(self.first)
     }
 
+    /// Whether it holds one address only.
+    pub(crate) fn is_single(&self) -> bool {
+        self.prefix == width(self.first)
+    }
+
     /// The bits of an address that the range fixes. IPv4 addresses fill the lower 32 bits.
     fn mask(&self) -> u128 {
         let width = width(self.first);

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 use crate::addresses::AddressRange;
@@ -12,6 +12,7 @@ use crate::connect::Connector;
 use crate::identity::PeerKey;
 use crate::peer::{PeerConfig, Trust};
 use crate::policy::Profile;
+use crate::reach::{Allowed, Reach};
 use crate::task::StopAt;
 use crate::tasks::Quota;
 use crate::tls::Certificate;
@@ -52,6 +53,8 @@ pub struct Config {
     pub allow_plain_http: bool,
     /// URLs (with everything below them) to which this node may connect; empty for any.
     pub allow_peer_urls: Vec<String>,
+    /// Addresses, beside ordinary ones, to which this node may connect: `loopback`, `private`, `shared`, ranges.
+    pub allow_peer_addresses: Vec<Allowed>,
     /// Certificate authorities (PEM) that peers' servers may use, beside those that this machine trusts.
     pub peer_ca_file: Option<PathBuf>,
     /// The listener's certificate; without one it speaks plain HTTP.
@@ -68,7 +71,7 @@ pub struct Config {
 }
 
 /// See [`Trust`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, clap::ValueEnum)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
 #[serde(rename_all = "lowercase")]
 pub enum TrustMode {
     /// A URL's key is remembered at first use.
@@ -85,6 +88,8 @@ pub struct PinnedPeer {
     pub url: NodeUrl,
     /// Its key, as `fdrtd identity` prints it there.
     pub key: PeerKey,
+    /// Whose it is.
+    pub organisation: Option<String>,
 }
 
 /// The certificate of a listener, and thereby of all nodes behind it.
@@ -151,6 +156,7 @@ impl Default for Config {
             peers: Vec::new(),
             allow_plain_http: false,
             allow_peer_urls: Vec::new(),
+            allow_peer_addresses: Vec::new(),
             peer_ca_file: None,
             tls: TlsConfig::default(),
             log: "info".to_owned(),
@@ -258,6 +264,18 @@ impl Config {
         Duration::from_secs_f64(self.limits.time_to_live)
     }
 
+    /// What `allow_peer_addresses` says, and loopback if nobody else than this machine's users can name URLs: then nothing is gained by it.
+    fn reachable(&self) -> Vec<Allowed> {
+        let mut allowed = self.allow_peer_addresses.clone();
+        let alone = self.listen.ip().is_loopback()
+            && self.public_url.iter().all(NodeUrl::is_loopback)
+            && (self.trusted_proxies.is_empty() || !self.public_url.is_empty());
+        if alone {
+            allowed.push(Allowed::Loopback);
+        }
+        allowed
+    }
+
     pub(crate) fn peer_config(&self) -> Result<PeerConfig, ConfigError> {
         Ok(PeerConfig {
             trust: match self.trust {
@@ -267,6 +285,8 @@ impl Config {
             pinned: self.peers.iter().map(|peer| (peer.url.clone(), peer.key)).collect(),
             allow_plain_http: self.allow_plain_http,
             allow_urls: self.allow_peer_urls.clone(),
+            reach: Reach::new(self.reachable()),
+            own_servers: self.public_url.iter().map(NodeUrl::server).collect(),
             own_url: self.public_url.first().cloned(),
             connector: Connector::new(self.peer_ca_file.as_deref())
                 .map_err(|error| ConfigError::Value(format!("peer_ca_file: {error}")))?,
@@ -311,6 +331,29 @@ mod tests {
                 "{member} is not in the example"
             );
         }
+    }
+
+    #[test]
+    fn loopback_may_be_contacted_by_nodes_that_only_this_machine_reaches() {
+        let reachable = |listen: &str, public_url: &[&str], proxies: &[&str]| {
+            let config = Config {
+                listen: listen.parse().unwrap(),
+                public_url: public_url.iter().map(|url| url.parse().unwrap()).collect(),
+                trusted_proxies: proxies.iter().map(|proxy| proxy.parse().unwrap()).collect(),
+                ..Config::default()
+            };
+            config.reachable() == [Allowed::Loopback]
+        };
+        assert!(reachable("127.0.0.1:0", &[], &[]) && reachable("[::1]:0", &["http://localhost:1/x"], &["127.0.0.1"]));
+        assert!(!reachable("0.0.0.0:0", &[], &[]) && !reachable("10.0.0.1:0", &["http://127.0.0.1"], &[]));
+        // Behind a proxy on the same machine the clients are anywhere.
+        assert!(!reachable("127.0.0.1:0", &["https://node.example"], &[]));
+        assert!(!reachable(
+            "127.0.0.1:0",
+            &["http://localhost", "https://node.example"],
+            &[]
+        ));
+        assert!(!reachable("127.0.0.1:0", &[], &["127.0.0.1"]));
     }
 
     #[test]

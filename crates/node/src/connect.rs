@@ -28,6 +28,7 @@ use tokio_util::either::Either;
 
 use crate::{
     peer::{PeerError, TlsFault},
+    reach::Reach,
     url::NodeUrl,
 };
 
@@ -38,8 +39,16 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 const TLS_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Opens connections. Cheap to clone.
-#[derive(Clone, Default)]
-pub struct Connector(Arc<Inner>);
+///
+/// Of its own it connects to whatever its user names. [`Connector::within`] gives one that looks at every address before it is used: names are looked
+/// up once for each connection, and the addresses that were checked are those that are connected to.
+#[derive(Clone)]
+pub struct Connector {
+    inner: Arc<Inner>,
+    reach: Reach,
+    /// The URL is one that the node's operator has named.
+    configured: bool,
+}
 
 #[derive(Default)]
 struct Inner {
@@ -47,7 +56,14 @@ struct Inner {
     own: Vec<CertificateDer<'static>>,
     /// Reading the machine's authorities takes a while, and who dials no `https` does not need them.
     tls: OnceLock<Arc<ClientConfig>>,
+    /// Answers instead of the machine's resolver.
+    #[cfg(test)]
+    names: Option<FakeNames>,
 }
+
+/// What stands in for the name server in tests.
+#[cfg(test)]
+pub(crate) type FakeNames = Box<dyn Fn(&str, u16) -> Vec<SocketAddr> + Send + Sync>;
 
 /// A file of certificates that cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -67,27 +83,76 @@ impl Connector {
     /// A file that cannot be read or holds no certificate.
     pub fn new(ca_file: Option<&Path>) -> Result<Self, CaFileError> {
         let own = ca_file.map(read_certificates).transpose()?.unwrap_or_default();
-        Ok(Self(Arc::new(Inner {
+        Ok(Self::of(Inner {
             ca_file: ca_file.map(Path::to_owned),
             own,
-            tls: OnceLock::new(),
-        })))
+            ..Inner::default()
+        }))
+    }
+
+    fn of(inner: Inner) -> Self {
+        Self {
+            inner: Arc::new(inner),
+            reach: Reach::open(),
+            configured: false,
+        }
+    }
+
+    /// One that asks `names` instead of the machine's resolver.
+    #[cfg(test)]
+    pub(crate) fn with_names(names: FakeNames) -> Self {
+        Self::of(Inner {
+            names: Some(names),
+            ..Inner::default()
+        })
+    }
+
+    /// The same for URLs that somebody else names: it connects to the addresses within `reach` only. `configured`: the URL is one that the operator has named.
+    #[must_use]
+    pub fn within(&self, reach: Reach, configured: bool) -> Self {
+        Self {
+            inner: Arc::clone(&self.inner),
+            reach,
+            configured,
+        }
     }
 
     /// The file of authorities beside those of the machine.
     #[must_use]
     pub fn ca_file(&self) -> Option<&Path> {
-        self.0.ca_file.as_deref()
+        self.inner.ca_file.as_deref()
     }
 
     /// TCP and, for `https`, TLS to the host of `url`.
     ///
     /// # Errors
-    /// [`PeerError`] by layer: `Dns`, `Refused`, `Timeout`, `Tls`.
+    /// [`PeerError`] by layer: `Dns`, `Address`, `Refused`, `Timeout`, `Tls`.
     pub async fn connect(&self, url: &NodeUrl) -> Result<Stream, PeerError> {
-        let addresses = resolve(url).await?;
+        let addresses = self.resolve(url).await?;
         let stream = tcp(&addresses).await?;
         self.secure(url, stream).await
+    }
+
+    /// The addresses of the host of `url`. None is given if one of them must not be contacted.
+    ///
+    /// # Errors
+    /// `Dns`, `Timeout` or `Address`.
+    pub async fn resolve(&self, url: &NodeUrl) -> Result<Vec<SocketAddr>, PeerError> {
+        let addresses = self.look_up(url).await?;
+        for address in &addresses {
+            self.reach
+                .check(address.ip(), self.configured)
+                .map_err(|class| PeerError::Address(url.clone(), class))?;
+        }
+        Ok(addresses)
+    }
+
+    async fn look_up(&self, url: &NodeUrl) -> Result<Vec<SocketAddr>, PeerError> {
+        #[cfg(test)]
+        if let Some(names) = &self.inner.names {
+            return Ok(names(bare_host(url), url.port()));
+        }
+        look_up(url).await
     }
 
     /// TLS on top of a connection, if `url` wants it. HTTP/1.1 is offered only: what follows may be a WebSocket.
@@ -126,14 +191,14 @@ impl Connector {
     }
 
     fn config(&self) -> &Arc<ClientConfig> {
-        self.0.tls.get_or_init(|| {
+        self.inner.tls.get_or_init(|| {
             let mut roots = RootCertStore::empty();
             let found = rustls_native_certs::load_native_certs();
             for error in &found.errors {
                 tracing::warn!(%error, "some of this machine's certificate authorities cannot be read");
             }
             roots.add_parsable_certificates(found.certs);
-            roots.add_parsable_certificates(self.0.own.iter().cloned());
+            roots.add_parsable_certificates(self.inner.own.iter().cloned());
             let mut config = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
                 .with_safe_default_protocol_versions()
                 .expect("ring has the suites of the default versions")
@@ -145,17 +210,19 @@ impl Connector {
     }
 }
 
-impl fmt::Debug for Connector {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("Connector").field(&self.0.ca_file).finish()
+impl Default for Connector {
+    fn default() -> Self {
+        Self::of(Inner::default())
     }
 }
 
-/// The addresses of the host of `url`.
-///
-/// # Errors
-/// `Dns` or `Timeout`.
-pub async fn resolve(url: &NodeUrl) -> Result<Vec<SocketAddr>, PeerError> {
+impl fmt::Debug for Connector {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Connector").field(&self.inner.ca_file).finish()
+    }
+}
+
+async fn look_up(url: &NodeUrl) -> Result<Vec<SocketAddr>, PeerError> {
     let unknown = || PeerError::Dns(url.host().to_owned());
     let looked_up = within(CONNECT_TIMEOUT, "the look-up of the host name (DNS)", async {
         lookup_host((bare_host(url), url.port())).await.map_err(|_| unknown())

@@ -20,6 +20,7 @@ use snow::{
 };
 use zeroize::Zeroizing;
 
+use crate::rotation::{MAX_CHAIN, Succession, open_chain, verify_chain};
 use crate::store::make_directory;
 
 /// Version of the protocol between nodes.
@@ -98,6 +99,7 @@ pub struct Identity {
     signing: SigningKey,
     noise_secret: Zeroizing<[u8; 32]>,
     certificate: Certificate,
+    chain: Vec<Succession>,
 }
 
 impl Identity {
@@ -108,10 +110,27 @@ impl Identity {
     pub fn open(directory: &Path) -> Result<Self, IdentityError> {
         let path = directory.join(KEY_FILE);
         match File::open(&path) {
-            Ok(file) => read_seed(file, &path).map(|seed| Self::from_seed(&seed)),
+            Ok(file) => {
+                let identity = Self::from_seed(&*read_seed(file, &path)?);
+                let chain = open_chain(directory, identity.key())?;
+                Ok(identity.with_chain(chain))
+            }
             Err(error) if error.kind() == io::ErrorKind::NotFound => Self::create(directory, &path),
             Err(error) => Err(IdentityError::file(&path, &error)),
         }
+    }
+
+    /// The same, after those keys.
+    #[must_use]
+    pub fn with_chain(mut self, chain: Vec<Succession>) -> Self {
+        self.chain = chain;
+        self
+    }
+
+    /// How this key came after others of the node.
+    #[must_use]
+    pub fn chain(&self) -> &[Succession] {
+        &self.chain
     }
 
     /// A new identity that is kept in memory only.
@@ -140,6 +159,7 @@ impl Identity {
             signing,
             noise_secret,
             certificate,
+            chain: Vec::new(),
         }
     }
 
@@ -163,8 +183,10 @@ impl Identity {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             key: self.key(),
             fingerprint: self.key().fingerprint(),
+            spoken: self.key().spoken(),
             noise: base32(&self.certificate.noise_public),
             certificate: base32(&self.certificate.to_bytes()),
+            chain: self.chain.iter().map(Succession::encode).collect(),
         }
     }
 
@@ -285,18 +307,33 @@ pub struct IdentityDocument {
     pub key: PeerKey,
     /// Its short form for people.
     pub fingerprint: String,
+    /// Its form to be read aloud.
+    #[serde(default)]
+    pub spoken: String,
     /// The X25519 key, base32.
     pub noise: String,
     /// The certificate of 128 bytes, base32.
     pub certificate: String,
+    /// The node's last successions, the oldest first; each 208 bytes in base32.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub chain: Vec<String>,
+}
+
+/// What an identity document has proved, and what it shows. That somebody holds the key's secret is proved by a handshake only.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Shown {
+    /// The key.
+    pub key: PeerKey,
+    /// How it came after others; verified.
+    pub chain: Vec<Succession>,
 }
 
 impl IdentityDocument {
     /// Parses a document from a peer and checks that all it says hangs together.
     ///
     /// # Errors
-    /// [`IdentityError`]: too long, not such a document, another protocol version, or a certificate that does not verify.
-    pub fn parse(bytes: &[u8]) -> Result<PeerKey, IdentityError> {
+    /// [`IdentityError`]: too long, not such a document, another protocol version, or a certificate or succession that does not verify.
+    pub fn parse(bytes: &[u8]) -> Result<Shown, IdentityError> {
         #[derive(Deserialize)]
         struct Version {
             protocol: u32,
@@ -314,11 +351,19 @@ impl IdentityDocument {
         let certificate = Certificate::from_bytes(&certificate);
         let consistent = certificate.key == document.key
             && unbase32(&document.noise) == Some(certificate.noise_public)
-            && document.fingerprint == document.key.fingerprint();
+            && document.fingerprint == document.key.fingerprint()
+            && (document.spoken.is_empty() || document.spoken == document.key.spoken());
         if !consistent {
             return Err(IdentityError::Certificate);
         }
-        certificate.verify()
+        let key = certificate.verify()?;
+        if document.chain.len() > MAX_CHAIN {
+            return Err(IdentityError::Succession);
+        }
+        let chain = document.chain.iter().map(|text| Succession::decode(text));
+        let chain: Vec<Succession> = chain.collect::<Result<_, _>>()?;
+        verify_chain(&chain, key)?;
+        Ok(Shown { key, chain })
     }
 }
 
@@ -359,10 +404,16 @@ pub enum IdentityError {
     /// The certificate does not verify or contradicts what is said beside it.
     #[error("the certificate of the node does not verify")]
     Certificate,
+    /// The keys that the node says to have had do not follow each other, or a signature does not verify.
+    #[error("the succession of the node's keys does not verify")]
+    Succession,
+    /// The file of the node's successions is damaged or another node's.
+    #[error("the file {} does not belong to the key beside it; restore both from one backup (without the file, peers that know an older key must be told the new one)", .0.display())]
+    Chain(PathBuf),
 }
 
 impl IdentityError {
-    fn file(path: &Path, error: &io::Error) -> Self {
+    pub(crate) fn file(path: &Path, error: &io::Error) -> Self {
         Self::File {
             path: path.to_owned(),
             kind: error.kind(),
@@ -384,7 +435,7 @@ fn x25519_public(secret: &[u8; 32]) -> [u8; 32] {
     public
 }
 
-fn random_seed() -> Result<Zeroizing<[u8; 32]>, IdentityError> {
+pub(crate) fn random_seed() -> Result<Zeroizing<[u8; 32]>, IdentityError> {
     let mut seed = Zeroizing::new([0; 32]);
     getrandom::fill(seed.as_mut()).map_err(|_| IdentityError::Random)?;
     Ok(seed)
@@ -413,7 +464,7 @@ fn read_seed(mut file: File, path: &Path) -> Result<Zeroizing<[u8; 32]>, Identit
     }
 }
 
-fn write_private(path: &Path, bytes: &[u8]) -> io::Result<()> {
+pub(crate) fn write_private(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let mut options = OpenOptions::new();
     options.write(true).create_new(true);
     #[cfg(unix)]
@@ -604,11 +655,14 @@ mod tests {
     fn documents_are_checked_as_a_whole() {
         let identity = Identity::from_seed(&[7; 32]);
         let good = identity.document();
-        let parse = |document: &IdentityDocument| IdentityDocument::parse(&serde_json::to_vec(document).unwrap());
+        let parse = |document: &IdentityDocument| {
+            IdentityDocument::parse(&serde_json::to_vec(document).unwrap()).map(|shown| shown.key)
+        };
         assert_eq!(parse(&good), Ok(identity.key()));
 
         let other = Identity::from_seed(&[8; 32]).document();
-        let changed: [fn(&mut IdentityDocument, &IdentityDocument); 4] = [
+        let changed: [fn(&mut IdentityDocument, &IdentityDocument); 5] = [
+            |document, other| document.spoken.clone_from(&other.spoken),
             |document, other| document.key = other.key,
             |document, other| document.noise.clone_from(&other.noise),
             |document, other| document.certificate.clone_from(&other.certificate),
@@ -623,6 +677,19 @@ mod tests {
             IdentityDocument::parse(br#"{"protocol":2,"anything":[]}"#),
             Err(IdentityError::Version(2))
         );
+        // Successions are as those of the key, and few.
+        let link = Succession::make(&Identity::from_seed(&[8; 32]), &identity, 1, 1).encode();
+        let with = |chain: Vec<String>| IdentityDocument { chain, ..good.clone() };
+        let shown = IdentityDocument::parse(&serde_json::to_vec(&with(vec![link.clone()])).unwrap()).unwrap();
+        assert_eq!(shown.chain[0].encode(), link);
+        for chain in [
+            vec![link.clone(); 2],
+            vec![String::new()],
+            vec![String::new(); MAX_CHAIN + 1],
+            vec![link[1..].to_owned()],
+        ] {
+            assert_eq!(parse(&with(chain)), Err(IdentityError::Succession));
+        }
         let long = format!("{}{}", serde_json::to_string(&good).unwrap(), " ".repeat(MAX_DOCUMENT));
         for bad in ["", "{}", "[]", "<html>", "{\"protocol\":1}", &long] {
             assert_eq!(

@@ -6,12 +6,14 @@
 //!
 //! Not supported yet: users and credentials (every caller is anonymous), thresholds, the other generation of the HTTP API.
 
+mod acquaintances;
 pub mod addresses;
 pub mod api;
 pub mod audit;
 pub mod config;
 pub mod connect;
 pub mod descriptor;
+pub mod fingerprint;
 pub mod identity;
 pub mod invitation;
 pub mod json;
@@ -23,7 +25,9 @@ pub mod policy;
 pub mod principal;
 pub mod private_ca;
 pub mod problem;
+pub mod reach;
 pub mod reason;
+pub mod rotation;
 mod serve;
 pub mod services;
 pub mod session;

@@ -50,7 +50,7 @@ impl Metrics {
     /// In the text format of Prometheus, with what other parts count.
     pub fn text(&self, peers: Counters, tasks: usize, objects: usize) -> String {
         let count = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
-        let lines: [(&str, &str, &str, u64); 12] = [
+        let lines: [(&str, &str, &str, u64); 13] = [
             (
                 "fdrtd_tasks_created_total",
                 "counter",
@@ -93,6 +93,12 @@ impl Metrics {
                 "counter",
                 "Connections made again.",
                 peers.reconnects,
+            ),
+            (
+                "fdrtd_peer_refused_total",
+                "counter",
+                "Incoming connections of nodes that are not welcome.",
+                peers.refused,
             ),
             (
                 "fdrtd_peer_records_in_total",

@@ -6,8 +6,9 @@ use std::time::{Duration, Instant};
 use serde_json::{Map, Value, json};
 use tokio::sync::Semaphore;
 
+use crate::acquaintances;
 use crate::config::Config;
-use crate::identity::{Identity, PeerKey};
+use crate::identity::Identity;
 use crate::json::Parameters;
 use crate::metrics::Metrics;
 use crate::operator::{OperatorToken, TOKEN_FILE};
@@ -21,9 +22,6 @@ use crate::store::{Store, load_or_create_key, make_directory};
 use crate::task::Context;
 use crate::tasks::Tasks;
 use crate::url::NodeUrl;
-
-/// Kind of the records of first uses.
-const TRUST: &str = "trust";
 
 /// Request bodies that this node holds at once, in KiB together; small ones are not counted.
 pub(crate) const BODIES_KIB: u32 = 512 << 10;
@@ -117,15 +115,8 @@ impl Node {
         let (identity, store) = open(&config)?;
         let operator = open_token(&config)?;
         let identity = Arc::new(identity);
-        let mut known = Vec::new();
-        for record in store.load(TRUST)?.records {
-            let key = std::str::from_utf8(&record.bytes)
-                .ok()
-                .and_then(|text| text.parse::<PeerKey>().ok());
-            if let (Ok(url), Some(key)) = (NodeUrl::parse(&record.id), key) {
-                known.push((url, key));
-            }
-        }
+        let audit = crate::audit::Audit::default();
+        let memory = acquaintances::load(&store)?;
         let tasks: Arc<std::sync::OnceLock<Tasks>> = Arc::default();
         let on_event = {
             let tasks = Arc::clone(&tasks);
@@ -135,24 +126,14 @@ impl Node {
                 }
             })
         };
-        let on_trust = {
-            let store = store.clone();
-            Box::new(move |url: &NodeUrl, key: &PeerKey| {
-                let (store, url, key) = (store.clone(), url.to_string(), key.to_string());
-                tokio::spawn(async move {
-                    if store.put(TRUST, url, key.into_bytes(), u64::MAX >> 1).await.is_err() {
-                        tracing::error!("the key of a new peer could not be stored");
-                    }
-                });
-            })
-        };
-        let peers = Peers::new(Arc::clone(&identity), config.peer_config()?, known, on_event, on_trust);
+        let on_news = Box::new(acquaintances::keep(store.clone(), audit.clone()));
+        let peers = Peers::new(Arc::clone(&identity), config.peer_config()?, memory, on_event, on_news);
         let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
         let context = Arc::new(Context {
             identity: Arc::clone(&identity),
             peers,
             store: store.clone(),
-            audit: crate::audit::Audit::default(),
+            audit,
             pool: Arc::new(Semaphore::new(cores)),
             metrics: Metrics::default(),
             clock: Clock::System,
@@ -254,7 +235,7 @@ impl Node {
             .find(|service| service.identifiers().matches(wanted))
     }
 
-    /// A service's handle: derived from this node's key, so that it survives a restart.
+    /// A service's handle: derived from this node's secret, so that it survives a restart; with a new key it is another one.
     pub(crate) fn handle(&self, service: Service) -> &str {
         self.handles
             .iter()
@@ -342,12 +323,13 @@ fn open(config: &Config) -> Result<(Identity, Store), StartError> {
             config.data_dir.display()
         )
     })?;
-    let identity = Identity::open(&config.data_dir)?;
     let key_file = config
         .storage_key_file
         .clone()
         .unwrap_or_else(|| config.data_dir.join("storage.key"));
+    // The storage locks the directory: only then nobody gives the node a new key any more.
     let store = Store::open(&config.data_dir, load_or_create_key(&key_file)?)?;
+    let identity = Identity::open(&config.data_dir)?;
     Ok((identity, store))
 }
 

@@ -135,11 +135,27 @@ pub const CODES: &[(&str, &str)] = &[
         "PATH_UNKNOWN",
         "There is nothing under this path; the URL is not that of a node.",
     ),
+    (
+        "PEER_ADDRESS_REFUSED",
+        "A peer's URL leads to an address that this node does not contact.",
+    ),
     ("PEER_BAD_CERTIFICATE", "A node's certificate does not verify."),
+    (
+        "PEER_CONFIGURED",
+        "The key of the peer is in the node's configuration; it is changed there.",
+    ),
     ("PEER_IS_MYSELF", "A peer's URL leads to this node itself."),
     (
         "PEER_KEY_CHANGED",
         "Another node answers than the one whose key is known.",
+    ),
+    (
+        "PEER_KEY_FORKED",
+        "A key of a node has two successors: its secret is in two hands.",
+    ),
+    (
+        "PEER_KEY_UNUSABLE",
+        "The text is no key, or not enough of one to pin a peer by.",
     ),
     ("PEER_NOT_A_NODE", "What answers at a peer's URL is not a node."),
     ("PEER_NOT_PINNED", "The peer is not among the configured ones."),
@@ -147,6 +163,7 @@ pub const CODES: &[(&str, &str)] = &[
         "PEER_NO_WEBSOCKET",
         "What stands before a peer does not pass the WebSocket between nodes on.",
     ),
+    ("PEER_UNKNOWN", "The node knows no key of this URL."),
     ("PEER_UNREACHABLE", "A peer cannot be reached."),
     ("PEER_UPGRADE", "The address is for other nodes, over WebSocket."),
     ("PEER_URL_REFUSED", "A peer's URL is against this node's policy."),
@@ -167,6 +184,10 @@ pub const CODES: &[(&str, &str)] = &[
     (
         "REFERENCE_INVALID",
         "An object reference inside a parameter is malformed.",
+    ),
+    (
+        "ROLE_REFUSED",
+        "The caller's role at this node does not allow what was asked.",
     ),
     ("SERVICE_UNKNOWN", "No service of this node has these identifiers."),
     (
@@ -250,10 +271,12 @@ const SIDES: [(Side, &[&str]); 4] = [
         &[
             "HOST_UNKNOWN",
             "ORIGIN_REFUSED",
+            "PEER_ADDRESS_REFUSED",
             "PEER_NOT_PINNED",
             "PEER_URL_REFUSED",
             "POLICY_CANNOT_CHECK",
             "POLICY_TOO_FEW_PARTIES",
+            "ROLE_REFUSED",
         ],
     ),
     (
@@ -264,6 +287,7 @@ const SIDES: [(Side, &[&str]); 4] = [
             "KEYS_DIFFER",
             "PEER_BAD_CERTIFICATE",
             "PEER_KEY_CHANGED",
+            "PEER_KEY_FORKED",
             "PEER_NOT_A_NODE",
             "PEER_NO_WEBSOCKET",
             "PEER_UNREACHABLE",

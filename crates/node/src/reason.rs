@@ -58,6 +58,11 @@ pub enum Reason {
         /// Who sees other keys.
         party: usize,
     },
+    /// A party's node was given a new key after the task was made.
+    KeyRotated {
+        /// Whose.
+        party: usize,
+    },
     /// Two entries of the list of nodes are the same node.
     KeyTwice {
         /// The first.
@@ -115,6 +120,7 @@ impl Reason {
             Reason::PeerRestarted { .. } => "PEER_RESTARTED",
             Reason::DescriptorsDiffer { .. } => "DESCRIPTORS_DIFFER",
             Reason::KeysDiffer { .. } => "KEYS_DIFFER",
+            Reason::KeyRotated { .. } => "KEY_ROTATED",
             Reason::KeyTwice { .. } => "KEY_TWICE",
             Reason::ShapesDiffer { .. } => "SHAPES_DIFFER",
             Reason::PeerMalformed { .. } => "PEER_MALFORMED",
@@ -131,6 +137,7 @@ impl Reason {
             | Reason::PeerRestarted { party }
             | Reason::DescriptorsDiffer { party, .. }
             | Reason::KeysDiffer { party }
+            | Reason::KeyRotated { party }
             | Reason::KeyTwice { party, .. }
             | Reason::ShapesDiffer { party }
             | Reason::PeerMalformed { party }
@@ -156,6 +163,7 @@ impl Reason {
             | Reason::Expired { .. }
             | Reason::PeerSilent { .. }
             | Reason::PeerRestarted { .. }
+            | Reason::KeyRotated { .. }
             | Reason::Internal { .. } => false,
         }
     }
@@ -191,6 +199,9 @@ impl Reason {
             Reason::KeysDiffer { .. } => {
                 "somebody may stand between the nodes, or a node has a new identity: compare `fdrtd identity` of all nodes"
             }
+            Reason::KeyRotated { .. } => {
+                "create a new task: parties are counted by the keys that they had when the task was made"
+            }
             Reason::KeyTwice { .. } => "give every party a node of its own",
             Reason::ShapesDiffer { .. } => {
                 "all parties must give the same form: numbers, vectors of one length, or the same columns"
@@ -224,6 +235,12 @@ impl fmt::Display for Reason {
                 write!(f, "{} of party {party} and of the others differ", field.name())
             }
             Reason::KeysDiffer { party } => write!(f, "party {party} sees other keys behind the same list of nodes"),
+            Reason::KeyRotated { party } => {
+                write!(
+                    f,
+                    "the node of party {party} was given a new key after the task was made"
+                )
+            }
             Reason::KeyTwice { party, other } => write!(f, "party {party} and party {other} are the same node"),
             Reason::ShapesDiffer { party } => {
                 write!(f, "the input of party {party} has another form than that of the others")

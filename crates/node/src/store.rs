@@ -23,9 +23,9 @@ use crate::problem::Problem;
 mod files;
 mod seal;
 
-pub(crate) use files::{create_private, load_or_create};
+pub(crate) use files::{create_private, load_or_create, lock};
 pub use files::{load_or_create_key, make_directory};
-use files::{lock, make_private, private_options};
+use files::{make_private, private_options};
 use seal::{open, seal};
 
 /// The key under which all records are sealed.

@@ -247,6 +247,11 @@ impl Task {
         self.with(|session, now| session.peer_restarted(party, now));
     }
 
+    /// A peer's node has a new key. Under it, it is not the party with which this task was made.
+    pub(crate) fn peer_rotated(self: &Arc<Self>, party: Party) {
+        self.with(|session, _| session.fail(Reason::KeyRotated { party: party.index() }));
+    }
+
     /// The connection to a peer broke, or is there again.
     pub(crate) fn peer_away(self: &Arc<Self>, party: Party, away: bool) {
         self.with(|session, now| session.set_away(party, away, now));

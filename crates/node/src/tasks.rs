@@ -240,6 +240,12 @@ impl Tasks {
                     task.peer_restarted(party);
                 }
             }
+            Event::Rotated { old } => {
+                self.lock().pending.forget_peer(&old);
+                for (task, party) in self.tasks_with(&old) {
+                    task.peer_rotated(party);
+                }
+            }
             Event::Up { peer } => self.set_away(&peer, false),
             Event::Down { peer } => self.set_away(&peer, true),
         }

@@ -165,6 +165,12 @@ impl NodeUrl {
             || bare.parse::<Ipv6Addr>().is_ok_and(|ip| ip.is_loopback())
     }
 
+    /// The server alone, without a path.
+    #[must_use]
+    pub fn server(&self) -> NodeUrl {
+        Self(format!("{}://{}", self.scheme(), self.authority()))
+    }
+
     /// Whether this URL is `prefix` or lies below it: whole hosts and whole path segments only.
     #[must_use]
     pub fn is_under(&self, prefix: &NodeUrl) -> bool {
@@ -293,6 +299,7 @@ mod tests {
             ("https", "[::1]", 9000, "/a/b")
         );
         assert_eq!(url.authority(), "[::1]:9000");
+        assert_eq!(url.server().as_str(), "https://[::1]:9000");
         let url = NodeUrl::parse("http://[::1]").unwrap();
         assert_eq!(
             (url.scheme(), url.host(), url.port(), url.path()),
@@ -356,6 +363,20 @@ mod tests {
             ("http://127.1", UrlError::Host),
             ("http://2130706433", UrlError::Host),
             ("http://0x7f000001", UrlError::Host),
+            ("http://0x7f.1", UrlError::Host),
+            ("http://0x7f.0.0.0x1", UrlError::Host),
+            ("http://127.0.0.0x1", UrlError::Host),
+            ("http://0177.0.0.1", UrlError::Host),
+            ("http://017700000001", UrlError::Host),
+            ("http://127.0.01", UrlError::Host),
+            ("http://127.0.0.01", UrlError::Host),
+            ("http://1.2.3.4.5", UrlError::Host),
+            ("http://256.0.0.1", UrlError::Host),
+            ("http://0", UrlError::Host),
+            ("http://localhost.", UrlError::Host),
+            ("http://127.0.0.1.", UrlError::Host),
+            ("http://[::ffff:127.0.0.1%25lo]", UrlError::Host),
+            ("http://[fe80::1%eth0]", UrlError::Host),
             ("http://a..b", UrlError::Host),
             ("http://a.b.", UrlError::Host),
         ] {

@@ -4,7 +4,7 @@
 //! {base}               the handle API            {base}/tasks     tasks and pending invitations; see `tasks` for what is below
 //! {base}/peer          WebSocket between nodes   {base}/metrics   Prometheus text
 //! {base}/identity      this node's keys          {base}/healthz, {base}/readyz
-//! {base}/probe         the way to another node
+//! {base}/probe         the way to another node    {base}/peers     the known nodes
 //! ```
 //! Doubled slashes collapse, a slash at the end makes no difference.
 
@@ -12,6 +12,7 @@ mod caller;
 mod forwarded;
 mod handles;
 mod origin;
+mod peers;
 mod prefix;
 mod probe;
 mod tasks;
@@ -110,6 +111,7 @@ async fn plain_options(State(site): State<Site>, request: Request, next: axum::m
     let allow = match found.as_ref().map(|(_, rest)| rest.as_str()) {
         Some("") => handles::METHODS,
         Some("/probe") => probe::METHODS,
+        Some("/peers") => peers::METHODS,
         Some(page) if PAGES.contains(&page) => PAGE_METHODS,
         Some(page) if let Some(page) = tasks::Page::find(page) => page.methods(),
         _ => return path_unknown(&site, &request.into_parts().0).into_response(),
@@ -152,6 +154,10 @@ async fn route(site: &Site, parts: Parts, body: &mut Body) -> Response {
         ("/tasks", &Method::GET | &Method::HEAD) => Ok(tasks::list(node, &who)),
         ("/probe", &Method::POST) => probe::answer(node, &parts.headers, body).await,
         ("/probe", _) => return not_allowed(probe::METHODS),
+        ("/peers", &Method::GET | &Method::HEAD | &Method::POST | &Method::DELETE) => {
+            peers::answer(node, &who, &parts, body).await
+        }
+        ("/peers", _) => return not_allowed(peers::METHODS),
         ("/healthz" | "/readyz", &Method::GET | &Method::HEAD) => Ok(json("{\"status\":\"ok\"}")),
         ("/metrics", &Method::GET | &Method::HEAD) => Ok(metrics(node)),
         (page, _) if PAGES.contains(&page) => return not_allowed(PAGE_METHODS),

@@ -6,7 +6,7 @@ use tokio::time::sleep;
 use tracing::debug;
 
 use super::{
-    PeerConfig, PeerError, connection,
+    PeerError, connection,
     inner::{Inner, Peer, State, lock},
     ws,
 };
@@ -85,6 +85,13 @@ async fn keep_dialling(inner: Arc<Inner>, peer: Arc<Peer>) {
 
 async fn dial(inner: &Inner, peer: &Peer, url: &NodeUrl) -> Result<ws::Authenticated<Stream>, PeerError> {
     lock(&inner.book).check_peer(url, peer.key)?;
-    let PeerConfig { connector, own_url, .. } = &inner.config;
-    ws::dial(connector, &inner.identity, own_url.as_ref(), url, peer.key).await
+    // Anew for every attempt: names may lead elsewhere by now.
+    let way = inner.way(url)?;
+    let own_url = inner.config.own_url.as_ref();
+    let made = ws::dial(&way, &inner.identity, own_url, url, peer.key).await;
+    if let Err(PeerError::KeyChanged { .. }) = &made {
+        // It may be the same node with a new key. The tasks that want the old one are told then, and end.
+        let _ = inner.ask(url).await;
+    }
+    made
 }

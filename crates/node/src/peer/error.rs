@@ -6,6 +6,7 @@ use tokio_tungstenite::tungstenite;
 
 use crate::{
     identity::{IdentityError, PROTOCOL, PeerKey},
+    reach::Class,
     url::NodeUrl,
 };
 
@@ -18,6 +19,9 @@ pub enum PeerError {
     /// The URL is against the policy of this node; the text says which rule.
     #[error("the URL of the peer is refused: {0}")]
     Url(String),
+    /// The host has an address of this kind, which this node does not contact. The address itself is told to nobody.
+    #[error("the URL of the peer is refused: {0} leads to {1}")]
+    Address(NodeUrl, Class),
     /// The host name cannot be resolved.
     #[error("the host name of the peer cannot be resolved (DNS): {0}")]
     Dns(String),
@@ -55,6 +59,21 @@ pub enum PeerError {
         /// The key that is pinned or remembered.
         expected: PeerKey,
         /// The key that was proved.
+        found: PeerKey,
+    },
+    /// A key has two successors: whoever has its secret beside its owner has made one of them.
+    #[error(
+        "the key {} has two successors, {} and {}: its secret is in two hands",
+        .old.fingerprint(),
+        .known.fingerprint(),
+        .found.fingerprint()
+    )]
+    KeyForked {
+        /// The key.
+        old: PeerKey,
+        /// The successor that was learnt first.
+        known: PeerKey,
+        /// The other one.
         found: PeerKey,
     },
     /// This node talks to configured peers only, and this is none.
@@ -132,6 +151,7 @@ impl PeerError {
     pub fn code(&self) -> &'static str {
         match self {
             Self::Url(_) => "PEER_URL_REFUSED",
+            Self::Address(..) => "PEER_ADDRESS_REFUSED",
             Self::Http(status) if *status < 500 => "PEER_NOT_A_NODE",
             Self::NoWebSocket(_) => "PEER_NO_WEBSOCKET",
             Self::Dns(_) | Self::Refused(_) | Self::Timeout(_) | Self::Tls(_) | Self::Http(_) | Self::Closed(_) => {
@@ -141,6 +161,7 @@ impl PeerError {
             Self::Version => "PEER_VERSION",
             Self::BadCertificate => "PEER_BAD_CERTIFICATE",
             Self::KeyChanged { .. } => "PEER_KEY_CHANGED",
+            Self::KeyForked { .. } => "PEER_KEY_FORKED",
             Self::NotPinned => "PEER_NOT_PINNED",
             Self::Myself => "PEER_IS_MYSELF",
         }
@@ -151,6 +172,7 @@ impl PeerError {
     pub fn hint(&self) -> &'static str {
         match self {
             Self::Url(_) => "correct the URL, or allow it in the configuration of this node",
+            Self::Address(_, class) => class.hint(),
             Self::Dns(_) => "check the spelling of the host name and the name server",
             Self::Refused(_) => "check that the peer runs, and the port and the firewalls in between",
             Self::Timeout(_) => "check that the peer runs and that no firewall drops the packets",
@@ -172,9 +194,14 @@ impl PeerError {
                 "the peer's identity file is damaged, or somebody is in between: compare the fingerprints"
             }
             Self::KeyChanged { .. } => {
-                "ask the people of the peer whether their node has a new key, and compare the fingerprints before you accept it"
+                "ask the people of the peer whether their node has a new key, and compare the fingerprints before you accept it: fdrtd peers pin"
             }
-            Self::NotPinned => "add the peer's URL and key to the pinned peers of this node",
+            Self::KeyForked { .. } => {
+                "somebody has stolen a key of the peer: ask its people which key is theirs, and pin that one: fdrtd peers pin"
+            }
+            Self::NotPinned => {
+                "add the peer's URL and key to the pinned peers of this node: fdrtd peers pin, or [[peers]]"
+            }
             Self::Myself => "list the URL of the other node, not of your own",
             Self::Closed(_) => "nothing if it comes back by itself; otherwise look at the peer's log",
         }
@@ -210,7 +237,7 @@ impl From<IdentityError> for PeerError {
     fn from(error: IdentityError) -> Self {
         match error {
             IdentityError::Version(_) => Self::Version,
-            IdentityError::Certificate => Self::BadCertificate,
+            IdentityError::Certificate | IdentityError::Succession => Self::BadCertificate,
             _ => Self::NotANode(NO_IDENTITY),
         }
     }

@@ -13,7 +13,7 @@ use tokio::{
 use tracing::debug;
 
 use super::{
-    Event, OnEvent, OnTrust, PeerConfig, PeerError, TaskId,
+    Event, OnEvent, OnNews, PeerConfig, PeerError, TaskId,
     connection::Slot,
     handshakes::Handshakes,
     link::{Link, LinkConfig},
@@ -35,10 +35,12 @@ pub(super) struct Inner {
     pub(super) identity: Arc<Identity>,
     pub(super) config: PeerConfig,
     pub(super) on_event: OnEvent,
-    pub(super) on_trust: OnTrust,
+    pub(super) on_news: OnNews,
     pub(super) book: Mutex<Book>,
     pub(super) peers: Mutex<HashMap<PeerKey, Arc<Peer>>>,
     pub(super) handshakes: Handshakes,
+    /// URLs that were asked lately because somebody connected in their name.
+    pub(super) asked: Mutex<HashMap<NodeUrl, Instant>>,
     /// Some link has less unacknowledged than before.
     pub(super) acknowledged: Notify,
     pub(super) shutdown: watch::Sender<bool>,
@@ -56,6 +58,7 @@ pub(super) struct Totals {
     pub(super) bytes_in: AtomicU64,
     pub(super) bytes_out: AtomicU64,
     pub(super) reconnects: AtomicU64,
+    pub(super) refused: AtomicU64,
 }
 
 /// One peer, for as long as anything is kept about it.

@@ -9,7 +9,7 @@
 //! * [`probe`]: tests the way to a node, layer by layer.
 //! * `handshakes`: how many may be in progress.
 //! * `inner`: what is kept about each peer; `dial`: one task per peer that is wanted and not connected.
-//! * `trust`: which URLs are contacted and which key is expected where.
+//! * `trust`: which URLs are contacted and which key is expected where; `acquaintance`: how that is learnt.
 //!
 //! **One connection per pair.** Both sides may dial. A new connection replaces the current one if the same side dialled
 //! both, or if the node with the smaller key dialled the new one; otherwise it is dropped, unless the current one shows
@@ -20,6 +20,7 @@
 //!
 //! Not supported: dialling through proxies.
 
+mod acquaintance;
 mod connection;
 mod delivered;
 mod dial;
@@ -54,11 +55,12 @@ use tokio::{
     sync::{Notify, watch},
     time::timeout,
 };
-use tracing::debug;
+use tracing::{debug, info};
 
 use crate::{
     connect::Connector,
     identity::{Identity, PeerKey},
+    reach::Reach,
     url::NodeUrl,
 };
 use handshakes::{Handshakes, Place};
@@ -66,9 +68,10 @@ use inner::{Inner, Totals, housekeeping, lock};
 use probe::Probe;
 use trust::Book;
 
+pub use acquaintance::News;
 pub use error::{PeerError, TlsFault};
 pub use link::TaskId;
-pub use trust::Trust;
+pub use trust::{Known, Memory, PinError, Source, Trust};
 pub use ws::UpgradeError;
 
 /// How this node treats other nodes.
@@ -86,8 +89,12 @@ pub struct PeerConfig {
     pub keep_alive_ms: u64,
     /// Longest pause between two attempts to dial, in milliseconds.
     pub dial_retry_max_ms: u64,
+    /// Addresses to which connections may be opened.
+    pub reach: Reach,
     /// The URL of this node, told to peers.
     pub own_url: Option<NodeUrl>,
+    /// Where this node is reached, host and port only: what is there may have any address that the operator's own network has.
+    pub own_servers: Vec<NodeUrl>,
     /// Opens the connections.
     pub connector: Connector,
 }
@@ -99,6 +106,8 @@ impl Default for PeerConfig {
             pinned: Vec::new(),
             allow_plain_http: false,
             allow_urls: Vec::new(),
+            reach: Reach::default(),
+            own_servers: Vec::new(),
             keep_alive_ms: 25_000,
             dial_retry_max_ms: 5_000,
             own_url: None,
@@ -136,6 +145,11 @@ pub enum Event {
         /// The peer.
         peer: PeerKey,
     },
+    /// The node with this key has a new one. What it was to do under the old one it cannot do any more.
+    Rotated {
+        /// The key that is not used any more.
+        old: PeerKey,
+    },
     /// The peer lost its state. What was sent and not acknowledged before this event is dropped.
     Restarted {
         /// The peer.
@@ -153,6 +167,7 @@ impl fmt::Debug for Event {
             Self::TooLong { from, .. } => write!(f, "TooLong({from:?})"),
             Self::Up { peer } => write!(f, "Up({peer:?})"),
             Self::Down { peer } => write!(f, "Down({peer:?})"),
+            Self::Rotated { old } => write!(f, "Rotated({old:?})"),
             Self::Restarted { peer } => write!(f, "Restarted({peer:?})"),
         }
     }
@@ -184,22 +199,24 @@ pub struct Counters {
     pub bytes_out: u64,
     /// Connections that came up, other than the first with a peer.
     pub reconnects: u64,
+    /// Incoming connections of nodes that are not welcome.
+    pub refused: u64,
 }
 
 /// Takes what happens with peers.
 pub type OnEvent = Box<dyn Fn(Event) + Send + Sync>;
 /// Takes the key that a URL shows for the first time, to be kept for the next life of this node.
-pub type OnTrust = Box<dyn Fn(&NodeUrl, &PeerKey) + Send + Sync>;
+pub type OnNews = Box<dyn Fn(News<'_>) + Send + Sync>;
 
 /// All peers of this node. Clones are the same peers. Tasks and sockets live until [`Peers::shutdown`].
 #[derive(Clone)]
 pub struct Peers(Arc<Inner>);
 
 impl Peers {
-    /// Begins with no connections. `known` is what `on_trust` was called with in earlier lives of this node.
+    /// Begins with no connections. `memory` is what `on_news` was called with in earlier lives of this node, and what its operator has pinned.
     ///
     /// `on_event` is called from the tasks of the connections and should be quick: while it runs, nothing else is
-    /// received from that peer. `on_trust` is called when a URL shows its key for the first time.
+    /// received from that peer. `on_news` is called when a URL shows its key for the first time, or a node a new key.
     ///
     /// # Panics
     /// If called outside a tokio runtime.
@@ -207,25 +224,20 @@ impl Peers {
     pub fn new(
         identity: Arc<Identity>,
         config: PeerConfig,
-        known: Vec<(NodeUrl, PeerKey)>,
+        memory: Memory,
         on_event: OnEvent,
-        on_trust: OnTrust,
+        on_news: OnNews,
     ) -> Self {
-        let book = Book::new(
-            config.trust,
-            config.allow_plain_http,
-            &config.allow_urls,
-            &config.pinned,
-            known,
-        );
+        let book = Book::new(&config, memory);
         let inner = Arc::new(Inner {
             identity,
             config,
             on_event,
-            on_trust,
+            on_news,
             book: Mutex::new(book),
             peers: Mutex::new(HashMap::new()),
             handshakes: Handshakes::default(),
+            asked: Mutex::default(),
             acknowledged: Notify::new(),
             shutdown: watch::Sender::new(false),
             runtime: Handle::current(),
@@ -236,50 +248,17 @@ impl Peers {
         Self(inner)
     }
 
-    /// The key of the node at `url`: pinned, remembered, or asked for now and remembered.
-    ///
-    /// # Errors
-    /// [`PeerError`]: the URL is against the policy, does not lead to a node, or leads to this node.
-    pub async fn resolve(&self, url: &NodeUrl) -> Result<PeerKey, PeerError> {
-        {
-            let book = lock(&self.0.book);
-            book.check_url(url)?;
-            if let Some(key) = book.expected(url)? {
-                return Ok(key);
-            }
-        }
-        let key = ws::fetch_identity(&self.0.config.connector, url).await?;
-        if key == self.0.identity.key() {
-            return Err(PeerError::Myself);
-        }
-        let news = lock(&self.0.book).remember(url, key)?;
-        if news {
-            debug!(%url, peer = %key.fingerprint(), "first contact");
-            (self.0.on_trust)(url, &key);
-        }
-        Ok(key)
-    }
-
-    /// The key that `url` shows now. Nothing is remembered and nothing compared, so this answers "is this URL me?".
-    ///
-    /// # Errors
-    /// [`PeerError`]: the URL is against the policy or does not lead to a node.
-    pub async fn look_up(&self, url: &NodeUrl) -> Result<PeerKey, PeerError> {
-        lock(&self.0.book).check_url(url)?;
-        ws::fetch_identity(&self.0.config.connector, url).await
-    }
-
     /// Tests the way to the node at `url` layer by layer, under the rules for URLs and keys that hold for peers. Nothing is remembered. `expected` is
     /// the key that the asker knows.
     pub async fn probe(&self, url: &NodeUrl, expected: Option<PeerKey>) -> Probe {
-        let known = {
-            let book = lock(&self.0.book);
-            book.check_url(url).and_then(|()| book.expected(url))
-        };
+        let known = self
+            .0
+            .way(url)
+            .and_then(|way| Ok((way, lock(&self.0.book).expected(url)?)));
         match known {
-            Ok(known) => {
+            Ok((way, known)) => {
                 let keys: Vec<PeerKey> = known.into_iter().chain(expected).collect();
-                probe::probe(&self.0.config.connector, &self.0.identity, url, &keys).await
+                probe::probe(&way, &self.0.identity, url, &keys).await
             }
             Err(error) => Probe::refused(&error, url),
         }
@@ -298,19 +277,22 @@ impl Peers {
     /// [`PeerError`]: `KeyChanged` if the URL shows another key now or is known to have another, `Http` for any status but 200.
     pub async fn fetch(&self, url: &NodeUrl, key: PeerKey, page: &str, max_bytes: usize) -> Result<Bytes, PeerError> {
         let other = |found| PeerError::KeyChanged { expected: key, found };
-        {
-            let book = lock(&self.0.book);
-            book.check_url(url)?;
-            if let Some(known) = book.expected(url)?.filter(|known| *known != key) {
-                return Err(other(known));
-            }
+        let way = self.0.way(url)?;
+        let known = lock(&self.0.book).expected(url)?;
+        if let Some(known) = known.filter(|known| *known != key) {
+            return Err(other(known));
         }
-        let connector = &self.0.config.connector;
-        let found = ws::fetch_identity(connector, url).await?;
+        let found = ws::fetch_identity(&way, url).await?.key;
         if found != key {
             return Err(other(found));
         }
-        ws::fetch_page(connector, url, page, max_bytes).await
+        ws::fetch_page(&way, url, page, max_bytes).await
+    }
+
+    /// This node's key.
+    #[must_use]
+    pub fn own_key(&self) -> PeerKey {
+        self.0.identity.key()
     }
 
     /// Whether a node with that key may connect to this one. Others are refused as soon as they have proved their key.
@@ -453,6 +435,7 @@ impl Peers {
             bytes_in: totals.bytes_in.load(Ordering::Relaxed),
             bytes_out: totals.bytes_out.load(Ordering::Relaxed),
             reconnects: totals.reconnects.load(Ordering::Relaxed),
+            refused: totals.refused.load(Ordering::Relaxed),
         }
     }
 }
@@ -471,11 +454,14 @@ impl Peers {
         match answered {
             None => debug!("an incoming handshake gave way to newer ones"),
             Some(Ok(made)) if !self.welcomes(&made.peer) => {
-                debug!(peer = %made.peer.fingerprint(), "incoming connection refused: not a pinned peer");
+                self.0.totals.refused.fetch_add(1, Ordering::Relaxed);
+                info!(peer = %made.peer.fingerprint(), "incoming connection refused: its key is not that of a pinned peer, or has been succeeded");
+                self.0.look_after(made.claimed.clone(), made.peer);
                 ws::turn_away(made).await;
             }
             Some(Ok(made)) => {
                 let dialler = made.peer;
+                self.0.look_after(made.claimed.clone(), dialler);
                 let end = connection::run(&self.0, made, dialler).await;
                 debug!(peer = %dialler.fingerprint(), %end, "incoming connection ended");
             }

@@ -45,7 +45,7 @@ const LENGTHS: [usize; 3] = [32, 32 + 48 + Certificate::LENGTH + TAG, 48 + Certi
 pub(super) struct Opening {
     /// Version of the protocol.
     pub(super) fdrtd: u32,
-    /// The dialler's own URL, if it has one. A hint for people, never dialled.
+    /// The dialler's own URL, if it has one. Only if it is that of a known peer, that one is asked whether it has a new key.
     pub(super) from: Option<NodeUrl>,
     /// The URL that was dialled.
     pub(super) to: NodeUrl,

@@ -66,6 +66,9 @@ pub struct Probe {
     pub ok: bool,
     /// The key that the other end has shown or proved, as far as it came to that.
     pub key: Option<PeerKey>,
+    /// Keys that the node had before, the oldest first; each has signed the next one.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub former: Vec<PeerKey>,
     /// What was passed, in order.
     pub steps: Vec<Step>,
     /// Milliseconds from the first message of the handshake to the proof of the key, computation included.
@@ -146,7 +149,10 @@ impl Walk {
         expected: &[PeerKey],
     ) -> Result<(), (Layer, PeerError)> {
         let at = |layer| move |error| (layer, error);
-        let addresses = connect::resolve(url).await.map_err(at(Layer::Dns))?;
+        let addresses = connector.resolve(url).await.map_err(|error| match error {
+            PeerError::Address(..) => (Layer::Policy, error),
+            error => (Layer::Dns, error),
+        })?;
         self.passed(Layer::Dns);
         let stream = connect::tcp(&addresses).await.map_err(at(Layer::Tcp))?;
         self.passed(Layer::Tcp);
@@ -155,7 +161,7 @@ impl Walk {
             self.passed(Layer::Tls);
         }
         let shown = match ws::ask_identity(stream, url).await {
-            Ok(key) => key,
+            Ok(shown) => shown,
             // These are what a TLS server makes of a plain request.
             Err(PeerError::NotANode(_) | PeerError::Closed(_) | PeerError::Timeout(_) | PeerError::Http(400))
                 if !url.is_tls() && connector.speaks_tls(url, &addresses).await =>
@@ -165,7 +171,13 @@ impl Walk {
             Err(error) => return Err((layer_of_identity(&error), error)),
         };
         self.passed(Layer::Prefix);
+        self.found.former = shown.chain.iter().map(|link| link.old).collect();
+        let shown = shown.key;
         self.found.key = Some(shown);
+        // Who knows an earlier key of the node knows the node.
+        let former = &self.found.former;
+        let expected: Vec<PeerKey> = expected.iter().copied().filter(|key| !former.contains(key)).collect();
+        let expected = &expected[..];
         check_key(shown, identity, expected).map_err(at(Layer::Key))?;
 
         let tcp = connect::tcp(&addresses).await.map_err(at(Layer::Tcp))?;

@@ -26,6 +26,14 @@ const OTHER_TASK: TaskId = [2; 16];
 /// Far beyond what any step takes; a test that meets it has failed.
 const LIMIT: Duration = Duration::from_secs(20);
 
+/// The default, and this machine may be contacted.
+fn config() -> PeerConfig {
+    PeerConfig {
+        reach: Reach::new(vec!["loopback".parse().unwrap()]),
+        ..PeerConfig::default()
+    }
+}
+
 struct Node {
     peers: Peers,
     identity: Arc<Identity>,
@@ -38,7 +46,7 @@ struct Node {
 
 impl Node {
     async fn new(seed: u8) -> Self {
-        Self::with(seed, PeerConfig::default()).await
+        Self::with(seed, config()).await
     }
 
     async fn with(seed: u8, config: PeerConfig) -> Self {
@@ -48,9 +56,13 @@ impl Node {
         let peers = Peers::new(
             identity.clone(),
             config,
-            Vec::new(),
+            Memory::default(),
             Box::new(move |event| drop(to_events.send(event))),
-            Box::new(move |url, key| drop(to_trusted.send((url.clone(), *key)))),
+            Box::new(move |news| {
+                if let News::FirstUse { url, key, .. } = news {
+                    drop(to_trusted.send((url.clone(), key)));
+                }
+            }),
         );
         let document = identity.document();
         let handler = peers.clone();
@@ -431,7 +443,7 @@ async fn the_key_at_the_other_end_must_be_the_expected_one() {
     let pinned = PeerConfig {
         pinned: vec![(b.url.clone(), expected)],
         trust: Trust::Pinned,
-        ..PeerConfig::default()
+        ..config()
     };
     let c = Node::with(4, pinned).await;
     assert_eq!(within(c.peers.resolve(&b.url)).await, Ok(expected));
@@ -454,7 +466,7 @@ async fn urls_against_the_policy_are_never_contacted() {
         1,
         PeerConfig {
             allow_urls: vec!["http://127.0.0.1:1/x".to_owned()],
-            ..PeerConfig::default()
+            ..config()
         },
     )
     .await;
@@ -760,7 +772,7 @@ async fn a_handler_that_panics_costs_one_connection() {
     let first = std::sync::atomic::AtomicBool::new(true);
     let config = PeerConfig {
         dial_retry_max_ms: 20,
-        ..PeerConfig::default()
+        ..config()
     };
     let a = Peers::new(
         Arc::new(Identity::from_seed(&[1; 32])),
@@ -809,7 +821,7 @@ async fn a_node_with_pinned_peers_only_talks_to_them_only() {
     let config = PeerConfig {
         trust: Trust::Pinned,
         pinned: vec![(NodeUrl::parse("http://127.0.0.1:9/c").unwrap(), c.key())],
-        ..PeerConfig::default()
+        ..config()
     };
     let mut b = Node::with(2, config).await;
     assert!(b.peers.welcomes(&c.key()) && !b.peers.welcomes(&a.key()));
@@ -910,7 +922,7 @@ async fn a_probe_compares_keys_and_follows_the_rules() {
     let (b, c) = (Node::new(2).await, Node::new(3).await);
     let pinned = PeerConfig {
         pinned: vec![(b.url.clone(), c.key())],
-        ..PeerConfig::default()
+        ..config()
     };
     let a = Node::with(1, pinned).await;
     let told = |found: probe::Probe| {

@@ -30,7 +30,7 @@ use super::{
 };
 use crate::{
     connect::{Connector, Stream, within},
-    identity::{Identity, IdentityDocument, MAX_DOCUMENT, PROTOCOL, PeerKey},
+    identity::{Identity, IdentityDocument, MAX_DOCUMENT, PROTOCOL, PeerKey, Shown},
     url::NodeUrl,
 };
 
@@ -46,6 +46,8 @@ pub(super) struct Authenticated<S> {
     pub(super) socket: WebSocketStream<S>,
     pub(super) channel: Channel,
     pub(super) peer: PeerKey,
+    /// Where a dialler says to be; nothing is proved.
+    pub(super) claimed: Option<NodeUrl>,
 }
 
 /// Opens a connection to the node `expected` at `url`.
@@ -69,7 +71,12 @@ pub(super) async fn dial(
             _ => socket.send(Message::Binary(handshake.write()?)).await?,
         }
         let (channel, peer) = handshake.finish()?;
-        Ok(Authenticated { socket, channel, peer })
+        Ok(Authenticated {
+            socket,
+            channel,
+            peer,
+            claimed: None,
+        })
     })
     .await
 }
@@ -111,15 +118,15 @@ where
         let Frame::Text(opening) = frame(&mut socket).await? else {
             return Err(PeerError::NotANode("its first frame is not text"));
         };
-        match Opening::parse(&opening) {
-            Ok(_) => {}
+        let claimed = match Opening::parse(&opening) {
+            Ok(parsed) => parsed.from,
             Err(error) => {
                 if error == PeerError::Version {
                     refuse(&mut socket).await;
                 }
                 return Err(error);
             }
-        }
+        };
         let mut handshake = Handshake::listener(identity, &opening)?;
         handshake.read(&binary(&mut socket).await?)?;
         socket.send(Message::Binary(handshake.write()?)).await?;
@@ -128,19 +135,24 @@ where
         if peer == identity.key() {
             return Err(PeerError::Myself);
         }
-        Ok(Authenticated { socket, channel, peer })
+        Ok(Authenticated {
+            socket,
+            channel,
+            peer,
+            claimed,
+        })
     })
     .await
 }
 
 /// Asks `GET {url}/identity` and verifies the answer. No redirects, no proxies, at most 4 KiB.
-pub(super) async fn fetch_identity(connector: &Connector, url: &NodeUrl) -> Result<PeerKey, PeerError> {
-    let key = async { ask_identity(connector.connect(url).await?, url).await };
-    within(IDENTITY_TIMEOUT, IDENTITY_STEP, key).await
+pub(super) async fn fetch_identity(connector: &Connector, url: &NodeUrl) -> Result<Shown, PeerError> {
+    let shown = async { ask_identity(connector.connect(url).await?, url).await };
+    within(IDENTITY_TIMEOUT, IDENTITY_STEP, shown).await
 }
 
 /// The same question over a connection that stands.
-pub(super) async fn ask_identity(stream: Stream, url: &NodeUrl) -> Result<PeerKey, PeerError> {
+pub(super) async fn ask_identity(stream: Stream, url: &NodeUrl) -> Result<Shown, PeerError> {
     let body = within(
         IDENTITY_TIMEOUT,
         IDENTITY_STEP,

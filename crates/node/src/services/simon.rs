@@ -390,10 +390,12 @@ impl Simon {
 fn is_final(error: &PeerError) -> bool {
     match error {
         PeerError::Url(_)
+        | PeerError::Address(..)
         | PeerError::NotANode(_)
         | PeerError::Version
         | PeerError::BadCertificate
         | PeerError::KeyChanged { .. }
+        | PeerError::KeyForked { .. }
         | PeerError::NotPinned
         | PeerError::Myself => true,
         PeerError::Http(status) => *status < 500,

@@ -73,7 +73,7 @@ pub(crate) fn create_private(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
 }
 
 /// Takes the directory for this node, until the file is dropped.
-pub(super) fn lock(dir: &Path) -> Result<File, StoreError> {
+pub(crate) fn lock(dir: &Path) -> Result<File, StoreError> {
     let path = dir.join("node.lock");
     let file_error = |error: std::io::Error| StoreError::File(path.clone(), error.to_string());
     let file = private_options()

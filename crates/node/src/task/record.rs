@@ -11,6 +11,7 @@ use zeroize::Zeroizing;
 
 use super::{Context, Core, Mode, Task};
 use crate::descriptor::Descriptor;
+use crate::identity::PeerKey;
 use crate::policy::Profile;
 use crate::problem::Problem;
 use crate::reason::{Reason, Report};
@@ -31,6 +32,9 @@ pub(crate) struct Record {
     pub(crate) owner: String,
     pub(crate) descriptor: Descriptor,
     pub(crate) me: usize,
+    /// This node's key when the task was made. The others know it as this one.
+    #[serde(default)]
+    pub(crate) key: Option<PeerKey>,
     pub(crate) profile: Profile,
     pub(crate) mode: Mode,
     pub(crate) inputs: Vec<String>,
@@ -79,7 +83,12 @@ impl Task {
         {
             let mut core = task.lock();
             core.sealed = record.sealed;
+            let rotated = record.key.is_some_and(|key| key != task.context.identity.key());
             match record.phase {
+                RecordPhase::Waiting if rotated => core.restore(End::Failed {
+                    reason: Reason::KeyRotated { party: record.me },
+                    reported_by: None,
+                }),
                 RecordPhase::Waiting => {
                     core.inputs = record.inputs.into_iter().map(Zeroizing::new).collect();
                     if core.sealed {
@@ -179,6 +188,7 @@ impl Task {
             owner: self.owner.recorded().to_owned(),
             descriptor: session.descriptor().clone(),
             me: session.me().index(),
+            key: Some(self.context.identity.key()),
             profile: self.profile,
             mode: self.mode,
             inputs: if waiting {

@@ -23,11 +23,11 @@ enum Command {
     Serve(Box<cli::serve::ServeArgs>),
     /// Runs three nodes on one port for a lesson or a trial; nothing is kept.
     Demo(cli::demo::DemoArgs),
-    /// Prints this node's key, and makes it if there is none.
     Identity(cli::identity::IdentityArgs),
     Compute(Box<cli::compute::ComputeArgs>),
     Task(cli::task::TaskArgs),
     Doctor(cli::doctor::DoctorArgs),
+    Peers(cli::peers::PeersArgs),
     Completion(cli::completion::CompletionArgs),
     Man(cli::completion::ManArgs),
 }
@@ -49,6 +49,7 @@ fn run(command: Command) -> Result<Exit, Failure> {
         Command::Identity(args) => cli::identity::identity(&args)?,
         Command::Compute(args) => return cli::compute::compute(*args),
         Command::Task(args) => return cli::task::task(args),
+        Command::Peers(args) => return cli::peers::peers(args),
         Command::Doctor(args) => return cli::doctor::doctor(args),
         Command::Completion(args) => cli::completion::completion(&args)?,
         Command::Man(args) => cli::completion::man(&args)?,

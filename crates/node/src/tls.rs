@@ -407,8 +407,8 @@ fn seconds() -> u64 {
     since.map_or(0, |since| since.as_secs())
 }
 
-/// Such as `2026-12-24T12:00:00Z`.
-fn date(seconds: u64) -> String {
+/// Such as `2026-12-24T12:00:00Z`, from seconds since 1970.
+pub fn date(seconds: u64) -> String {
     DateTime::from_unix_duration(Duration::from_secs(seconds))
         .map_or_else(|_| format!("second {seconds}"), |date| date.to_string())
 }

@@ -8,6 +8,7 @@ use std::time::Duration;
 use axum::http::Method;
 use clap::Args;
 use fdrtd::connect::Connector;
+use fdrtd::fingerprint::Expected;
 use fdrtd::identity::{Identity, PeerKey};
 use fdrtd::invitation::Link;
 use fdrtd::peer::TlsFault;
@@ -59,14 +60,6 @@ struct Target {
     expected: Option<Expected>,
 }
 
-/// What is known of a key beforehand.
-#[derive(Clone, Debug, PartialEq, Eq)]
-enum Expected {
-    Key(PeerKey),
-    /// The first 16 characters in groups.
-    Fingerprint(String),
-}
-
 #[derive(Clone, Debug)]
 struct Pinned {
     url: NodeUrl,
@@ -97,6 +90,10 @@ pub(crate) fn doctor(mut args: DoctorArgs) -> Result<Exit, Failure> {
         let ways: Vec<Value> = ways.iter().map(|way| way.to_json(&args.urls)).collect();
         say(&json!({"ok": ok, "ways": ways}).to_string())?;
     } else {
+        let keys = keys(&ways, &args.urls);
+        if !keys.is_empty() {
+            say(&keys)?;
+        }
         say(&advice(&ways, &args.urls))?;
     }
     Ok(if ok { Exit::Ok } else { Exit::Failed })
@@ -302,11 +299,35 @@ impl Way {
             "ok": self.is_ok(),
             "key": probe.key,
             "fingerprint": probe.key.map(|key| key.fingerprint()),
+            "spoken": probe.key.map(|key| key.spoken()),
+            "former": probe.former,
             "steps": probe.steps,
             "round_trip_ms": probe.round_trip_ms,
             "error": probe.error,
         })
     }
+}
+
+/// The keys as this machine saw them, in the form for the telephone, and which are new.
+fn keys(ways: &[Way], targets: &[Target]) -> String {
+    let mut text = String::new();
+    for way in ways.iter().filter(|way| way.from.is_none()) {
+        let (Some(key), Found::Probe(found)) = (way.key(), &way.found) else {
+            continue;
+        };
+        let target = &targets[way.to];
+        text += &format!("\n{}  {}", target.url, key.spoken());
+        let old = target.expected.as_ref().is_some_and(|expected| !expected.is(&key));
+        if old && way.is_ok() {
+            text += "\n  this key has succeeded the one you named: write the new one wherever the old one is written";
+        } else if let Some(former) = found.former.last() {
+            text += &format!("\n  before it, this node had the key {}", former.fingerprint());
+        }
+    }
+    if text.is_empty() {
+        return text;
+    }
+    format!("\nKeys in digits, to compare by telephone:{text}")
 }
 
 /// What to do, once for each remedy.
@@ -366,26 +387,6 @@ impl FromStr for Target {
     }
 }
 
-impl FromStr for Expected {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Expected, String> {
-        let text = text.trim().to_ascii_lowercase();
-        if let Ok(key) = text.parse() {
-            return Ok(Expected::Key(key));
-        }
-        let bare: String = text.chars().filter(|c| *c != '-').collect();
-        let base32 = bare
-            .bytes()
-            .all(|b| b.is_ascii_lowercase() || (b'2'..=b'7').contains(&b));
-        if bare.len() != 16 || !base32 {
-            return Err("a key has 52 characters (a-z, 2-7), a fingerprint 16: abcd-efgh-ijkl-mnop".to_owned());
-        }
-        let groups = [&bare[..4], &bare[4..8], &bare[8..12], &bare[12..]];
-        Ok(Expected::Fingerprint(groups.join("-")))
-    }
-}
-
 impl FromStr for Pinned {
     type Err = String;
 
@@ -410,8 +411,10 @@ mod tests {
         assert_eq!((plain.url.as_str(), plain.expected), ("https://a.example/x", None));
         let keyed: Target = format!("http://a/x#{key}").parse().unwrap();
         assert_eq!(keyed.expected, Some(Expected::Key(key)));
+        let spoken: Target = format!("http://a/x#{}", key.spoken()).parse().unwrap();
+        assert_eq!(spoken.expected, Some(Expected::Spoken(key.spoken())));
         let named: Target = format!("http://a/x#{}", key.fingerprint()).parse().unwrap();
-        assert_eq!(named.expected, Some(Expected::Fingerprint(key.fingerprint())));
+        assert_eq!(named.expected, Some(Expected::Short(key.fingerprint())));
         let link: Target = format!("fdrtd:http://a/x#{key}.{key}").parse().unwrap();
         assert_eq!(
             (link.url.as_str(), link.expected),
@@ -423,6 +426,7 @@ mod tests {
             "ftp://a",
             "http://a#",
             "http://a#short",
+            "http://a#12345",
             "fdrtd:http://a",
             "fdrtd:x",
         ] {

@@ -9,6 +9,7 @@ use fdrtd::addresses::AddressRange;
 use fdrtd::config::{Config, LogFormat, TrustMode};
 use fdrtd::node::StartError;
 use fdrtd::policy::Profile;
+use fdrtd::reach::Allowed;
 use fdrtd::url::NodeUrl;
 use serde_json::json;
 
@@ -58,6 +59,9 @@ pub(crate) struct ServeArgs {
     /// Reach peers beyond this machine without TLS
     #[arg(long, env = "FDRTD_ALLOW_PLAIN_HTTP", value_parser = BoolishValueParser::new(), num_args = 0..=1, require_equals = true, default_missing_value = "true", hide_possible_values = true)]
     allow_plain_http: Option<bool>,
+    /// Addresses beside public ones to which this node may connect: loopback, private, shared, or a range (10.0.0.0/8); may be given several times
+    #[arg(long, env = "FDRTD_ALLOW_PEER_ADDRESS", value_delimiter = ',')]
+    allow_peer_address: Vec<Allowed>,
     /// Certificate authorities (PEM) of peers, beside those that this machine trusts
     #[arg(long, env = "FDRTD_PEER_CA_FILE")]
     peer_ca_file: Option<PathBuf>,
@@ -167,6 +171,10 @@ fn merge(args: ServeArgs) -> Result<Config, StartError> {
     set(
         &mut config.trusted_proxies,
         (!args.trusted_proxy.is_empty()).then_some(args.trusted_proxy),
+    );
+    set(
+        &mut config.allow_peer_addresses,
+        (!args.allow_peer_address.is_empty()).then_some(args.allow_peer_address),
     );
     set(
         &mut config.cors_origins,

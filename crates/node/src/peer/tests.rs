@@ -1,6 +1,9 @@
 //! Nodes on real sockets of this machine.
 #![allow(clippy::unwrap_used, clippy::panic)]
 
+mod addresses;
+mod rotation;
+
 use std::net::SocketAddr;
 
 use axum::{Router, http::StatusCode, response::IntoResponse, routing::get};
@@ -50,7 +53,15 @@ impl Node {
     }
 
     async fn with(seed: u8, config: PeerConfig) -> Self {
-        let identity = Arc::new(Identity::from_seed(&[seed; 32]));
+        Self::of(Identity::from_seed(&[seed; 32]), config, false).await
+    }
+
+    /// `tells`: it says to its peers where it is.
+    async fn of(identity: Identity, mut config: PeerConfig, tells: bool) -> Self {
+        let identity = Arc::new(identity);
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        config.own_url = tells.then(|| url_of(address));
         let (to_events, events) = mpsc::unbounded_channel();
         let (to_trusted, trusted) = mpsc::unbounded_channel();
         let peers = Peers::new(
@@ -76,7 +87,7 @@ impl Node {
                 get(move || async move { serde_json::to_string(&document).unwrap() }),
             )
             .route("/base/peer", get(upgrade));
-        let (url, address, server) = serve(app).await;
+        let (url, server) = (url_of(address), serve_on(listener, app));
         Self {
             peers,
             identity,
@@ -128,8 +139,11 @@ impl Drop for Node {
 async fn serve(app: Router) -> (NodeUrl, SocketAddr, JoinHandle<()>) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
-    let server = tokio::spawn(async move { axum::serve(listener, app).await.unwrap() });
-    (url_of(address), address, server)
+    (url_of(address), address, serve_on(listener, app))
+}
+
+fn serve_on(listener: TcpListener, app: Router) -> JoinHandle<()> {
+    tokio::spawn(async move { axum::serve(listener, app).await.unwrap() })
 }
 
 fn url_of(address: SocketAddr) -> NodeUrl {
@@ -446,7 +460,7 @@ async fn the_key_at_the_other_end_must_be_the_expected_one() {
         ..config()
     };
     let c = Node::with(4, pinned).await;
-    assert_eq!(within(c.peers.resolve(&b.url)).await, Ok(expected));
+    assert_eq!(within(c.peers.resolve(&b.url)).await, Err(changed.clone()));
     assert_eq!(within(c.peers.resolve(&a.url)).await, Err(PeerError::NotPinned));
     c.peers.want(expected, &b.url, TASK);
     let seen = within(async {
@@ -777,7 +791,7 @@ async fn a_handler_that_panics_costs_one_connection() {
     let a = Peers::new(
         Arc::new(Identity::from_seed(&[1; 32])),
         config,
-        Vec::new(),
+        Memory::default(),
         Box::new(move |event| {
             let up = matches!(event, Event::Up { .. });
             assert!(
@@ -785,7 +799,7 @@ async fn a_handler_that_panics_costs_one_connection() {
                 "a mistake above this layer"
             );
         }),
-        Box::new(|_, _| ()),
+        Box::new(|_| ()),
     );
     a.want(b.key(), &b.url, TASK);
     a.send(b.key(), TASK, "hello".into());

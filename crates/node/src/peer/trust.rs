@@ -322,7 +322,7 @@ mod tests {
     const A: PeerKey = PeerKey::from_bytes([1; 32]);
     const B: PeerKey = PeerKey::from_bytes([2; 32]);
 
-    fn book(config: PeerConfig, known: Vec<(NodeUrl, PeerKey)>) -> Book {
+    fn book_of(config: PeerConfig, known: Vec<(NodeUrl, PeerKey)>) -> Book {
         let known = known.into_iter().map(|(url, key)| Known {
             url,
             key,
@@ -362,10 +362,10 @@ mod tests {
 
     #[test]
     fn plain_http_stays_on_this_machine() {
-        let book = book(PeerConfig::default(), vec![]);
+        let book = book_of(PeerConfig::default(), vec![]);
         assert!(!refused(&book, "http://127.0.0.1:8000") && !refused(&book, "https://a.example"));
         assert!(refused(&book, "http://a.example") && refused(&book, "http://10.0.0.1"));
-        let open = book(
+        let open = book_of(
             PeerConfig {
                 allow_plain_http: true,
                 ..PeerConfig::default()
@@ -383,7 +383,7 @@ mod tests {
                 allow_urls: allow_urls.iter().map(|text| (*text).to_owned()).collect(),
                 ..PeerConfig::default()
             };
-            book(config, vec![])
+            book_of(config, vec![])
         };
         let book = allowing(&["https://a.example/x", "nonsense"]);
         assert!(!refused(&book, "https://a.example/x/1"));
@@ -398,7 +398,7 @@ mod tests {
     #[test]
     fn pinned_comes_before_remembered() {
         let home = url("https://a.example");
-        let book = book(
+        let book = book_of(
             PeerConfig {
                 pinned: vec![(home.clone(), A)],
                 ..PeerConfig::default()
@@ -415,7 +415,7 @@ mod tests {
     #[test]
     fn pinned_only_refuses_the_rest() {
         let other = url("https://b.example");
-        let book = book(
+        let book = book_of(
             PeerConfig {
                 trust: Trust::Pinned,
                 pinned: vec![(url("https://a.example"), A)],
@@ -434,7 +434,7 @@ mod tests {
 
     #[test]
     fn first_uses_are_bounded() {
-        let mut book = book(PeerConfig::default(), vec![]);
+        let mut book = book_of(PeerConfig::default(), vec![]);
         let numbered = |i: usize| url(&format!("https://a.example/{i}"));
         for i in 0..MAX_KNOWN {
             assert_eq!(book.meet(&numbered(i), &shown(A), 0), Ok(Met::New));
@@ -454,7 +454,7 @@ mod tests {
     #[test]
     fn first_use_counts() {
         let home = url("https://a.example");
-        let mut book = book(PeerConfig::default(), vec![]);
+        let mut book = book_of(PeerConfig::default(), vec![]);
         assert_eq!(book.meet(&home, &shown(A), 0), Ok(Met::New));
         assert_eq!(book.meet(&home, &shown(A), 0), Ok(Met::Known));
         assert_eq!(
@@ -472,7 +472,7 @@ mod tests {
             own_servers: vec![url("https://own.example")],
             ..PeerConfig::default()
         };
-        let mut book = book(config, vec![(url("https://c.example"), B)]);
+        let mut book = book_of(config, vec![(url("https://c.example"), B)]);
         for text in [
             "https://a.example/1",
             "https://b.example/x/y",
@@ -502,7 +502,7 @@ mod tests {
             pinned: vec![(configured.clone(), A)],
             ..PeerConfig::default()
         };
-        let mut book = book(config, vec![]);
+        let mut book = book_of(config, vec![]);
         assert_eq!(book.meet(&home, &shown(B), 0), Err(PeerError::NotPinned));
         assert_eq!(book.pin(&configured, B, 7), Err(PinError::Configured));
         assert_eq!(book.forget(&configured), Err(PinError::Configured));
@@ -526,7 +526,7 @@ mod tests {
     fn a_new_key_is_taken_on_the_word_of_the_old_one() {
         for known in [1, 2] {
             let home = url("https://a.example");
-            let mut book = book(PeerConfig::default(), vec![(home.clone(), key(known))]);
+            let mut book = book_of(PeerConfig::default(), vec![(home.clone(), key(known))]);
             let now = rotated(&[1, 2, 3]);
             let Ok(Met::Succeeded(links)) = book.meet(&home, &now, 0) else {
                 panic!("the successor of {known} is not taken")
@@ -564,7 +564,7 @@ mod tests {
     #[test]
     fn an_old_key_is_worth_nothing_afterwards() {
         let (home, other) = (url("https://a.example"), url("https://b.example"));
-        let mut book = book(PeerConfig::default(), vec![(home.clone(), key(1))]);
+        let mut book = book_of(PeerConfig::default(), vec![(home.clone(), key(1))]);
         book.meet(&home, &rotated(&[1, 2]), 0).unwrap();
         let changed = |expected, found| {
             Err(PeerError::KeyChanged {
@@ -607,7 +607,7 @@ mod tests {
     #[test]
     fn a_chain_that_leads_elsewhere_changes_nothing() {
         let home = url("https://a.example");
-        let mut book = book(PeerConfig::default(), vec![(home.clone(), key(1))]);
+        let mut book = book_of(PeerConfig::default(), vec![(home.clone(), key(1))]);
         for shown in [shown(key(2)), rotated(&[3, 2]), rotated(&[3, 4, 2])] {
             let changed = PeerError::KeyChanged {
                 expected: key(1),

@@ -23,9 +23,9 @@ fn tasks() -> Tasks {
     let peers = Peers::new(
         Arc::clone(&identity),
         PeerConfig::default(),
-        Vec::new(),
+        crate::peer::Memory::default(),
         Box::new(|_| ()),
-        Box::new(|_, _| ()),
+        Box::new(|_| ()),
     );
     let context = Context {
         identity,

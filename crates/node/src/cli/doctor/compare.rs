@@ -1,9 +1,10 @@
 //! What shows only when several views of one URL are laid side by side.
 
+use fdrtd::fingerprint::Expected;
 use fdrtd::identity::PeerKey;
 use fdrtd::peer::probe::{Obstacle, Probe};
 
-use super::{Expected, Found, Target, Way};
+use super::{Found, Target, Way};
 
 const SAME_EVERYWHERE: &str = "give that node a URL that leads to it from everywhere: names and port forwardings must mean the same on all machines";
 const LOOPBACK: &str = "127.0.0.1 and localhost mean, on every machine, that machine itself: write the address under which the others reach that node, for \
@@ -14,12 +15,9 @@ pub(super) fn with_expected(found: &mut Probe, expected: Option<&Expected>) {
     let (Some(key), Some(expected)) = (found.key, expected) else {
         return;
     };
-    let wanted = match expected {
-        Expected::Key(wanted) if *wanted == key => return,
-        Expected::Key(wanted) => wanted.fingerprint(),
-        Expected::Fingerprint(wanted) if *wanted == key.fingerprint() => return,
-        Expected::Fingerprint(wanted) => wanted.clone(),
-    };
+    if expected.is(&key) || found.former.iter().any(|former| expected.is(former)) {
+        return;
+    }
     // That a node meets itself says more.
     if found.error.as_ref().is_some_and(|error| error.code == "PEER_IS_MYSELF") {
         return;
@@ -28,8 +26,11 @@ pub(super) fn with_expected(found: &mut Probe, expected: Option<&Expected>) {
         found,
         "PEER_KEY_CHANGED",
         format!(
-            "another node answers: expected the key {wanted}, found {}",
-            key.fingerprint()
+            "another node answers: expected the key {expected}, found {}",
+            match expected {
+                Expected::Spoken(_) => key.spoken(),
+                _ => key.fingerprint(),
+            }
         ),
         "ask the people of that node for its key (fdrtd identity), and compare",
     );
@@ -182,12 +183,23 @@ mod tests {
         for (expected, ok) in [
             (Expected::Key(A), true),
             (Expected::Key(B), false),
-            (Expected::Fingerprint(A.fingerprint()), true),
-            (Expected::Fingerprint(B.fingerprint()), false),
+            (Expected::Short(A.fingerprint()), true),
+            (Expected::Short(B.fingerprint()), false),
+            (Expected::Spoken(A.spoken()), true),
+            (Expected::Spoken(B.spoken()), false),
         ] {
             let mut found = found();
             with_expected(&mut found, Some(&expected));
             assert_eq!(found.ok, ok, "{expected:?}");
         }
+        // Who knows an earlier key knows the node.
+        let mut rotated = Probe {
+            former: vec![B],
+            ..found()
+        };
+        with_expected(&mut rotated, Some(&Expected::Key(B)));
+        assert!(rotated.ok);
+        with_expected(&mut rotated, Some(&Expected::Key(C)));
+        assert!(!rotated.ok);
     }
 }

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Map, Value, json};
 use tokio::sync::Semaphore;
+use zeroize::Zeroizing;
 
 use crate::acquaintances;
 use crate::config::Config;
@@ -22,6 +23,10 @@ use crate::store::{Store, load_or_create_key, make_directory};
 use crate::task::Context;
 use crate::tasks::Tasks;
 use crate::url::NodeUrl;
+
+/// Kind of the records of the node itself, and the name of the one that service handles are derived from.
+const NODE: &str = "node";
+const HANDLES: &str = "handles";
 
 /// Request bodies that this node holds at once, in KiB together; small ones are not counted.
 pub(crate) const BODIES_KIB: u32 = 512 << 10;
@@ -158,7 +163,7 @@ impl Node {
             ttl: config.time_to_live(),
             ..SyncQuota::default()
         };
-        let secret = identity.derive_secret("fdrtd 2026-11 service handles, version 1");
+        let secret = handle_secret(&store, &identity).await?;
         let handles = Service::ALL
             .map(|service| (service_handle(&secret, service), service))
             .to_vec();
@@ -235,7 +240,7 @@ impl Node {
             .find(|service| service.identifiers().matches(wanted))
     }
 
-    /// A service's handle: derived from this node's secret, so that it survives a restart; with a new key it is another one.
+    /// A service's handle: derived from a secret of this node, so that it survives a restart, and a new key as well.
     pub(crate) fn handle(&self, service: Service) -> &str {
         self.handles
             .iter()
@@ -340,6 +345,23 @@ fn open_token(config: &Config) -> Result<OperatorToken, StartError> {
         None => config.data_dir.join(TOKEN_FILE),
     };
     Ok(OperatorToken::open(&path)?)
+}
+
+/// What the handles of services are derived from: the first identity of the node's storage. Clients keep them when the node is given a new key.
+async fn handle_secret(store: &Store, identity: &Identity) -> Result<Zeroizing<[u8; 32]>, StartError> {
+    let kept = store
+        .load(NODE)?
+        .records
+        .into_iter()
+        .find(|record| record.id == HANDLES);
+    if let Some(kept) = kept.and_then(|record| <[u8; 32]>::try_from(&record.bytes[..]).ok()) {
+        return Ok(Zeroizing::new(kept));
+    }
+    let secret = identity.derive_secret("fdrtd 2026-11 service handles, version 1");
+    store
+        .put(NODE, HANDLES.to_owned(), secret.to_vec(), u64::MAX >> 1)
+        .await?;
+    Ok(secret)
 }
 
 fn service_handle(secret: &[u8; 32], service: Service) -> String {

@@ -77,6 +77,7 @@ fn errors_page() -> String {
             missing: vec![2],
         },
         Reason::Internal { party: 1 },
+        Reason::KeyRotated { party: 1 },
         Reason::KeysDiffer { party: 1 },
         Reason::KeyTwice { party: 1, other: 2 },
         Reason::PeerMalformed { party: 1 },

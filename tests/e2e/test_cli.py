@@ -66,7 +66,7 @@ def busy_port() -> Iterator[int]:
             ["serve", "--help"],
             [
                 *["--config", "--listen", "--base-path", "--public-url", "--data-dir", "--ephemeral", "--policy"],
-                *["--cors-origin", "--trust", "--allow-plain-http", "--log", "--log-format"],
+                *["--cors-origin", "--trust", "--allow-plain-http", "--allow-peer-address", "--log", "--log-format"],
                 *["FDRTD_CONFIG", "FDRTD_LISTEN", "FDRTD_POLICY", "teaching", "127.0.0.1:55500"],
             ],
         ),
@@ -332,8 +332,9 @@ def test_identity(tmp_path: Path) -> None:
     data = str(tmp_path / "deep" / "data")
     made = run("identity", f"--data-dir={data}")
     assert (made.returncode, made.stderr) == (0, "")
-    shown = dict(line.split() for line in made.stdout.splitlines())
-    assert shown.keys() == {"key", "fingerprint"}
+    shown = {line[:12].strip(): line[12:].strip() for line in made.stdout.splitlines()}
+    assert shown.keys() == {"key", "fingerprint", "in digits"}
+    assert re.fullmatch(r"(\d{5} ){7}\d{5}", shown["in digits"])
     assert KEY.fullmatch(shown["key"])
     assert shown["fingerprint"].replace("-", "") == shown["key"][:16]
     files = list(Path(data).iterdir())
@@ -343,7 +344,8 @@ def test_identity(tmp_path: Path) -> None:
     again = run("identity", "--json", FDRTD_DATA_DIR=data)
     assert again.returncode == 0
     document = json.loads(again.stdout)
-    assert document.keys() == {"protocol", "version", "key", "fingerprint", "noise", "certificate"}
+    assert document.keys() == {"protocol", "version", "key", "fingerprint", "spoken", "noise", "certificate"}
+    assert document["spoken"] == shown["in digits"]
     assert (document["key"], document["fingerprint"]) == (shown["key"], shown["fingerprint"])
     assert run("identity", f"--data-dir={data}").stdout == made.stdout
 

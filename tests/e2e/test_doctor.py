@@ -63,7 +63,11 @@ def test_all_is_well(shared: list[Node]) -> None:
     ended = fdrtd("doctor", *urls_of(shared))
     assert ended.status == OK, ended.err
     lines = ended.out.splitlines()
-    assert len(lines) == 9 + 2
+    assert len(lines) == 9 + 5 + 2
+    assert lines[10] == "Keys in digits, to compare by telephone:"
+    for node, line in zip(shared, lines[11:14], strict=True):
+        own = fdrtd("identity", "--json", f"--data-dir={node.directory / 'data'}").json()
+        assert line == f"{node.url}  {own['spoken']}"
     assert lines[-1] == "All is well."
     for index, node in enumerate(shared):
         assert lines[index].startswith(f"here → {node.url}  ok  ")

@@ -471,14 +471,15 @@ def test_another_node_behind_a_url(ephemeral: list[Node]) -> None:
         problem = until(partial(has_problem, tasks[index], 2, ANOTHER), "the change is noticed")
         assert before in problem
         assert after in problem
-    # Not of a new task, either.
-    api = simon(ephemeral[0])
-    later = api.create(
-        microprotocol="SecureSum", network={"nodes": urls_of(ephemeral), "myself": 0}, durations=DURATIONS
-    )
-    until(partial(has_problem, later, 2, ANOTHER), "the change is noticed")
-    until(lambda: len(simon(ephemeral[1]).invitations()) == 1, "the other party is invited")
-    assert simon(ephemeral[2]).invitations() == []
+    # There is no new task with it, either.
+    network = {"nodes": urls_of(ephemeral), "myself": 0}
+    with pytest.raises(fdrtd.Error) as refused:
+        simon(ephemeral[0]).create(microprotocol="SecureSum", network=network, durations=DURATIONS)
+    assert refused.value.code == "PEER_KEY_CHANGED"
+    assert before in str(refused.value)
+    assert after in str(refused.value)
+    for node in ephemeral[1:]:
+        assert simon(node).invitations() == []
 
 
 def key_of(directory: Path) -> str:
@@ -538,7 +539,8 @@ def test_a_pinned_key_that_is_wrong(tmp_path: Path) -> None:
         started[0].flags.append(f"--config={config}")
         started[0].start()
         network = {"nodes": urls[:2], "myself": 0}
-        task = simon(started[0]).create(microprotocol="SecureSum", network=network, durations=DURATIONS)
-        until(partial(has_problem, task, 1, ANOTHER), "the wrong key is noticed")
+        with pytest.raises(fdrtd.Error) as refused:
+            simon(started[0]).create(microprotocol="SecureSum", network=network, durations=DURATIONS)
+        assert refused.value.code == "PEER_KEY_CHANGED"
         assert simon(started[1]).invitations() == []
         assert simon(started[2]).invitations() == []

@@ -857,7 +857,7 @@ def test_health(wire: Wire) -> None:
 
 def test_identity(node: Node, wire: Wire) -> None:
     identity = wire.send("GET", "/identity").value()
-    assert identity.keys() == {"protocol", "version", "key", "fingerprint", "noise", "certificate"}
+    assert identity.keys() == {"protocol", "version", "key", "fingerprint", "spoken", "noise", "certificate"}
     assert identity["fingerprint"] == node.fingerprint
     assert identity["key"].startswith(identity["fingerprint"].replace("-", ""))
 

@@ -149,6 +149,8 @@ fn config(known: &Known, ca: Option<&DemoCa>, bound: SocketAddr, url: &NodeUrl, 
         // to every page that somebody in their network looks at, and so to people far outside of it.
         cors_origins: if here { vec!["*".to_owned()] } else { Vec::new() },
         allow_plain_http: !url.is_tls() && !url.is_loopback(),
+        // The three reach each other under the address by which others reach them.
+        allow_peer_addresses: known.host().and_then(|host| host.parse().ok()).into_iter().collect(),
         peer_ca_file: ca.map(|ca| ca.file.clone()),
         tls: ca.map(|ca| ca.tls.clone()).unwrap_or_default(),
         ..Config::default()

@@ -392,7 +392,7 @@ mod tests {
             b"nonsense".to_vec(),
             others.clone().into_bytes(),
             vec![0xff; 9],
-            others[1..].as_bytes().to_vec(),
+            others.as_bytes()[1..].to_vec(),
         ] {
             fs::write(&path, content).unwrap();
             assert_eq!(

@@ -20,7 +20,7 @@ use crate::identity::PeerKey;
 use crate::json::{Parameters, Raw, nearest};
 use crate::peer::PeerError;
 use crate::policy::Profile;
-use crate::problem::{Problem, quoted};
+use crate::problem::{Problem, Side, quoted};
 use crate::services::{Callback, Identifiers, Principal, Reply, callback_missing, not_public, object_unknown};
 use crate::task::{Mode, Outcome};
 use crate::tasks::Tasks;
@@ -254,8 +254,18 @@ impl Simon {
             ));
         }
         let permit = self.profile.permit(who.clone(), entry.name, descriptor.nodes.len())?;
-        self.check_myself(&descriptor.nodes, me).await?;
-        let known = self.find_peers(&descriptor.nodes, me, promised).await?;
+        let found = async {
+            self.check_myself(&descriptor.nodes, me).await?;
+            self.find_peers(&descriptor.nodes, me, promised).await
+        };
+        let known = found.await.inspect_err(|problem| {
+            if problem.side != Side::Policy {
+                return;
+            }
+            let audit = &self.tasks.context().audit;
+            let detail = serde_json::json!({"code": problem.code, "message": problem.message});
+            audit.note(who, "peer.refused", Some(&descriptor.task), &detail);
+        })?;
         let task = self.tasks.add(&permit, descriptor, configured, me, mode, known).await?;
         Ok(Reply::Object(Value::from(task.object.to_string())))
     }

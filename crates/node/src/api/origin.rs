@@ -35,7 +35,7 @@ pub(super) fn check(config: &Config, parts: &Parts, forwarded: &Forwarded<'_>, p
     let Some(origin) = parts.headers.get(header::ORIGIN).map(text) else {
         return Ok(());
     };
-    let changes = matches!(parts.method, Method::PUT | Method::POST);
+    let changes = matches!(parts.method, Method::PUT | Method::POST | Method::DELETE);
     if page != "/peer" && (!changes || is_allowed(config, origin, parts, forwarded)) {
         return Ok(());
     }
@@ -231,7 +231,7 @@ mod tests {
         ];
         for (origins, answer) in [(&allowed[..], None), (&refused[..], Some("ORIGIN_REFUSED"))] {
             for origin in origins {
-                for method in [Method::PUT, Method::POST] {
+                for method in [Method::PUT, Method::POST, Method::DELETE] {
                     assert_eq!(asked(&config(), method, "", host, Some(origin)), answer, "{origin}");
                 }
                 // What only reads is left to CORS, which keeps the answer from the page.

@@ -8,6 +8,7 @@ use clap::Args;
 use fdrtd::config::{Config, LogFormat};
 use fdrtd::node::StartError;
 use fdrtd::policy::Profile;
+use fdrtd::reach::Allowed;
 use fdrtd::url::NodeUrl;
 use serde_json::{Value, json};
 
@@ -124,6 +125,12 @@ impl Known {
         }
     }
 
+    /// The address by which others call this machine, unless they call it by a name.
+    fn address(&self) -> Option<Allowed> {
+        let address: IpAddr = self.host()?.parse().ok()?;
+        address.to_string().parse().ok()
+    }
+
     /// Of the three nodes.
     fn urls(&self, bound: SocketAddr, tls: bool) -> Result<Vec<NodeUrl>, StartError> {
         let scheme = if tls { "https" } else { "http" };
@@ -150,7 +157,7 @@ fn config(known: &Known, ca: Option<&DemoCa>, bound: SocketAddr, url: &NodeUrl, 
         cors_origins: if here { vec!["*".to_owned()] } else { Vec::new() },
         allow_plain_http: !url.is_tls() && !url.is_loopback(),
         // The three reach each other under the address by which others reach them.
-        allow_peer_addresses: known.host().and_then(|host| host.parse().ok()).into_iter().collect(),
+        allow_peer_addresses: known.address().into_iter().collect(),
         peer_ca_file: ca.map(|ca| ca.file.clone()),
         tls: ca.map(|ca| ca.tls.clone()).unwrap_or_default(),
         ..Config::default()

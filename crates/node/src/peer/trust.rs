@@ -212,7 +212,9 @@ impl Book {
             return changed(expected);
         };
         let links = &shown.chain[from..];
-        if self.successors.len() + links.len() > MAX_KNOWN {
+        // Whoever was met at first use could change its key for ever; those that the operator has named are few.
+        let named = self.is_named(url);
+        if !named && self.successors.len() + links.len() > MAX_KNOWN {
             return Err(PeerError::Url(format!(
                 "this node remembers {MAX_KNOWN} successions of keys and takes no more; its operator can pin the key of {url}"
             )));

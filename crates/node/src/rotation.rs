@@ -274,7 +274,8 @@ mod tests {
         refused(&good[..1], 3); // cut off at its end
         refused(&[good[0].clone(), good[0].clone()], 2);
         refused(&[good[1].clone(), good[0].clone()], 2);
-        refused(&[good[0].clone(), chain(&[4, 3])[0].clone()], 3); // not joined
+        let beside = Succession::make(&identity(4), &identity(3), 2, 1002);
+        refused(&[good[0].clone(), beside], 3); // not joined
         refused(&chain(&[1, 2, 1]), 1); // a loop
         refused(&chain(&[1, 1]), 1);
         let seeds: Vec<u8> = (1..=10).collect();

@@ -77,12 +77,12 @@ async fn a_stolen_key_names_no_second_successor() {
     let found = within(a.peers.resolve(&old.url)).await.unwrap_err();
     assert_eq!(found.code(), "PEER_KEY_CHANGED");
     old.want(&a);
-    loop {
-        match old.peers.status(a.key()).last_error {
-            Some(PeerError::Closed(_)) => break,
-            _ => tokio::task::yield_now().await,
+    within(async {
+        while !matches!(old.peers.status(a.key()).last_error, Some(PeerError::Closed(_))) {
+            tokio::task::yield_now().await;
         }
-    }
+    })
+    .await;
     assert!(!a.peers.status(old.key()).connected && a.peers.counters().refused >= 1);
 }
 

@@ -8,6 +8,7 @@
 
 pub mod addresses;
 pub mod api;
+pub mod approvals;
 pub mod audit;
 pub mod config;
 pub mod connect;
@@ -15,6 +16,7 @@ pub mod descriptor;
 pub mod identity;
 pub mod invitation;
 pub mod json;
+pub mod ledger;
 pub mod metrics;
 pub mod node;
 pub mod operator;

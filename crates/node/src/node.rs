@@ -6,9 +6,11 @@ use std::time::{Duration, Instant};
 use serde_json::{Map, Value, json};
 use tokio::sync::Semaphore;
 
+use crate::approvals::Approvals;
 use crate::config::Config;
 use crate::identity::{Identity, PeerKey};
 use crate::json::Parameters;
+use crate::ledger::Ledger;
 use crate::metrics::Metrics;
 use crate::operator::{OperatorToken, TOKEN_FILE};
 use crate::peer::Peers;
@@ -148,11 +150,21 @@ impl Node {
         };
         let peers = Peers::new(Arc::clone(&identity), config.peer_config()?, known, on_event, on_trust);
         let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+        let policy = config.owner_policy()?;
+        let looser = policy.looser();
+        if !looser.is_empty() {
+            let rules: Vec<_> = looser.iter().map(|rule| rule.name()).collect();
+            tracing::warn!(profile = %config.policy, rules = rules.join(", "), "this node's rules are looser than its profile");
+        }
         let context = Arc::new(Context {
             identity: Arc::clone(&identity),
             peers,
             store: store.clone(),
             audit: crate::audit::Audit::default(),
+            policy,
+            organisations: config.organisations(),
+            ledger: Ledger::open(&store)?,
+            approvals: Approvals::open(&store)?,
             pool: Arc::new(Semaphore::new(cores)),
             metrics: Metrics::default(),
             clock: Clock::System,
@@ -182,7 +194,7 @@ impl Node {
             .map(|service| (service_handle(&secret, service), service))
             .to_vec();
         let node = Arc::new(Node {
-            simon: Simon::new(all, config.policy, config.public_url.clone()),
+            simon: Simon::new(all, config.public_url.clone()),
             handles,
             kv,
             barrier: Barrier::new(meeting, Clock::System),

@@ -11,11 +11,11 @@ use zeroize::Zeroizing;
 
 use super::{Context, Core, Mode, Task};
 use crate::descriptor::Descriptor;
-use crate::policy::Profile;
+use crate::policy::Policy;
 use crate::problem::Problem;
 use crate::reason::{Reason, Report};
 use crate::services::Principal;
-use crate::session::{End, Session};
+use crate::session::{Declined, End, Session};
 use crate::store::StoreError;
 
 /// Kind of a task's record in the store.
@@ -31,7 +31,13 @@ pub(crate) struct Record {
     pub(crate) owner: String,
     pub(crate) descriptor: Descriptor,
     pub(crate) me: usize,
-    pub(crate) profile: Profile,
+    pub(crate) policy: Policy,
+    /// The owner has approved it.
+    #[serde(default)]
+    pub(crate) approved: bool,
+    /// Why this party declined.
+    #[serde(default)]
+    pub(crate) declined: Option<Declined>,
     pub(crate) mode: Mode,
     pub(crate) inputs: Vec<String>,
     pub(crate) sealed: bool,
@@ -64,14 +70,17 @@ impl Task {
         let me = Party::new(record.me, parties)?;
         let age = context.clock.now().saturating_sub(record.since).saturating_mul(1000);
         let now = context.now();
-        let mut session = Session::new(record.descriptor, me, context.identity.key(), record.profile, now);
+        // What its owner allows may have become less since.
+        let policy = record.policy.strictest(context.policy.clone());
+        let mut session = Session::new(record.descriptor, me, context.identity.key(), policy.rules, now);
+        session.restore_declined(record.declined);
         session.set_created(now.saturating_sub(age));
         let owner = Principal::from_record(&record.owner);
         let task = Self::build(
             context,
             record.object,
             owner,
-            record.profile,
+            policy,
             record.mode,
             configured,
             session,
@@ -79,6 +88,7 @@ impl Task {
         {
             let mut core = task.lock();
             core.sealed = record.sealed;
+            core.consent.approved = record.approved;
             match record.phase {
                 RecordPhase::Waiting => {
                     core.inputs = record.inputs.into_iter().map(Zeroizing::new).collect();
@@ -179,7 +189,9 @@ impl Task {
             owner: self.owner.recorded().to_owned(),
             descriptor: session.descriptor().clone(),
             me: session.me().index(),
-            profile: self.profile,
+            policy: self.policy.clone(),
+            approved: core.consent.approved,
+            declined: session.declined().cloned(),
             mode: self.mode,
             inputs: if waiting {
                 core.inputs.iter().map(|text| text.to_string()).collect()

@@ -80,8 +80,9 @@ pub enum Column<'a> {
     Named(&'a str),
 }
 
-/// Is shown each row of an input: its column, and its value in one fixed form, so that equal values look equal however they are written.
-pub type SeeRow<'a> = dyn FnMut(Column<'_>, &[u8]) + 'a;
+/// Is shown each column of an input (then there is no row), and each of its rows in one fixed form, so that equal values look equal however they are
+/// written.
+pub type SeeRow<'a> = dyn FnMut(Column<'_>, Option<&[u8]>) + 'a;
 
 /// A multi-party computation, for any number of parties.
 pub trait Microprotocol: 'static {

@@ -25,7 +25,9 @@ impl TaskKind {
             hasher.update(peer.as_bytes());
         }
         for text in [microprotocol, shape] {
-            hasher.update(&(text.len() as u64).to_le_bytes()).update(text.as_bytes());
+            hasher
+                .update(&(text.len() as u64).to_le_bytes())
+                .update(text.as_bytes());
         }
         TaskKind(hasher.finalize().to_hex().to_string())
     }

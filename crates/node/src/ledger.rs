@@ -132,7 +132,7 @@ impl Ledger {
         // How often each row was there before, by column: equal rows are told apart by that.
         let mut seen: HashMap<(usize, [u8; 16]), u64> = HashMap::new();
         let mut last: Option<(Option<String>, usize)> = None;
-        let mut see = |column: Column<'_>, row: &[u8]| {
+        let mut see = |column: Column<'_>, row: Option<&[u8]>| {
             let place = match (&last, column) {
                 (Some((Some(name), place)), Column::Named(now)) if name == now => *place,
                 (Some((None, place)), Column::Unnamed) => *place,
@@ -153,6 +153,7 @@ impl Ledger {
                 Column::Unnamed => Some((None, place)),
                 Column::Position(_) => None,
             };
+            let Some(row) = row else { return };
             let value = self.keyed(b"value", row);
             let mut short = [0; 16];
             short.copy_from_slice(&value[..16]);
@@ -224,7 +225,11 @@ impl Ledger {
             let entries = columns.get(&contribution.column).map_or(&[][..], Vec::as_slice);
             let earlier = || entries.iter().filter(|entry| entry.task != *task);
             if let Some(most) = home.releases {
-                let used = |peer: &PeerId| earlier().filter(|entry| entry.peers.iter().any(|known| same(known, peer))).count();
+                let used = |peer: &PeerId| {
+                    earlier()
+                        .filter(|entry| entry.peers.iter().any(|known| same(known, peer)))
+                        .count()
+                };
                 if peers.iter().any(|peer| used(peer) >= most as usize) {
                     return no(Rule::Releases, policy::releases(&contribution.name, most));
                 }
@@ -232,9 +237,17 @@ impl Ledger {
             let least = usize::from(home.differencing);
             if least > 1 {
                 // No difference at all is the same release again.
-                let close = |entry: &Entry| entry.rows.differing(&contribution.rows, least).is_some_and(|rows| rows > 0);
+                let close = |entry: &Entry| {
+                    entry
+                        .rows
+                        .differing(&contribution.rows, least)
+                        .is_some_and(|rows| rows > 0)
+                };
                 if earlier().any(close) {
-                    return no(Rule::Differencing, policy::differencing(&contribution.name, home.differencing));
+                    return no(
+                        Rule::Differencing,
+                        policy::differencing(&contribution.name, home.differencing),
+                    );
                 }
             }
         }

@@ -360,11 +360,7 @@ impl Task {
         Ok(())
     }
 
-    async fn prepare(
-        &self,
-        texts: Vec<Zeroizing<String>>,
-        parties: usize,
-    ) -> Result<Prepared, Problem> {
+    async fn prepare(&self, texts: Vec<Zeroizing<String>>, parties: usize) -> Result<Prepared, Problem> {
         let configured = Arc::clone(&self.configured);
         let bytes: usize = texts.iter().map(|text| text.len()).sum();
         let read = move || {
@@ -502,6 +498,7 @@ impl Task {
             core.inputs.clear();
             core.sealed = true;
             self.log_end(&core);
+            self.audit_declined(&core);
         }
         let (undecided, charge) = self.next_decision(&mut core);
         drop(core);

@@ -7,7 +7,7 @@ use serde_json::value::RawValue;
 use crate::microprotocol::{Column, SeeRow};
 use crate::number::canonical;
 
-/// Shows every number of a text that [`super::read`] accepts, in its column and in the form of [`canonical`]. `None` for other texts.
+/// Shows every column and every number of a text that [`super::read`] accepts, in its column and in the form of [`canonical`]. `None` for other texts.
 ///
 /// Memory is a reference per number, beside the text.
 pub fn rows(json: &str, see: &mut SeeRow<'_>) -> Option<()> {
@@ -31,7 +31,7 @@ fn vectors(json: &RawValue, see: &mut SeeRow<'_>) -> Option<()> {
     for vector in vectors {
         let numbers: Vec<&RawValue> = serde_json::from_str(vector.get()).ok()?;
         for (position, number) in numbers.into_iter().enumerate() {
-            see(Column::Position(position), &canonical(number.get().as_bytes())?);
+            see(Column::Position(position), Some(&canonical(number.get().as_bytes())?));
         }
     }
     Some(())
@@ -39,13 +39,14 @@ fn vectors(json: &RawValue, see: &mut SeeRow<'_>) -> Option<()> {
 
 /// A number or a list of numbers.
 fn column(json: &RawValue, column: Column<'_>, see: &mut SeeRow<'_>) -> Option<()> {
+    see(column, None);
     if !json.get().starts_with('[') {
-        see(column, &canonical(json.get().as_bytes())?);
+        see(column, Some(&canonical(json.get().as_bytes())?));
         return Some(());
     }
     let numbers: Vec<&RawValue> = serde_json::from_str(json.get()).ok()?;
     for number in numbers {
-        see(column, &canonical(number.get().as_bytes())?);
+        see(column, Some(&canonical(number.get().as_bytes())?));
     }
     Some(())
 }

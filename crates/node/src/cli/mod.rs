@@ -9,6 +9,7 @@ pub(crate) mod demo_ca;
 pub(crate) mod doctor;
 pub(crate) mod failure;
 pub(crate) mod identity;
+pub(crate) mod policy;
 pub(crate) mod serve;
 mod simon;
 pub(crate) mod task;

@@ -71,7 +71,9 @@ impl Changes {
             return Err("min_parties is 2 or more: nobody computes alone".to_owned());
         }
         if home.differencing > MOST_DIFFERENCING {
-            return Err(format!("differencing is a number of rows from 0 to {MOST_DIFFERENCING}"));
+            return Err(format!(
+                "differencing is a number of rows from 0 to {MOST_DIFFERENCING}"
+            ));
         }
         Ok(Policy { rules, home })
     }
@@ -87,7 +89,8 @@ impl Changes {
             Profile(Profile),
             Rules(serde_json::Map<String, serde_json::Value>),
         }
-        let asked = serde_json::from_str(json).map_err(|_| "it is neither the name of a profile nor an object of rules")?;
+        let asked =
+            serde_json::from_str(json).map_err(|_| "it is neither the name of a profile nor an object of rules")?;
         match asked {
             Asked::Profile(profile) => Ok(Policy::of(profile)),
             Asked::Rules(mut rules) => {

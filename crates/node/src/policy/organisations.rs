@@ -36,7 +36,8 @@ impl Organisations {
 
     /// The organisation of a party: by its key if that is known, else by its URL.
     fn of(&self, other: &Other<'_>) -> Option<&str> {
-        let same = |(url, key, _): &&(NodeUrl, PeerKey, String)| other.key.map_or(url == other.url, |known| known == *key);
+        let same =
+            |(url, key, _): &&(NodeUrl, PeerKey, String)| other.key.map_or(url == other.url, |known| known == *key);
         self.peers.iter().find(same).map(|(_, _, name)| name.as_str())
     }
 
@@ -63,6 +64,10 @@ impl Organisations {
             return Some(true);
         }
         let keys = || allowed.iter().any(|entry| entry.parse::<PeerKey>().is_ok());
-        if other.key.is_none() && keys() { None } else { Some(false) }
+        if other.key.is_none() && keys() {
+            None
+        } else {
+            Some(false)
+        }
     }
 }

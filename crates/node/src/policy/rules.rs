@@ -226,7 +226,9 @@ impl Rules {
     pub fn refusal(&self, question: &Question) -> Option<Refusal> {
         let parties = u64::try_from(question.parties).unwrap_or(u64::MAX);
         let own = u64::from(self.min_samples_own);
-        let (before, after) = question.digits.map_or((0, 0), |digits| (digits.before(), digits.after()));
+        let (before, after) = question
+            .digits
+            .map_or((0, 0), |digits| (digits.before(), digits.after()));
         let opens = |release| question.releases.contains(&release);
         let statistic = opens(Release::Statistic);
         let broken = |rule| Refusal {
@@ -242,7 +244,10 @@ impl Rules {
             (parties == 2 && !self.allow_two_party, broken(Rule::AllowTwoParty)),
             (before > self.max_digits_before, broken(Rule::MaxDigitsBefore)),
             (after > self.max_digits_after, broken(Rule::MaxDigitsAfter)),
-            (!self.allow_extremes && opens(Release::Extremes), broken(Rule::AllowExtremes)),
+            (
+                !self.allow_extremes && opens(Release::Extremes),
+                broken(Rule::AllowExtremes),
+            ),
             (self.min_cell > 0 && opens(Release::Cells), unknown(Rule::MinCell)),
             (
                 statistic && parties.saturating_mul(own) < u64::from(self.min_samples_total),
@@ -253,7 +258,9 @@ impl Rules {
                 unknown(Rule::MinSamplesOthers),
             ),
         ];
-        checks.into_iter().find_map(|(says_no, refusal)| says_no.then_some(refusal))
+        checks
+            .into_iter()
+            .find_map(|(says_no, refusal)| says_no.then_some(refusal))
     }
 
     /// What one of [`Rule::COMMON`] says.

@@ -1,6 +1,6 @@
 //! What the rules say to people.
 
-use super::{Approval, Effective, Policy, Refusal, Rule, Rules, Question};
+use super::{Approval, Effective, Policy, Question, Refusal, Rule, Rules};
 use crate::problem::Problem;
 
 const ASK_OPERATOR: &str =
@@ -47,13 +47,19 @@ pub(super) fn refused(rules: &Rules, refusal: Refusal, question: &Question) -> P
     let digits = question.digits;
     if refusal.cannot_check {
         let (wanted, known) = match refusal.rule {
-            Rule::MinCell => (format!("that every cell counts at least {}", rules.min_cell), String::new()),
+            Rule::MinCell => (
+                format!("that every cell counts at least {}", rules.min_cell),
+                String::new(),
+            ),
             Rule::MinSamplesTotal => (
                 format!("at least {} samples in all", rules.min_samples_total),
                 follows(rules, parties as u64),
             ),
             _ => (
-                format!("at least {} samples of all the others together", rules.min_samples_others),
+                format!(
+                    "at least {} samples of all the others together",
+                    rules.min_samples_others
+                ),
                 follows(rules, (parties as u64).saturating_sub(1)),
             ),
         };
@@ -64,7 +70,9 @@ pub(super) fn refused(rules: &Rules, refusal: Refusal, question: &Question) -> P
                 "this node's policy '{profile}' wants {wanted}{known}; this version cannot check that for {} without opening it, so it refuses",
                 question.microprotocol
             ),
-            format!("a greater min_samples_own, or more parties, may make it certain beforehand; for the rest {ASK_OPERATOR}"),
+            format!(
+                "a greater min_samples_own, or more parties, may make it certain beforehand; for the rest {ASK_OPERATOR}"
+            ),
         );
     }
     match refusal.rule {
@@ -86,7 +94,10 @@ pub(super) fn refused(rules: &Rules, refusal: Refusal, question: &Question) -> P
         Rule::AllowExtremes => no(
             "POLICY_EXTREMES",
             refusal.rule,
-            format!("this node's policy '{profile}' does not let single values open, as {} does", question.microprotocol),
+            format!(
+                "this node's policy '{profile}' does not let single values open, as {} does",
+                question.microprotocol
+            ),
             ASK_OPERATOR.to_owned(),
         ),
         rule => {
@@ -95,7 +106,13 @@ pub(super) fn refused(rules: &Rules, refusal: Refusal, question: &Question) -> P
             } else {
                 (rules.max_digits_after, "digits_after")
             };
-            let given = digits.map_or(0, |digits| if rule == Rule::MaxDigitsBefore { digits.before() } else { digits.after() });
+            let given = digits.map_or(0, |digits| {
+                if rule == Rule::MaxDigitsBefore {
+                    digits.before()
+                } else {
+                    digits.after()
+                }
+            });
             no(
                 "POLICY_DIGITS",
                 rule,
@@ -167,13 +184,17 @@ pub(super) fn all(policy: &Policy) -> Vec<String> {
     words.push(format!("At least {} parties compute together.", rules.min_parties));
     if rules.min_parties <= 2 {
         words.push(if rules.allow_two_party {
-            "Two parties may compute alone, although each then learns the other's input; the result warns of it.".to_owned()
+            "Two parties may compute alone, although each then learns the other's input; the result warns of it."
+                .to_owned()
         } else {
             "Two parties may not compute alone.".to_owned()
         });
     }
     if home.min_organisations > 1 {
-        words.push(format!("They belong to at least {} organisations.", home.min_organisations));
+        words.push(format!(
+            "They belong to at least {} organisations.",
+            home.min_organisations
+        ));
     }
     words.push(match &home.peers {
         None => "With every node that this one can reach and trusts.".to_owned(),

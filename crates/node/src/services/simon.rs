@@ -3,6 +3,7 @@
 //! `create`/`join` make a task that its first `input` starts; `create_task`/`join_task` make one that gathers inputs until `start`. Every mistake in the
 //! description of the network has an error of its own, and as many as possible are found before anything is sent.
 
+mod check;
 mod invited;
 mod network;
 
@@ -199,8 +200,17 @@ impl Simon {
             keys: &[],
             inviter: None,
         };
-        self.make(who, policy, entry, configured, descriptor, network.myself, mode, promised)
-            .await
+        self.make(
+            who,
+            policy,
+            entry,
+            configured,
+            descriptor,
+            network.myself,
+            mode,
+            promised,
+        )
+        .await
     }
 
     async fn join(&self, who: &Principal, mut parameters: Parameters, mode: Mode) -> Result<Reply, Problem> {
@@ -228,8 +238,17 @@ impl Simon {
             keys: &invitation.keys,
             inviter,
         };
-        self.make(who, policy, entry, configured, descriptor, network.myself, mode, promised)
-            .await
+        self.make(
+            who,
+            policy,
+            entry,
+            configured,
+            descriptor,
+            network.myself,
+            mode,
+            promised,
+        )
+        .await
     }
 
     #[allow(clippy::too_many_arguments)] // everything that create and join have found out, once
@@ -288,9 +307,12 @@ impl Simon {
             .filter(|party| *party != me)
             .map(other)
             .collect();
-        let permit = policy.clone().permit(who.clone(), question, &context.organisations, &others);
+        let permit = policy
+            .clone()
+            .permit(who.clone(), question, &context.organisations, &others);
         permit.map_err(|problem| {
-            let detail = json!({"code": problem.code, "microprotocol": question.microprotocol, "parties": question.parties});
+            let detail =
+                json!({"code": problem.code, "microprotocol": question.microprotocol, "parties": question.parties});
             context.audit.note(who, "task.refused", Some(&descriptor.task), &detail);
             problem.with("party", me.index())
         })

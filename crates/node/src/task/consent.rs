@@ -1,5 +1,5 @@
-//! What this node's owner lets happen: looked at when all have joined and the input is there, before this party says that it is ready; and the record of
-//! the release, written before its first data leave.
+//! What this node's owner lets happen: looked at when all have joined and the input is there, before this party says that it is ready; and the
+//! record of the release, written before its first data leave.
 
 use std::sync::Arc;
 
@@ -62,7 +62,9 @@ impl Task {
         if let Err(problem) = &checked {
             let task = core.session.descriptor().task;
             let detail = json!({"code": problem.code, "rule": Rule::MinSamplesOwn.name()});
-            self.context.audit.note(&self.owner, "task.input.refused", Some(&task), &detail);
+            self.context
+                .audit
+                .note(&self.owner, "task.input.refused", Some(&task), &detail);
         }
         checked
     }
@@ -87,7 +89,10 @@ impl Task {
     pub(super) fn next_decision(&self, core: &mut Core) -> (bool, Option<[u8; 32]>) {
         let undecided = core.session.awaits_consent() && !core.consent.considering && !core.consent.asked;
         core.consent.considering |= undecided;
-        let charge = core.session.awaits_clearance().filter(|sid| core.consent.charging != Some(*sid));
+        let charge = core
+            .session
+            .awaits_clearance()
+            .filter(|sid| core.consent.charging != Some(*sid));
         if charge.is_some() {
             core.consent.charging = charge;
         }
@@ -110,7 +115,7 @@ impl Task {
             match decided {
                 Ok(true) => core.session.consent(now),
                 Ok(false) => core.consent.asked = true,
-                Err(why) => task.note_declined(&mut core, why),
+                Err(why) => core.session.decline(why),
             }
             task.settle(core);
         });
@@ -123,7 +128,10 @@ impl Task {
             self.with_peers(|task, rows, peers| self.context.ledger.check(task, &self.policy.home, peers, rows))??;
         }
         let core = self.lock();
-        let known = || self.kind(&core).is_some_and(|kind| self.context.approvals.contains(&kind));
+        let known = || {
+            self.kind(&core)
+                .is_some_and(|kind| self.context.approvals.contains(&kind))
+        };
         Ok(match self.policy.home.approval {
             Approval::Auto => true,
             Approval::FirstTime => core.consent.approved || known(),
@@ -146,10 +154,14 @@ impl Task {
             ledger.contributions(&configured, &texts)
         };
         let _permit = self.context.pool.acquire().await;
-        let rows = tokio::task::spawn_blocking(read).await.ok().flatten().ok_or_else(|| Declined {
-            rule: None,
-            message: "the node could not read the rows of the input".to_owned(),
-        })?;
+        let rows = tokio::task::spawn_blocking(read)
+            .await
+            .ok()
+            .flatten()
+            .ok_or_else(|| Declined {
+                rule: None,
+                message: "the node could not read the rows of the input".to_owned(),
+            })?;
         self.lock().consent.rows = Some(rows);
         Ok(())
     }
@@ -198,7 +210,7 @@ impl Task {
                     let party = core.session.me().index();
                     core.session.fail(Reason::Internal { party });
                 }
-                Err(why) => task.note_declined(&mut core, why),
+                Err(why) => core.session.decline(why),
             }
             task.settle(core);
         });
@@ -208,20 +220,23 @@ impl Task {
         Ok(self.with_peers(|task, rows, peers| self.context.ledger.charge(task, &self.policy.home, peers, rows))??)
     }
 
-    /// Declines. The others are told no more than that; the audit names the rule.
-    fn note_declined(&self, core: &mut Core, why: Declined) {
-        if core.session.end().is_some() {
-            return;
+    /// That this node has declined: the rule, no number.
+    pub(super) fn audit_declined(&self, core: &Core) {
+        if let Some(why) = core.session.declined() {
+            let task = core.session.descriptor().task;
+            let detail = json!({"rule": why.rule.map(Rule::name)});
+            self.context
+                .audit
+                .note(&self.owner, "task.declined", Some(&task), &detail);
         }
-        let task = core.session.descriptor().task;
-        let detail = json!({"rule": why.rule.map(Rule::name)});
-        self.context.audit.note(&self.owner, "task.declined", Some(&task), &detail);
-        core.session.decline(why);
     }
 
     /// What kind of task it is, once all keys and the input are known.
     fn kind(&self, core: &Core) -> Option<TaskKind> {
-        let secret = self.context.identity.derive_secret("fdrtd 2026-11 kinds of approved tasks, version 1");
+        let secret = self
+            .context
+            .identity
+            .derive_secret("fdrtd 2026-11 kinds of approved tasks, version 1");
         let keys: Vec<PeerKey> = core.session.keys().into_iter().collect::<Option<_>>()?;
         let shape = core.session.shape()?;
         let descriptor = core.session.descriptor();
@@ -273,7 +288,9 @@ impl Task {
             ));
         }
         let id = core.session.descriptor().task;
-        self.context.audit.note(who, "task.decline", Some(&id), &json!({"reason": reason}));
+        self.context
+            .audit
+            .note(who, "task.decline", Some(&id), &json!({"reason": reason}));
         core.session.decline(Declined {
             rule: None,
             message: match reason {

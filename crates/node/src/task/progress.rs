@@ -244,4 +244,3 @@ fn cause(reason: &Reason, reported_by: Option<Report>, descriptor: &Descriptor) 
     }
     cause
 }
-

@@ -76,15 +76,7 @@ impl Task {
         session.restore_declined(record.declined);
         session.set_created(now.saturating_sub(age));
         let owner = Principal::from_record(&record.owner);
-        let task = Self::build(
-            context,
-            record.object,
-            owner,
-            policy,
-            record.mode,
-            configured,
-            session,
-        );
+        let task = Self::build(context, record.object, owner, policy, record.mode, configured, session);
         {
             let mut core = task.lock();
             core.sealed = record.sealed;

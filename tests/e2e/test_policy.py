@@ -265,6 +265,7 @@ def test_the_owner_is_asked_the_first_time(tmp_path: Path) -> None:
         tasks = compute(started, FIVE, FIVE, FIVE)
         asked(tasks[0])
         name = name_of(tasks[0])
+        until(lambda: len(tasks[0].progress()["waiting_for"]) == 1, "the others are ready")
         [waiting] = tasks[0].progress()["waiting_for"]
         assert "owner to approve" in waiting["why"]
         # To the others it has not given its input yet.

@@ -49,9 +49,7 @@ def refused(call: Any, code: str) -> dict[str, Any]:
     return {"message": str(caught.value), **vars(caught.value)}
 
 
-def request(
-    node: Node, method: str, page: str, body: Any = None, *, operator: bool = False
-) -> tuple[int, Any, str]:
+def request(node: Node, method: str, page: str, body: Any = None, *, operator: bool = False) -> tuple[int, Any, str]:
     """Status, JSON and text of an answer."""
     headers = {"Content-Type": "application/json"} if body is not None else {}
     if operator:
@@ -169,9 +167,9 @@ def test_a_requester_tightens_and_cannot_loosen(tmp_path: Path) -> None:
 
 
 def test_what_is_declined_tells_the_others_nothing(tmp_path: Path) -> None:
-    """The rule and the number stay with the owner: not in answers at peers, not in their logs, not in what they get of this node."""
+    """Rule and number stay with the owner: not in answers at peers, not in their logs, not in what they get of it."""
     with network(tmp_path, "standard", "standard", "standard\nmin_samples_own = 17") as started:
-        tasks = [None, None, None]
+        tasks: list[Any] = [None, None, None]
         urls = urls_of(started)
         simons = [node.api().select_microservice(protocol="Simon") for node in started]
         tasks[0] = simons[0].create(
@@ -373,7 +371,7 @@ def test_rules_that_are_none_stop_the_node(tmp_path: Path) -> None:
         ('approval = "never"', "approval"),
     ]:
         config = tmp_path / "node.toml"
-        config.write_text(f"ephemeral = true\nlisten = \"127.0.0.1:0\"\n[rules]\n{rules}\n")
+        config.write_text(f'ephemeral = true\nlisten = "127.0.0.1:0"\n[rules]\n{rules}\n')
         done = subprocess.run(
             [str(BINARY), "serve", f"--config={config}"], capture_output=True, text=True, timeout=60, check=False
         )

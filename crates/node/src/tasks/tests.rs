@@ -108,6 +108,26 @@ async fn task_that_knows(tasks: &Tasks, descriptor: &Descriptor, known: Vec<(Par
 }
 
 #[tokio::test]
+async fn a_peer_whose_key_is_not_allowed_ends_the_task() {
+    for (allowed, ends) in [(STRANGER, false), (PeerKey::from_bytes([9; 32]), true)] {
+        let tasks = tasks();
+        let descriptor = descriptor(Durations::default());
+        let mut policy = Policy::of(Profile::Teaching);
+        policy.home.peers = Some([allowed.to_string()].into());
+        let question = Question::of(&descriptor).unwrap();
+        // As long as its key is not known, nothing speaks against it.
+        let permit = policy.permit(Principal::anonymous(), &question, &Organisations::default(), &[]);
+        let configured = Entry::find("SecureSum").unwrap().configure("{}").unwrap();
+        let me = Party::new(0, 2).unwrap();
+        let known = vec![(peer(), STRANGER)];
+        let added = tasks.add(&permit.unwrap(), descriptor, configured, me, Mode::OnInput, known);
+        let progress = added.await.unwrap().progress();
+        let refused = progress["cause"]["code"] == "POLICY_REFUSED" && progress["cause"]["rule"] == "peers";
+        assert_eq!(refused, ends);
+    }
+}
+
+#[tokio::test]
 async fn hellos_with_unusable_durations_are_dropped() {
     let tasks = tasks();
     let good = descriptor(Durations::default());

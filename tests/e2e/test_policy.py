@@ -307,6 +307,8 @@ def test_the_owner_declines(tmp_path: Path) -> None:
         cause = cause_of(tasks[0])
         assert cause["code"] == "DECLINED"
         assert "zebras" in cause["declined"]["message"]
+        started[0].restart()
+        assert cause_of(tasks[0])["declined"] == cause["declined"]
         for index in (1, 2):
             assert cause_of(tasks[index])["message"].startswith("party 0 declined")
             assert "zebras" not in json.dumps(tasks[index].progress()) + started[index].logged()
@@ -360,6 +362,19 @@ def test_a_dry_run(tmp_path: Path) -> None:
         bad = cli(node, "policy", "check", "SecureSum", "--parties=2")
         assert bad.returncode == 4
         assert bad.stdout.startswith("refused\n- min_parties: ")
+
+
+def test_a_command_asks_for_more_caution(tmp_path: Path) -> None:
+    with network(tmp_path, "standard", "standard", "standard") as started:
+        file = tmp_path / "net.json"
+        file.write_text(json.dumps({"nodes": urls_of(started)}))
+        command = ["compute", "SecureSum", f"--network={file}", "--myself=0", "--value=1"]
+        done = cli(started[0], *command, "--policy=strict")
+        assert (done.returncode, "POLICY_TOO_FEW_PARTIES" in done.stderr) == (4, True), done.stderr
+        done = cli(started[0], *command, '--policy={"max_digits_after": 2}')
+        assert (done.returncode, "POLICY_DIGITS" in done.stderr) == (4, True), done.stderr
+        done = cli(started[0], *command, "--policy=lenient")
+        assert (done.returncode, "POLICY_UNUSABLE" in done.stderr) == (2, True), done.stderr
 
 
 def test_rules_that_are_none_stop_the_node(tmp_path: Path) -> None:

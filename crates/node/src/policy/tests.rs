@@ -1,4 +1,4 @@
-#![allow(clippy::unwrap_used)]
+#![allow(clippy::unwrap_used, clippy::panic)]
 
 use std::collections::BTreeSet;
 
@@ -389,6 +389,48 @@ fn owners_loosen_knowingly_and_requesters_cannot() {
         assert!(Changes::of_requester(bad).is_err(), "{bad}");
     }
     assert!(toml::from_str::<Changes>("min_sampels = 1").is_err());
+}
+
+#[test]
+fn the_example_of_the_configuration_shows_the_rules_of_standard() {
+    let text = include_str!("../../../../docs/fdrtd.example.toml");
+    let lines = text.lines().map(|line| line.strip_prefix("#: ").unwrap_or(line));
+    let all = lines.collect::<Vec<_>>().join("\n");
+    let mut shown = toml::from_str::<crate::config::Config>(&all).unwrap().rules;
+    assert!(shown.peers.take().is_some() && shown.microprotocols.take().is_some());
+    assert_eq!(
+        shown.apply(Policy::of(Profile::Strict)).unwrap().home,
+        Policy::of(Profile::Standard).home
+    );
+    let applied = shown.apply(Policy::of(Profile::Teaching)).unwrap().rules;
+    let profile = Profile::Standard;
+    assert_eq!(Rules { profile, ..applied }, profile.into());
+}
+
+#[test]
+fn the_page_has_the_numbers_of_the_profiles() {
+    let page = include_str!("../../../../docs/policy.md");
+    let all = [Profile::Teaching, Profile::Standard, Profile::Strict].map(Policy::of);
+    let mut found = 0;
+    let named = Policy::of(Profile::Standard).shown(true);
+    for rule in named.as_object().unwrap().keys() {
+        let row = page
+            .lines()
+            .find(|line| line.starts_with('|') && line.contains(&format!("`{rule}`")));
+        let cells: Vec<&str> = row
+            .unwrap_or_else(|| panic!("{rule}"))
+            .split('|')
+            .map(str::trim)
+            .collect();
+        for (policy, cell) in all.iter().zip(&cells[2..5]) {
+            let value = &policy.shown(true)[rule];
+            if let (Some(number), Ok(shown)) = (value.as_u64(), cell.parse::<u64>()) {
+                assert_eq!(number, shown, "{rule}");
+                found += 1;
+            }
+        }
+    }
+    assert!(found >= 20, "{found}");
 }
 
 #[test]

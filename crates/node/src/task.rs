@@ -496,6 +496,7 @@ impl Task {
         if ended {
             core.ended = Some(Instant::now());
             core.inputs.clear();
+            core.consent.forget();
             core.sealed = true;
             self.log_end(&core);
             self.audit_declined(&core);

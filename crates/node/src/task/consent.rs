@@ -6,17 +6,17 @@ use std::sync::Arc;
 use fdrtd_mpc::microprotocol::Prepared;
 use fdrtd_mpc::net::Party;
 use serde_json::json;
+use uuid::Uuid;
 
 use super::{Core, Task};
 use crate::approvals::TaskKind;
 use crate::identity::PeerKey;
-use crate::ledger::{Contributions, Refusal};
-use crate::policy::{Approval, Other, Policy, Rule};
+use crate::ledger::{Contributions, Ledger, Refusal};
+use crate::policy::{Approval, Home, Other, Policy, Rule};
 use crate::problem::Problem;
 use crate::reason::Reason;
 use crate::services::Principal;
 use crate::session::{Declined, Session};
-use crate::store::StoreError;
 use crate::url::NodeUrl;
 
 /// How far this node has come in deciding.
@@ -32,6 +32,13 @@ pub(super) struct Consent {
     charging: Option<[u8; 32]>,
     /// The rows of the input, if releases are recorded.
     rows: Option<Contributions>,
+}
+
+impl Consent {
+    /// Nothing of the input is needed any more.
+    pub(super) fn forget(&mut self) {
+        self.rows = None;
+    }
 }
 
 /// Tells the session what it has to wait for.
@@ -125,7 +132,8 @@ impl Task {
     async fn decide(self: &Arc<Self>) -> Result<bool, Declined> {
         if self.policy.keeps_ledger() {
             self.read_rows().await?;
-            self.with_peers(|task, rows, peers| self.context.ledger.check(task, &self.policy.home, peers, rows))??;
+            self.ask_ledger(|ledger, home, task, rows, peers| ledger.check(task, home, peers, rows))
+                .await??;
         }
         let core = self.lock();
         let known = || {
@@ -158,47 +166,44 @@ impl Task {
             .await
             .ok()
             .flatten()
-            .ok_or_else(|| Declined {
-                rule: None,
-                message: "the node could not read the rows of the input".to_owned(),
-            })?;
+            .ok_or_else(unreadable)?;
         self.lock().consent.rows = Some(rows);
         Ok(())
     }
 
-    /// What the ledger is asked about.
-    fn with_peers<T>(
-        &self,
-        ask: impl FnOnce(&uuid::Uuid, &Contributions, &[(PeerKey, &NodeUrl)]) -> T,
+    /// Asks the ledger about this task, apart from those that carry messages: many columns with many releases take their time.
+    async fn ask_ledger<T: Send + 'static>(
+        self: &Arc<Self>,
+        ask: impl FnOnce(&Ledger, &Home, &Uuid, &Contributions, &[(PeerKey, &NodeUrl)]) -> T + Send + 'static,
     ) -> Result<T, Declined> {
-        let (descriptor, peers, rows) = {
-            let core = self.lock();
-            (
-                core.session.descriptor().clone(),
-                core.session.keys(),
-                core.consent.rows.clone(),
-            )
-        };
-        let rows = rows.ok_or_else(|| Declined {
-            rule: None,
-            message: "the rows of the input are not known".to_owned(),
-        })?;
-        let own = self.context.identity.key();
-        let peers: Vec<(PeerKey, &NodeUrl)> = peers
-            .iter()
-            .zip(&descriptor.nodes)
-            .filter_map(|(key, url)| Some(((*key)?, url)))
-            .filter(|(key, _)| *key != own)
-            .collect();
-        Ok(ask(&descriptor.task, &rows, &peers))
+        let task = Arc::clone(self);
+        let asked = tokio::task::spawn_blocking(move || {
+            let (descriptor, keys, rows) = {
+                let core = task.lock();
+                let session = &core.session;
+                (session.descriptor().clone(), session.keys(), core.consent.rows.clone())
+            };
+            let own = task.context.identity.key();
+            let peers: Vec<(PeerKey, &NodeUrl)> = keys
+                .iter()
+                .zip(&descriptor.nodes)
+                .filter_map(|(key, url)| Some(((*key)?, url)))
+                .filter(|(key, _)| *key != own)
+                .collect();
+            let (ledger, home) = (&task.context.ledger, &task.policy.home);
+            rows.map(|rows| ask(ledger, home, &descriptor.task, &rows, &peers))
+        });
+        asked.await.ok().flatten().ok_or_else(unreadable)
     }
 
     /// Records the release, then lets the data go.
     pub(super) fn charge(self: &Arc<Self>, sid: [u8; 32]) {
         let task = Arc::clone(self);
         tokio::spawn(async move {
-            let charged = match task.record_release() {
-                Ok(written) => Ok(written.await),
+            let recorded = task.ask_ledger(|ledger, home, task, rows, peers| ledger.charge(task, home, peers, rows));
+            let charged = match recorded.await {
+                Ok(Ok(written)) => Ok(written.await),
+                Ok(Err(refusal)) => Err(refusal.into()),
                 Err(why) => Err(why),
             };
             let mut core = task.lock();
@@ -214,10 +219,6 @@ impl Task {
             }
             task.settle(core);
         });
-    }
-
-    fn record_release(&self) -> Result<impl Future<Output = Result<(), StoreError>> + Send + use<>, Declined> {
-        Ok(self.with_peers(|task, rows, peers| self.context.ledger.charge(task, &self.policy.home, peers, rows))??)
     }
 
     /// That this node has declined: the rule, no number.
@@ -300,6 +301,13 @@ impl Task {
         });
         self.settle(core);
         Ok(())
+    }
+}
+
+fn unreadable() -> Declined {
+    Declined {
+        rule: None,
+        message: "the node could not read the rows of the input".to_owned(),
     }
 }
 

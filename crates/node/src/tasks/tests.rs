@@ -116,11 +116,12 @@ async fn a_peer_whose_key_is_not_allowed_ends_the_task() {
         policy.home.peers = Some([allowed.to_string()].into());
         let question = Question::of(&descriptor).unwrap();
         // As long as its key is not known, nothing speaks against it.
-        let permit = policy.permit(Principal::anonymous(), &question, &Organisations::default(), &[]);
+        let nobody = Organisations::default();
+        let permit = policy.permit(Principal::anonymous(), &question, &nobody, &[]).unwrap();
         let configured = Entry::find("SecureSum").unwrap().configure("{}").unwrap();
         let me = Party::new(0, 2).unwrap();
         let known = vec![(peer(), STRANGER)];
-        let added = tasks.add(&permit.unwrap(), descriptor, configured, me, Mode::OnInput, known);
+        let added = tasks.add(&permit, descriptor, configured, me, Mode::OnInput, known);
         let progress = added.await.unwrap().progress();
         let refused = progress["cause"]["code"] == "POLICY_REFUSED" && progress["cause"]["rule"] == "peers";
         assert_eq!(refused, ends);

@@ -260,11 +260,11 @@ def test_failed(shared: list[Node]) -> None:
 def test_versions_differ(shared: list[Node]) -> None:
     task = create(shared[0], urls_of(shared))
     check(
-        lambda: simon_of(shared[1]).join(invitation={**task.invite(), "fdrtd": 2}),
+        lambda: simon_of(shared[1]).join(invitation={**task.invite(), "fdrtd": 3}),
         fdrtd.InputError,
         "VERSIONS_DIFFER",
         "call",
-        "the invitation is of version 2 of the protocol between nodes, this node speaks 1",
+        "the invitation is of version 3 of the protocol between nodes, this node speaks 2",
         "run the same version of fdrtd at all parties",
     )
     task.delete()
@@ -311,9 +311,12 @@ def test_lists_differ(shared: list[Node]) -> None:
 # --- Policy -----------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("policy", "parties", "total", "own"), [("standard", 3, 10, 5), ("strict", 4, 20, 10)])
-def test_below_a_threshold(tmp_path: Path, shared: list[Node], policy: str, parties: int, total: int, own: int) -> None:
+@pytest.mark.parametrize(("policy", "parties"), [("standard", 3), ("strict", 4)])
+def test_below_a_threshold(tmp_path: Path, shared: list[Node], policy: str, parties: int) -> None:
     command = [str(BINARY), "serve", "--listen={listen}", "--base-path=/public1", "--ephemeral", f"--policy={policy}"]
+    config = tmp_path / "node.toml"
+    config.write_text("[rules]\nmin_samples_own = 1\n")
+    command.append(f"--config={config}")
     node = Node(tmp_path, 0, command=command)
     with running(node):
         others = [*urls_of(shared), *(f"http://127.0.0.1:9/{index}" for index in range(3))]
@@ -333,12 +336,11 @@ def test_below_a_threshold(tmp_path: Path, shared: list[Node], policy: str, part
             fdrtd.Forbidden,
             "POLICY_CANNOT_CHECK",
             "policy",
-            f"this node's policy '{policy}' wants at least {total} samples in all and {own} of each party, and "
-            "that no earlier "
-            "release differs by a few rows; this version cannot check that for SecureSum yet, so it refuses",
-            "only this node's operator can change its policy: for lessons and trials with data that need no "
-            "protection, the node "
-            "may be started with --policy teaching",
+            f"this node's policy '{policy}' wants at least {10 if parties == 3 else 20} samples in all, of which "
+            f"{parties} are certain because each party has 1; this version cannot check that for SecureSum without "
+            "opening it, so it refuses",
+            "a greater min_samples_own, or more parties, may make it certain beforehand; for the rest ask this node's "
+            "operator, who alone can change its policy (policy in its configuration, or --policy)",
         )
 
 

@@ -10,7 +10,9 @@ use std::fmt;
 use zeroize::Zeroizing;
 
 mod refusal;
+mod rows;
 pub use refusal::{Reason, Refusal};
+pub use rows::rows;
 
 /// Most columns of one input.
 pub const MAX_COLUMNS: usize = 4096;

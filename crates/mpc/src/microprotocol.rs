@@ -7,10 +7,12 @@ use std::fmt;
 use std::future::Future;
 
 use serde::Serialize;
+use zeroize::Zeroizing;
 
 use crate::data;
 use crate::microprotocols::secure_sum::SecureSum;
 use crate::net::{Abort, Machine, Net, Session};
+use crate::number::Digits;
 
 /// All microprotocols of this build.
 pub static ALL: &[Entry] = &[Entry::of::<SecureSum>()];
@@ -56,6 +58,32 @@ pub struct Shape {
     pub message_bytes: usize,
 }
 
+/// A kind of output that rules of disclosure speak of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Release {
+    /// A statistic of all values of a column: a sum, a mean.
+    Statistic,
+    /// Counts of cells: tables, histograms.
+    Cells,
+    /// Single values of somebody: smallest, greatest.
+    Extremes,
+}
+
+/// A column of an input, by what it is known by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Column<'a> {
+    /// The only one.
+    Unnamed,
+    /// Of vectors.
+    Position(usize),
+    /// With a name, which may be private.
+    Named(&'a str),
+}
+
+/// Is shown each column of an input (then there is no row), and each of its rows in one fixed form, so that equal values look equal however they are
+/// written.
+pub type SeeRow<'a> = dyn FnMut(Column<'_>, Option<&[u8]>) + 'a;
+
 /// A multi-party computation, for any number of parties.
 pub trait Microprotocol: 'static {
     /// Its name in the API.
@@ -64,6 +92,8 @@ pub trait Microprotocol: 'static {
     const ALIASES: &'static [&'static str];
     /// Rounds of data messages after the last input.
     const ROUNDS: u32;
+    /// What opens, as far as rules of disclosure speak of it.
+    const RELEASES: &'static [Release];
     /// Agreed by all, part of the task's descriptor.
     type Params: Clone + Send + Sync + 'static;
     /// This party's private input, parsed and validated.
@@ -89,6 +119,19 @@ pub trait Microprotocol: 'static {
     /// The public part of the input.
     fn shape(params: &Self::Params, input: &Self::Input) -> Shape;
 
+    /// The declared precision of numbers that open, if they have one.
+    fn digits(params: &Self::Params) -> Option<Digits>;
+
+    /// How many samples this party's input has, for each thing that opens on its own (each column). Private: for this party's node alone, which
+    /// compares it with its owner's rules.
+    fn samples(input: &Self::Input) -> Zeroizing<Vec<u64>>;
+
+    /// Shows all rows of inputs that [`Microprotocol::input`] has accepted. Private, as above: for the node's record of what it has released.
+    ///
+    /// # Errors
+    /// Texts that it would not accept.
+    fn rows(params: &Self::Params, texts: &[&str], see: &mut SeeRow<'_>) -> Result<(), Refusal>;
+
     /// The protocol.
     fn run(
         params: Self::Params,
@@ -104,6 +147,8 @@ pub struct Entry {
     pub name: &'static str,
     /// Older names.
     pub aliases: &'static [&'static str],
+    /// What opens.
+    pub releases: &'static [Release],
     configure: fn(&str) -> Result<Configured, Refusal>,
 }
 
@@ -119,6 +164,7 @@ impl Entry {
         Entry {
             name: M::NAME,
             aliases: M::ALIASES,
+            releases: M::RELEASES,
             configure: Configured::of::<M>,
         }
     }
@@ -139,6 +185,7 @@ impl Entry {
 }
 
 type Accept = dyn Fn(usize, &[&str]) -> Result<Prepared, Refusal> + Send + Sync;
+type Rows = dyn Fn(&[&str], &mut SeeRow<'_>) -> Result<(), Refusal> + Send + Sync;
 
 /// A microprotocol with its parameters.
 pub struct Configured {
@@ -146,7 +193,10 @@ pub struct Configured {
     pub canonical: String,
     /// Rounds of data messages after the last input.
     pub rounds: u32,
+    /// The declared precision of numbers that open, if they have one.
+    pub digits: Option<Digits>,
     accept: Box<Accept>,
+    rows: Box<Rows>,
 }
 
 impl fmt::Debug for Configured {
@@ -159,17 +209,23 @@ impl Configured {
     fn of<M: Microprotocol>(params: &str) -> Result<Configured, Refusal> {
         let params = M::params(params)?;
         let canonical = M::canonical(&params);
+        let digits = M::digits(&params);
+        let seen = params.clone();
+        let rows = Box::new(move |texts: &[&str], see: &mut SeeRow<'_>| M::rows(&seen, texts, see));
         let accept = Box::new(move |parties: usize, texts: &[&str]| {
             let input = M::input(&params, parties, texts)?;
             let shape = M::shape(&params, &input);
+            let samples = M::samples(&input);
             let params = params.clone();
             let start = Box::new(move |session| Machine::new(session, |net| drive::<M>(params, input, net)));
-            Ok(Prepared { shape, start })
+            Ok(Prepared { shape, samples, start })
         });
         Ok(Configured {
             canonical,
             rounds: M::ROUNDS,
+            digits,
             accept,
+            rows,
         })
     }
 
@@ -180,12 +236,22 @@ impl Configured {
     pub fn input(&self, parties: usize, texts: &[&str]) -> Result<Prepared, Refusal> {
         (self.accept)(parties, texts)
     }
+
+    /// Shows all rows of inputs that [`Configured::input`] has accepted.
+    ///
+    /// # Errors
+    /// Texts that it would not accept.
+    pub fn rows(&self, texts: &[&str], see: &mut SeeRow<'_>) -> Result<(), Refusal> {
+        (self.rows)(texts, see)
+    }
 }
 
 /// A validated input, ready to be computed with.
 pub struct Prepared {
     /// Its public part.
     pub shape: Shape,
+    /// How many samples it has, for each column. Private.
+    pub samples: Zeroizing<Vec<u64>>,
     start: Box<dyn FnOnce(Session) -> Machine + Send>,
 }
 
@@ -196,6 +262,11 @@ impl fmt::Debug for Prepared {
 }
 
 impl Prepared {
+    /// The samples of the column that has the fewest.
+    pub fn fewest_samples(&self) -> u64 {
+        self.samples.iter().copied().min().unwrap_or(0)
+    }
+
     /// The machine that computes with this input, once.
     pub fn start(self, session: Session) -> Machine {
         (self.start)(session)

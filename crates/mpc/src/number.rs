@@ -72,6 +72,20 @@ impl Default for Digits {
     }
 }
 
+/// One form for all ways to write a JSON number: sign, exponent and digits without zeros at either end. `None` for other texts.
+#[must_use]
+pub fn canonical(text: &[u8]) -> Option<Zeroizing<Vec<u8>>> {
+    let token = Token::scan(text).filter(|token| token.length == text.len())?;
+    let mut form = Zeroizing::new(Vec::with_capacity(9 + token.count));
+    // Zero has no sign and no exponent.
+    if let Some(number) = token.significant() {
+        form.push(u8::from(token.negative));
+        form.extend_from_slice(&number.scale.to_le_bytes());
+        form.extend(number.iter().map(|digit| digit as u8));
+    }
+    Some(form)
+}
+
 /// The declared digits cannot be held.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("digits_before and digits_after add up to {total}; from 1 to {MAX_DIGITS} digits are possible")]

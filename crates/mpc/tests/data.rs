@@ -2,7 +2,8 @@
 #![allow(clippy::unwrap_used)]
 
 use fdrtd_mpc::data::{MAX_COLUMNS, MAX_NAME_BYTES, Reason, Shape, read};
-use fdrtd_mpc::number::{Digits, Grid, NumberError};
+use fdrtd_mpc::microprotocol::Column;
+use fdrtd_mpc::number::{Digits, Grid, NumberError, canonical};
 use proptest::prelude::*;
 
 const ROWS: u64 = 1000;
@@ -53,6 +54,86 @@ fn every_form_is_read() {
     }
     let inner = ok(r#"{"columns": {"columns": 1, "vectors": 2, "a\"b\\": 3}}"#);
     assert_eq!(inner.0, columns(&["a\"b\\", "columns", "vectors"]));
+}
+
+/// Column and row of everything that is shown.
+fn rows(json: &str) -> Vec<(String, Option<Vec<u8>>)> {
+    let mut all = Vec::new();
+    let mut see = |column: Column<'_>, row: Option<&[u8]>| all.push((format!("{column:?}"), row.map(<[u8]>::to_vec)));
+    fdrtd_mpc::data::rows(json, &mut see).unwrap();
+    all
+}
+
+#[test]
+fn rows_are_shown_one_by_one_in_their_columns() {
+    let of = |column: &str, texts: &[&str]| -> Vec<(String, Option<Vec<u8>>)> {
+        let row = |text: &&str| Some(canonical(text.as_bytes()).unwrap().to_vec());
+        texts.iter().map(|text| (column.to_owned(), row(text))).collect()
+    };
+    let there = |column: &str| vec![(column.to_owned(), None)];
+    assert_eq!(rows(" 31 "), [there("Unnamed"), of("Unnamed", &["31"])].concat());
+    assert_eq!(rows("[]"), there("Unnamed"));
+    assert_eq!(
+        rows("[ 1 ,2.50]"),
+        [there("Unnamed"), of("Unnamed", &["1", "2.5"])].concat()
+    );
+    let vectors = [
+        of("Position(0)", &["1"]),
+        of("Position(1)", &["2"]),
+        of("Position(0)", &["3"]),
+        of("Position(1)", &["4"]),
+    ];
+    assert_eq!(rows(r#"{"vectors": [[1, 2], [3, 4]]}"#), vectors.concat());
+    for json in [
+        r#"{"bmi": [7], "age": 31, "none": []}"#,
+        r#"{"columns": {"bmi": [7], "age": 31, "none": []}}"#,
+    ] {
+        let columns = [
+            there("Named(\"age\")"),
+            of("Named(\"age\")", &["31"]),
+            there("Named(\"bmi\")"),
+            of("Named(\"bmi\")", &["7"]),
+            there("Named(\"none\")"),
+        ];
+        assert_eq!(rows(json), columns.concat());
+    }
+    assert_eq!(
+        rows(r#"{"columns": {"vectors": [1]}}"#)[0],
+        (r#"Named("vectors")"#.to_owned(), None)
+    );
+}
+
+proptest! {
+    #[test]
+    fn every_way_to_write_a_number_has_one_form(negative: bool, digits in 0..1_000_000_u64, zeros in 0..5_usize, places in 0..9_usize) {
+        let sign = if negative { "-" } else { "" };
+        let plain = format!("{sign}{digits}");
+        let form = canonical(plain.as_bytes()).unwrap();
+        let point = format!("{sign}{digits}.{}", "0".repeat(zeros + 1));
+        let exponent = format!("{sign}{digits}{}e-{places}", "0".repeat(places));
+        for other in [point, exponent, format!("{sign}{digits}E+0")] {
+            prop_assert_eq!(&canonical(other.as_bytes()).unwrap()[..], &form[..], "{}", other);
+        }
+        let next = format!("{sign}{}", digits + 1);
+        prop_assert_ne!(&canonical(next.as_bytes()).unwrap()[..], &form[..]);
+        if digits > 0 {
+            let tenth = format!("{plain}e-1");
+            prop_assert_ne!(&canonical(tenth.as_bytes()).unwrap()[..], &form[..]);
+            let opposite = plain.strip_prefix('-').map_or(format!("-{plain}"), str::to_owned);
+            prop_assert_ne!(&canonical(opposite.as_bytes()).unwrap()[..], &form[..]);
+        }
+    }
+
+    #[test]
+    fn what_is_read_has_as_many_rows_as_samples(columns in proptest::collection::btree_map("[a-z]{1,3}", proptest::collection::vec(any::<i32>(), 0..9), 1..5)) {
+        let json = serde_json::json!({"columns": columns}).to_string();
+        let sums = read(&grid(), ROWS, &json).unwrap();
+        let counted: Vec<u64> = columns.keys().map(|name| {
+            let of_column = |(column, row): &&(String, Option<Vec<u8>>)| *column == format!("Named({name:?})") && row.is_some();
+            rows(&json).iter().filter(of_column).count() as u64
+        }).collect();
+        prop_assert_eq!(&sums.samples[..], &counted[..]);
+    }
 }
 
 #[test]

@@ -11,7 +11,7 @@ use crate::addresses::AddressRange;
 use crate::connect::Connector;
 use crate::identity::PeerKey;
 use crate::peer::{PeerConfig, Trust};
-use crate::policy::Profile;
+use crate::policy::{Changes, Organisations, Policy, Profile};
 use crate::reach::{Allowed, Reach};
 use crate::task::StopAt;
 use crate::tasks::Quota;
@@ -41,8 +41,12 @@ pub struct Config {
     pub storage_key_file: Option<PathBuf>,
     /// Where the operator's token is, if it shall not lie in the data directory; a node without a data directory has none unless it is told.
     pub operator_token_file: Option<PathBuf>,
-    /// Disclosure rules.
+    /// Disclosure rules: a profile.
     pub policy: Profile,
+    /// Single rules that differ from the profile's.
+    pub rules: Changes,
+    /// Whose this node is.
+    pub organisation: Option<String>,
     /// Web origins whose pages may call this node; `*` for any.
     pub cors_origins: Vec<String>,
     /// How keys of other nodes become known.
@@ -89,6 +93,7 @@ pub struct PinnedPeer {
     /// Its key, as `fdrtd identity` prints it there.
     pub key: PeerKey,
     /// Whose it is.
+    #[serde(default)]
     pub organisation: Option<String>,
 }
 
@@ -151,6 +156,8 @@ impl Default for Config {
             storage_key_file: None,
             operator_token_file: None,
             policy: Profile::Standard,
+            rules: Changes::default(),
+            organisation: None,
             cors_origins: Vec::new(),
             trust: TrustMode::Tofu,
             peers: Vec::new(),
@@ -257,7 +264,25 @@ impl Config {
                 "tls.reload_interval is a number of seconds from 0.1 to 86400".into(),
             ));
         }
+        self.owner_policy()?;
         Ok(self)
+    }
+
+    /// The profile with the owner's own rules.
+    pub(crate) fn owner_policy(&self) -> Result<Policy, ConfigError> {
+        let policy = self.rules.apply(Policy::of(self.policy));
+        let policy = policy.map_err(|error| ConfigError::Value(format!("[rules]: {error}")))?;
+        for name in policy.home.microprotocols.iter().flatten() {
+            if fdrtd_mpc::microprotocol::Entry::find(name).is_none_or(|entry| entry.name != name) {
+                return Err(ConfigError::Value(format!("[rules]: there is no microprotocol {name}")));
+            }
+        }
+        Ok(policy)
+    }
+
+    pub(crate) fn organisations(&self) -> Organisations {
+        let named = |peer: &PinnedPeer| Some((peer.url.clone(), peer.key, peer.organisation.clone()?));
+        Organisations::new(self.organisation.as_deref(), self.peers.iter().filter_map(named))
     }
 
     pub(crate) fn time_to_live(&self) -> Duration {

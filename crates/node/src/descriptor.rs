@@ -7,11 +7,11 @@ use uuid::Uuid;
 
 use crate::identity::PeerKey;
 use crate::invitation::Link;
-use crate::policy::Profile;
+use crate::policy::{Profile, Rules};
 use crate::url::NodeUrl;
 
 /// Version of the protocol between nodes.
-pub const PROTOCOL: u32 = 1;
+pub const PROTOCOL: u32 = 2;
 
 /// Longest descriptor, so that a Hello stays below 4 KiB.
 pub const MAX_BYTES: usize = 3_800;
@@ -152,9 +152,12 @@ pub struct Invitation {
     pub keys: Vec<Option<PeerKey>>,
     /// Time limits in milliseconds.
     pub durations: Durations,
-    /// The inviting node's policy, for information.
+    /// The inviting node's policy, for information: the profile's name.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub policy: Option<Profile>,
+    /// Its rules, for information.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rules: Option<serde_json::Map<String, Value>>,
     /// Which party invites, for information.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub from: Option<usize>,
@@ -162,7 +165,13 @@ pub struct Invitation {
 
 impl Invitation {
     /// Invites to the task of `descriptor`.
-    pub fn new(descriptor: &Descriptor, keys: Vec<Option<PeerKey>>, policy: Profile, from: usize) -> Invitation {
+    pub fn new(
+        descriptor: &Descriptor,
+        keys: Vec<Option<PeerKey>>,
+        policy: impl Into<Rules>,
+        from: usize,
+    ) -> Invitation {
+        let policy = policy.into();
         let parameters =
             RawValue::from_string(descriptor.parameters.clone()).unwrap_or_else(|_| RawValue::NULL.to_owned());
         Invitation {
@@ -173,7 +182,8 @@ impl Invitation {
             nodes: descriptor.nodes.clone(),
             keys,
             durations: descriptor.durations,
-            policy: Some(policy),
+            policy: Some(policy.profile),
+            rules: Some(policy.shown()),
             from: Some(from),
         }
     }

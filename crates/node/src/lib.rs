@@ -9,6 +9,7 @@
 mod acquaintances;
 pub mod addresses;
 pub mod api;
+pub mod approvals;
 pub mod audit;
 pub mod config;
 pub mod connect;
@@ -17,6 +18,7 @@ pub mod fingerprint;
 pub mod identity;
 pub mod invitation;
 pub mod json;
+pub mod ledger;
 pub mod metrics;
 pub mod node;
 pub mod operator;

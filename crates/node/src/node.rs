@@ -8,9 +8,11 @@ use tokio::sync::Semaphore;
 use zeroize::Zeroizing;
 
 use crate::acquaintances;
+use crate::approvals::Approvals;
 use crate::config::Config;
 use crate::identity::Identity;
 use crate::json::Parameters;
+use crate::ledger::Ledger;
 use crate::metrics::Metrics;
 use crate::operator::{OperatorToken, TOKEN_FILE};
 use crate::peer::Peers;
@@ -134,11 +136,21 @@ impl Node {
         let on_news = Box::new(acquaintances::keep(store.clone(), audit.clone()));
         let peers = Peers::new(Arc::clone(&identity), config.peer_config()?, memory, on_event, on_news);
         let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+        let policy = config.owner_policy()?;
+        let looser = policy.looser();
+        if !looser.is_empty() {
+            let rules: Vec<_> = looser.iter().map(|rule| rule.name()).collect();
+            tracing::warn!(profile = %config.policy, rules = rules.join(", "), "this node's rules are looser than its profile");
+        }
         let context = Arc::new(Context {
             identity: Arc::clone(&identity),
             peers,
             store: store.clone(),
             audit,
+            policy,
+            organisations: config.organisations(),
+            ledger: Ledger::open(&store)?,
+            approvals: Approvals::open(&store)?,
             pool: Arc::new(Semaphore::new(cores)),
             metrics: Metrics::default(),
             clock: Clock::System,
@@ -168,7 +180,7 @@ impl Node {
             .map(|service| (service_handle(&secret, service), service))
             .to_vec();
         let node = Arc::new(Node {
-            simon: Simon::new(all, config.policy, config.public_url.clone()),
+            simon: Simon::new(all, config.public_url.clone()),
             handles,
             kv,
             barrier: Barrier::new(meeting, Clock::System),

@@ -170,9 +170,41 @@ pub const CODES: &[(&str, &str)] = &[
     ("PEER_VERSION", "A peer speaks another version of the protocol."),
     (
         "POLICY_CANNOT_CHECK",
-        "This node's policy has a rule that this version cannot check yet.",
+        "This node's policy has a rule that this version cannot check for this task.",
+    ),
+    (
+        "POLICY_DIGITS",
+        "This node's policy allows fewer digits before or after the point.",
+    ),
+    (
+        "POLICY_EXTREMES",
+        "This node's policy does not let single values open, and the microprotocol does.",
+    ),
+    (
+        "POLICY_MICROPROTOCOL",
+        "This node's policy does not allow the microprotocol.",
+    ),
+    (
+        "POLICY_PEER",
+        "This node's policy does not allow computing with one of the nodes.",
+    ),
+    (
+        "POLICY_TOO_FEW_ORGANISATIONS",
+        "This node's policy wants nodes of more organisations.",
     ),
     ("POLICY_TOO_FEW_PARTIES", "This node's policy wants more parties."),
+    (
+        "POLICY_TOO_FEW_SAMPLES",
+        "A party's policy wants more samples of each party; nothing was sent, and the task waits for another input.",
+    ),
+    (
+        "POLICY_TWO_PARTIES",
+        "This node's policy does not allow two parties alone.",
+    ),
+    (
+        "POLICY_UNUSABLE",
+        "The policy that the caller asks for is none: neither a profile nor rules.",
+    ),
     (
         "PROBES_BUSY",
         "The node is testing as many connections to other nodes as it does at once.",
@@ -203,6 +235,10 @@ pub const CODES: &[(&str, &str)] = &[
         "The task ended without a result; the member 'cause' says why.",
     ),
     ("TASK_FINISHED", "The task has its result already."),
+    (
+        "TASK_NOT_WAITING",
+        "The task does not wait for this node's owner, or can no longer be declined.",
+    ),
     (
         "TASK_UNKNOWN",
         "This node has no task with this id: it is deleted, or its time to live is over, or it is another node's.",
@@ -275,8 +311,15 @@ const SIDES: [(Side, &[&str]); 4] = [
             "PEER_NOT_PINNED",
             "PEER_URL_REFUSED",
             "POLICY_CANNOT_CHECK",
+            "POLICY_DIGITS",
+            "POLICY_EXTREMES",
+            "POLICY_MICROPROTOCOL",
+            "POLICY_PEER",
+            "POLICY_TOO_FEW_ORGANISATIONS",
             "POLICY_TOO_FEW_PARTIES",
             "ROLE_REFUSED",
+            "POLICY_TOO_FEW_SAMPLES",
+            "POLICY_TWO_PARTIES",
         ],
     ),
     (
@@ -303,6 +346,7 @@ const SIDES: [(Side, &[&str]); 4] = [
             "NO_INPUT",
             "TASK_FAILED",
             "TASK_FINISHED",
+            "TASK_NOT_WAITING",
         ],
     ),
 ];

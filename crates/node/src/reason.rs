@@ -7,6 +7,7 @@ use fdrtd_mpc::net::{Abort, Party};
 use serde::{Deserialize, Serialize};
 
 use crate::descriptor::Field;
+use crate::policy::Rule;
 
 /// A part of a task's life with a time limit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -52,6 +53,18 @@ pub enum Reason {
         party: usize,
         /// In what.
         field: Field,
+    },
+    /// A rule of a party's owner says no to the task, whatever the data are.
+    PolicyRefused {
+        /// Which rule.
+        rule: Rule,
+        /// Whose.
+        party: usize,
+    },
+    /// A party does not want to take part, and says no more than that.
+    Declined {
+        /// Who.
+        party: usize,
     },
     /// Two nodes disagree about somebody's key.
     KeysDiffer {
@@ -119,6 +132,8 @@ impl Reason {
             Reason::PeerSilent { .. } => "PEER_SILENT",
             Reason::PeerRestarted { .. } => "PEER_RESTARTED",
             Reason::DescriptorsDiffer { .. } => "DESCRIPTORS_DIFFER",
+            Reason::PolicyRefused { .. } => "POLICY_REFUSED",
+            Reason::Declined { .. } => "DECLINED",
             Reason::KeysDiffer { .. } => "KEYS_DIFFER",
             Reason::KeyRotated { .. } => "KEY_ROTATED",
             Reason::KeyTwice { .. } => "KEY_TWICE",
@@ -136,6 +151,8 @@ impl Reason {
             | Reason::PeerSilent { party }
             | Reason::PeerRestarted { party }
             | Reason::DescriptorsDiffer { party, .. }
+            | Reason::PolicyRefused { party, .. }
+            | Reason::Declined { party }
             | Reason::KeysDiffer { party }
             | Reason::KeyRotated { party }
             | Reason::KeyTwice { party, .. }
@@ -164,6 +181,8 @@ impl Reason {
             | Reason::PeerSilent { .. }
             | Reason::PeerRestarted { .. }
             | Reason::KeyRotated { .. }
+            | Reason::PolicyRefused { .. }
+            | Reason::Declined { .. }
             | Reason::Internal { .. } => false,
         }
     }
@@ -196,6 +215,10 @@ impl Reason {
                 "create a new task: a computation that was cut off is never repeated with the same randomness"
             }
             Reason::DescriptorsDiffer { .. } => "join with the invitation as it was sent, unchanged",
+            Reason::PolicyRefused { .. } => {
+                "ask the owner of that node, who alone can change its rules; `fdrtd policy show` there lists them"
+            }
+            Reason::Declined { .. } => "ask the owner of that node: the reason is not told",
             Reason::KeysDiffer { .. } => {
                 "somebody may stand between the nodes, or a node has a new identity: compare `fdrtd identity` of all nodes"
             }
@@ -234,6 +257,10 @@ impl fmt::Display for Reason {
             Reason::DescriptorsDiffer { party, field } => {
                 write!(f, "{} of party {party} and of the others differ", field.name())
             }
+            Reason::PolicyRefused { rule, party } => {
+                write!(f, "the rule {} of party {party} refuses this task", rule.name())
+            }
+            Reason::Declined { party } => write!(f, "party {party} declined"),
             Reason::KeysDiffer { party } => write!(f, "party {party} sees other keys behind the same list of nodes"),
             Reason::KeyRotated { party } => {
                 write!(

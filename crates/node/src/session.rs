@@ -1,18 +1,22 @@
 //! One task between nodes: Hello, Ready, data, closing digest, abort. A pure state machine; the clock is an argument, messages are bytes.
 //!
 //! ```text
-//! Hello(descriptor, policy, nonce, seed)  to each peer, as soon as its key is known     ─ all joined ─▶ sid
+//! Hello(descriptor, rules, nonce, seed)  to each peer, as soon as its key is known     ─ all joined ─▶ sid
 //! Ready(sid, keys, shape, pair)           once all have joined and the own input is there ─ all ready ─▶ data
 //! Data(sid, round, bytes)                 one per peer and round, then the closing digest
 //! Abort(reason)                           at any time
 //! ```
 //!
-//! **sid** = H(version, task, descriptor, all keys, all policies, all nonces). The secret of a pair is both parties' seeds; every key is derived
+//! **sid** = H(version, task, descriptor, all keys, all rules, all nonces). The secret of a pair is both parties' seeds; every key is derived
 //! with the sid, so a new Hello of anybody (after a restart, with a fresh nonce) makes all keys new. Nothing is derived before all have said Hello
 //! and nothing of the input leaves before all are Ready.
 //!
 //! **Ready** compares, before any data, what all of this depends on: the session, everybody's keys, the input's shape, and with each peer the secret of
 //! the pair. The last two are hashes under the sid: seeds and column names do not travel.
+//!
+//! **Rules.** When all have joined, every party computes the strictest of all rules. One that says no whatever the data are ends the task for all, with the
+//! same reason everywhere. What depends on this party's data, and its owner's consent, comes before Ready; the record of the release before
+//! the first data. To the others a party says no more than that it has declined.
 //!
 //! **The end.** A result is confirmed by everybody's closing digest. One digest that differs, or a peer that breaks the protocol, and there is none. A
 //! party that leaves when the result is there does not keep the others from comparing theirs; a result that could not be confirmed by all is given
@@ -23,6 +27,7 @@
 //! Read on: `gathering.rs` (up to Ready), `binding.rs` (what makes a session one), `job.rs` (the computation), `message.rs` (bytes).
 
 mod binding;
+mod consent;
 mod gathering;
 mod job;
 mod message;
@@ -36,13 +41,15 @@ use fdrtd_mpc::net::{self, Machine, Party};
 use fdrtd_mpc::wire::Malformed;
 use zeroize::Zeroizing;
 
+pub use consent::Declined;
 pub use job::{Job, JobDone};
 pub use message::{is_abort, is_data, is_hello, peek_hello};
 
 use crate::descriptor::Descriptor;
 use crate::identity::PeerKey;
-use crate::policy::Profile;
+use crate::policy::{Effective, Question, Rules};
 use crate::reason::{Reason, Report, Stage};
+use consent::Gate;
 use message::{ABORT, DATA, HELLO, Hello, READY, Ready, decode_abort, encode_abort};
 
 /// Longest message before the computation; also what a node keeps of a task it has not joined.
@@ -127,7 +134,10 @@ pub struct Session {
     descriptor: Descriptor,
     text: String,
     me: Party,
-    profile: Profile,
+    rules: Rules,
+    /// What the rules look at; `None` if this build does not know the microprotocol.
+    question: Option<Question>,
+    gate: Gate,
     nonce: [u8; 32],
     peers: Vec<Peer>,
     input: Option<Prepared>,
@@ -161,7 +171,7 @@ fn random() -> Zeroizing<[u8; 32]> {
 
 impl Session {
     /// A session of party `me` that has not greeted anybody yet; `key` is this node's own.
-    pub fn new(descriptor: Descriptor, me: Party, key: PeerKey, profile: Profile, now: Millis) -> Session {
+    pub fn new(descriptor: Descriptor, me: Party, key: PeerKey, rules: impl Into<Rules>, now: Millis) -> Session {
         let peer = |index| Peer {
             key: (index == me.index()).then_some(key),
             my_seed: random(),
@@ -175,9 +185,11 @@ impl Session {
         let peers = (0..descriptor.nodes.len()).map(peer).collect();
         Session {
             text: descriptor.text(),
+            question: Question::of(&descriptor),
             descriptor,
             me,
-            profile,
+            rules: rules.into(),
+            gate: Gate::default(),
             nonce: *random(),
             peers,
             input: None,
@@ -206,18 +218,26 @@ impl Session {
         &self.descriptor
     }
 
+    /// The public part of this party's input.
+    pub fn shape(&self) -> Option<&Shape> {
+        self.shape.as_ref()
+    }
+
     /// This party.
     pub fn me(&self) -> Party {
         self.me
     }
 
-    /// The strictest policy of all that have joined.
-    pub fn profile(&self) -> Profile {
-        self.peers
-            .iter()
-            .filter_map(|peer| peer.hello.as_ref())
-            .map(|hello| hello.profile)
-            .fold(self.profile, Profile::max)
+    /// The strictest rules of all that have joined.
+    pub fn rules(&self) -> Effective {
+        let of = |(index, peer): (usize, &Peer)| {
+            if index == self.me.index() {
+                Some(self.rules)
+            } else {
+                peer.hello.as_ref().map(|hello| hello.rules)
+            }
+        };
+        Effective::of(self.peers.iter().enumerate().map(of).collect())
     }
 
     /// The key of each party, as far as known.
@@ -297,7 +317,8 @@ impl Session {
                 let missing = |party: &Party| {
                     let index = party.index();
                     let at_odds = *party != self.me && self.ready.is_some() && !self.agrees(*party);
-                    !self.has_input(index) || self.peers[index].away || at_odds
+                    let own_consent = *party == self.me && self.lacks_consent();
+                    !self.has_input(index) || self.peers[index].away || at_odds || own_consent
                 };
                 let missing = Party::all(self.peers.len()).filter(missing);
                 (Stage::Input, missing.map(Party::index).collect())
@@ -323,6 +344,7 @@ impl Session {
     pub fn give_input(&mut self, input: Prepared, now: Millis) {
         if self.input.is_none() && matches!(self.phase, Phase::Gathering) {
             self.shape = Some(input.shape.clone());
+            self.gate.samples = input.fewest_samples();
             self.input = Some(input);
             self.announce(now);
         }

@@ -1,6 +1,7 @@
 //! A task as its owner sees it: created or joined, given an input, watched, ended. It drives one [`Session`] over the [`Peers`](crate::peer::Peers) and keeps what must survive a
 //! restart in the [`Store`](crate::store::Store).
 
+mod consent;
 mod context;
 mod progress;
 mod record;
@@ -8,7 +9,7 @@ mod record;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use fdrtd_mpc::microprotocol::Configured;
+use fdrtd_mpc::microprotocol::{Configured, Prepared};
 use fdrtd_mpc::net::Party;
 use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
@@ -18,14 +19,14 @@ use zeroize::Zeroizing;
 use crate::descriptor::{Descriptor, Invitation};
 use crate::identity::PeerKey;
 use crate::peer::PeerError;
-use crate::policy::{Permit, Profile};
+use crate::policy::{Permit, Policy};
 use crate::problem::Problem;
 use crate::reason::Reason;
 use crate::services::Principal;
 use crate::session::{End, JobDone, Millis, Session, is_data};
 
 pub use context::{Context, StopAt};
-use progress::{failed, whole_result};
+use progress::whole_result;
 pub(crate) use record::{RECORD, Record};
 
 /// Work on more bytes than this goes to the pool; less is done at once by whoever brings the message.
@@ -47,7 +48,7 @@ pub struct Task {
     pub object: Uuid,
     /// Whose it is.
     pub owner: Principal,
-    profile: Profile,
+    policy: Policy,
     mode: Mode,
     configured: Arc<Configured>,
     core: Mutex<Core>,
@@ -69,6 +70,7 @@ struct Core {
     limits: Vec<usize>,
     resolve_errors: Vec<Option<PeerError>>,
     running_recorded: bool,
+    consent: consent::Consent,
     ended: Option<Instant>,
     deleted: bool,
 }
@@ -99,12 +101,13 @@ impl Task {
         me: Party,
         mode: Mode,
     ) -> Arc<Task> {
-        let session = Session::new(descriptor, me, context.identity.key(), permit.profile(), context.now());
+        let rules = permit.policy().rules;
+        let session = Session::new(descriptor, me, context.identity.key(), rules, context.now());
         Self::build(
             context,
             Uuid::new_v4(),
             permit.owner().clone(),
-            permit.profile(),
+            permit.policy().clone(),
             mode,
             configured,
             session,
@@ -115,11 +118,12 @@ impl Task {
         context: Arc<Context>,
         object: Uuid,
         owner: Principal,
-        profile: Profile,
+        policy: Policy,
         mode: Mode,
         configured: Configured,
-        session: Session,
+        mut session: Session,
     ) -> Arc<Task> {
+        consent::require(&policy, &mut session);
         let parties = session.descriptor().nodes.len();
         let core = Core {
             session,
@@ -128,6 +132,7 @@ impl Task {
             limits: vec![0; parties],
             resolve_errors: vec![None; parties],
             running_recorded: false,
+            consent: consent::Consent::default(),
             ended: None,
             deleted: false,
         };
@@ -135,7 +140,7 @@ impl Task {
         Arc::new(Task {
             object,
             owner,
-            profile,
+            policy,
             mode,
             configured,
             core: Mutex::new(core),
@@ -206,6 +211,7 @@ impl Task {
         self.lock().resolve_errors[party.index()] = None;
         self.with(|session, now| {
             session.set_key(party, key);
+            self.check_peer(session, party, key);
             if session.end().is_none() {
                 // Wanted and known at once: whoever is wanted is let go at the end.
                 let descriptor = session.descriptor();
@@ -278,7 +284,7 @@ impl Task {
         Invitation::new(
             core.session.descriptor(),
             core.session.keys(),
-            self.profile,
+            self.policy.rules,
             core.session.me().index(),
         )
     }
@@ -296,6 +302,9 @@ impl Task {
         let place = texts.len();
         texts.push(text);
         let prepared = self.prepare(texts.clone(), parties).await?;
+        if self.mode == Mode::OnInput {
+            self.check_samples(&prepared)?;
+        }
         {
             let mut core = self.lock();
             self.check_open(&core)?;
@@ -341,6 +350,7 @@ impl Task {
         };
         let started = async {
             let prepared = self.prepare(texts, parties).await?;
+            self.check_samples(&prepared)?;
             self.put_record().await?;
             Ok(prepared)
         };
@@ -355,11 +365,7 @@ impl Task {
         Ok(())
     }
 
-    async fn prepare(
-        &self,
-        texts: Vec<Zeroizing<String>>,
-        parties: usize,
-    ) -> Result<fdrtd_mpc::microprotocol::Prepared, Problem> {
+    async fn prepare(&self, texts: Vec<Zeroizing<String>>, parties: usize) -> Result<Prepared, Problem> {
         let configured = Arc::clone(&self.configured);
         let bytes: usize = texts.iter().map(|text| text.len()).sum();
         let read = move || {
@@ -389,7 +395,7 @@ impl Task {
                     "the task has ended and has its result",
                     "result() gives it; create a new task for new data",
                 ),
-                End::Failed { reason, reported_by } => failed(reason, *reported_by, core.session.descriptor()),
+                End::Failed { reason, reported_by } => self.failed(core, reason, *reported_by),
             });
         }
         if core.sealed {
@@ -423,7 +429,7 @@ impl Task {
                         )));
                     }
                     Some(End::Failed { reason, reported_by }) => {
-                        return Err(failed(reason, *reported_by, core.session.descriptor()));
+                        return Err(self.failed(&core, reason, *reported_by));
                     }
                     None => {}
                 }
@@ -495,10 +501,19 @@ impl Task {
         if ended {
             core.ended = Some(Instant::now());
             core.inputs.clear();
+            core.consent.forget();
             core.sealed = true;
             self.log_end(&core);
+            self.audit_declined(&core);
         }
+        let (undecided, charge) = self.next_decision(&mut core);
         drop(core);
+        if undecided {
+            self.consider();
+        }
+        if let Some(sid) = charge {
+            self.charge(sid);
+        }
         if ended {
             self.keep_record();
         } else if entered {

@@ -6,6 +6,7 @@ use std::fmt::Write;
 
 use fdrtd::config::Config;
 use fdrtd::descriptor::Field;
+use fdrtd::policy::Rule;
 use fdrtd::problem::{CODES, Side};
 use fdrtd::reason::{Reason, Stage};
 
@@ -60,6 +61,7 @@ fn errors_page() -> String {
     );
     let reasons = [
         Reason::Cancelled { party: 1 },
+        Reason::Declined { party: 1 },
         Reason::DescriptorsDiffer {
             party: 1,
             field: Field::Parameters,
@@ -83,6 +85,10 @@ fn errors_page() -> String {
         Reason::PeerMalformed { party: 1 },
         Reason::PeerRestarted { party: 1 },
         Reason::PeerSilent { party: 1 },
+        Reason::PolicyRefused {
+            rule: Rule::MinParties,
+            party: 1,
+        },
         Reason::ShapesDiffer { party: 1 },
         Reason::StoriesDiffer {},
     ];

@@ -18,7 +18,7 @@ use zeroize::Zeroizing;
 
 use crate::data::{self, Shape, Sums};
 use crate::mask;
-use crate::microprotocol::{self, Microprotocol, Refusal};
+use crate::microprotocol::{self, Microprotocol, Refusal, Release, SeeRow};
 use crate::net::{Abort, Net};
 use crate::number::{self, Digits, Grid};
 
@@ -66,6 +66,7 @@ impl Microprotocol for SecureSum {
     const NAME: &'static str = "SecureSum";
     const ALIASES: &'static [&'static str] = &["BasicSum"];
     const ROUNDS: u32 = 1;
+    const RELEASES: &'static [Release] = &[Release::Statistic];
     type Params = Grid;
     type Input = Sums;
     type Output = Output;
@@ -126,6 +127,19 @@ impl Microprotocol for SecureSum {
             exact,
             message_bytes: elements * grid.ring().element_bytes(),
         }
+    }
+
+    fn digits(grid: &Grid) -> Option<Digits> {
+        Some(grid.digits())
+    }
+
+    fn samples(input: &Sums) -> Zeroizing<Vec<u64>> {
+        input.samples.clone()
+    }
+
+    fn rows(_grid: &Grid, texts: &[&str], see: &mut SeeRow<'_>) -> Result<(), Refusal> {
+        let mut texts = texts.iter();
+        texts.try_for_each(|text| data::rows(text, see).ok_or_else(|| unusable("the input is not one of sums")))
     }
 
     async fn run(grid: Grid, input: Sums, net: &mut Net) -> Result<Output, Abort> {

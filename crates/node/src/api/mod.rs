@@ -5,14 +5,17 @@
 //! {base}/peer          WebSocket between nodes   {base}/metrics   Prometheus text
 //! {base}/identity      this node's keys          {base}/healthz, {base}/readyz
 //! {base}/probe         the way to another node    {base}/peers     the known nodes
+//! {base}/probe         the way to another node        {base}/policy    what this node's owner allows
 //! ```
 //! Doubled slashes collapse, a slash at the end makes no difference.
 
 mod caller;
+mod decisions;
 mod forwarded;
 mod handles;
 mod origin;
 mod peers;
+mod policy;
 mod prefix;
 mod probe;
 mod tasks;
@@ -113,6 +116,8 @@ async fn plain_options(State(site): State<Site>, request: Request, next: axum::m
         Some("/probe") => probe::METHODS,
         Some("/peers") => peers::METHODS,
         Some(page) if PAGES.contains(&page) => PAGE_METHODS,
+        Some(page) if let Some(methods) = policy::methods(page) => methods,
+        Some(page) if decisions::find(page).is_some() => decisions::METHODS,
         Some(page) if let Some(page) = tasks::Page::find(page) => page.methods(),
         _ => return path_unknown(&site, &request.into_parts().0).into_response(),
     };
@@ -161,6 +166,12 @@ async fn route(site: &Site, parts: Parts, body: &mut Body) -> Response {
         ("/healthz" | "/readyz", &Method::GET | &Method::HEAD) => Ok(json("{\"status\":\"ok\"}")),
         ("/metrics", &Method::GET | &Method::HEAD) => Ok(metrics(node)),
         (page, _) if PAGES.contains(&page) => return not_allowed(PAGE_METHODS),
+        (page, method) if policy::methods(page).is_some() => {
+            policy::answer(node, &who, page, method, &parts.headers, body).await
+        }
+        (page, method) if let Some(found) = decisions::find(page) => {
+            decisions::answer(node, &who, found, method, &parts.headers, body).await
+        }
         (page, method) if let Some(page) = tasks::Page::find(page) => page.answer(node, &who, method, &parts.headers),
         _ => Err(path_unknown(site, &parts)),
     };

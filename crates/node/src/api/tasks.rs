@@ -24,6 +24,7 @@ use uuid::Uuid;
 
 use super::{PAGE_METHODS, not_allowed};
 use crate::node::{Node, STREAMS};
+use crate::principal::Role;
 use crate::problem::Problem;
 use crate::services::Principal;
 use crate::task::Task;
@@ -71,9 +72,10 @@ impl<'a> Page<'a> {
         headers: &HeaderMap,
     ) -> Result<Response, Problem> {
         let answered = match (self, method) {
-            (Page::Progress(id), &Method::GET | &Method::HEAD) => {
-                find(node, who, id).map(|(task, _)| super::json(&task.progress().to_string()))
-            }
+            (Page::Progress(id), &Method::GET | &Method::HEAD) => find(node, who, id).map(|(task, by_owner)| {
+                let known = by_owner || who.role() == Role::Owner;
+                super::json(&task.progress_for(known).to_string())
+            }),
             (Page::Events(id), &Method::HEAD) => find(node, who, id).map(|_| event_stream(stream::empty())),
             (Page::Events(id), &Method::GET) => events(node, who, id),
             (Page::Cancel(id), &Method::POST) => cancel(node, who, id, headers),
@@ -94,7 +96,7 @@ pub(super) fn list(node: &Node, who: &Principal) -> Response {
 }
 
 /// Also whether the id is that of the object.
-fn find(node: &Node, who: &Principal, id: &str) -> Result<(Arc<Task>, bool), Problem> {
+pub(super) fn find(node: &Node, who: &Principal, id: &str) -> Result<(Arc<Task>, bool), Problem> {
     let parsed = Uuid::try_parse(id).ok();
     parsed.and_then(|id| node.simon.tasks().find(who, &id)).ok_or_else(|| {
         Problem::unknown(
@@ -139,7 +141,7 @@ fn cancel(node: &Node, who: &Principal, id: &str, headers: &HeaderMap) -> Result
 }
 
 fn events(node: &Node, who: &Principal, id: &str) -> Result<Response, Problem> {
-    let (task, _) = find(node, who, id)?;
+    let (task, by_owner) = find(node, who, id)?;
     let room = Arc::clone(&node.streams).try_acquire_owned().map_err(|_| {
         Problem::unavailable(
             "STREAMS_BUSY",
@@ -151,6 +153,7 @@ fn events(node: &Node, who: &Principal, id: &str) -> Result<Response, Problem> {
         changes: task.changes(),
         stopping: node.simon.tasks().context().stopping.subscribe(),
         task,
+        known: by_owner || who.role() == Role::Owner,
         last: Value::Null,
         over: false,
         _room: room,
@@ -173,6 +176,8 @@ fn event_stream(events: impl Stream<Item = Result<Event, Infallible>> + Send + '
 /// Somebody who watches a task.
 struct Watching {
     task: Arc<Task>,
+    /// They may know why this node declined.
+    known: bool,
     changes: watch::Receiver<u64>,
     stopping: watch::Receiver<bool>,
     /// What was told last.
@@ -188,7 +193,7 @@ impl Watching {
             // Seen before it is looked at, so that no change in between is missed.
             self.changes.borrow_and_update();
             self.over = self.task.ended().is_some();
-            let progress = self.task.progress();
+            let progress = self.task.progress_for(self.known);
             let mut known = progress.clone();
             if let Some(known) = known.as_object_mut() {
                 // Passes by itself; that is no news.

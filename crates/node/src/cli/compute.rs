@@ -89,6 +89,9 @@ pub(crate) struct ComputeArgs {
     /// Time limits in seconds, such as {"join": 3600}; the creator's count
     #[arg(long, value_name = "JSON")]
     durations: Option<String>,
+    /// Rules in force besides your node's, for this task: teaching, standard, strict, or JSON such as {"min_samples_own": 8}. They only tighten
+    #[arg(long, value_name = "POLICY")]
+    policy: Option<String>,
     /// Give up after so many seconds, and cancel the task
     #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..=2_592_000))]
     timeout: Option<u64>,
@@ -143,6 +146,7 @@ struct Plan {
     create: bool,
     parameters: Value,
     durations: Option<Value>,
+    policy: Option<Value>,
     input: table::Numbers,
     qr: bool,
 }
@@ -211,6 +215,7 @@ impl Plan {
             invitation: args.invitation.as_deref().map(input::invitation).transpose()?,
             parameters: object("--parameters", &args.parameters)?.unwrap_or_else(|| json!({})),
             durations: object("--durations", &args.durations)?,
+            policy: args.policy.as_deref().map(super::policy::asked).transpose()?,
             input: input::numbers(args)?,
             qr: args.qr,
         })
@@ -367,6 +372,9 @@ impl Run<'_> {
             if let Some(network) = &plan.network {
                 parameters["network"] = network.to_json();
             }
+            if let Some(policy) = &plan.policy {
+                parameters["policy"] = policy.clone();
+            }
             ("join", parameters)
         };
         if let Some(invitation) = &plan.invitation {
@@ -376,6 +384,9 @@ impl Run<'_> {
             let mut parameters = plan.wanted();
             if let Some(durations) = &plan.durations {
                 parameters["durations"] = durations.clone();
+            }
+            if let Some(policy) = &plan.policy {
+                parameters["policy"] = policy.clone();
             }
             return Ok(("create", parameters));
         }

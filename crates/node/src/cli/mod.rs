@@ -10,6 +10,7 @@ pub(crate) mod doctor;
 pub(crate) mod failure;
 pub(crate) mod identity;
 pub(crate) mod peers;
+pub(crate) mod policy;
 pub(crate) mod serve;
 mod simon;
 pub(crate) mod task;

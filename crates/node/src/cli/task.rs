@@ -31,6 +31,8 @@ Examples:
   fdrtd task ls
   fdrtd task watch 3f2a9c1b --node https://a.example/public1
   fdrtd task cancel 3f2a9c1b
+  fdrtd task approve 3f2a9c1b
+  fdrtd task decline 3f2a9c1b --reason 'no agreement on this column'
 
 An id may be shortened to its first characters, four at least, as long as it is the only one.
 
@@ -50,6 +52,10 @@ enum TaskCommand {
     Watch(IdArgs),
     /// Ends a task at all parties.
     Cancel(CancelArgs),
+    /// Lets a task go on that waits for this node's owner.
+    Approve(CancelArgs),
+    /// Ends a task that does not compute yet; the others are told that this node declined, and not why.
+    Decline(DeclineArgs),
 }
 
 #[derive(Args)]
@@ -76,9 +82,18 @@ struct IdArgs {
 struct CancelArgs {
     #[command(flatten)]
     id: IdArgs,
-    /// Data directory of the node: the operator's token in it lets you end a task that is not yours. Used for nodes on this machine only
+    /// Data directory of the node: the operator's token in it lets you decide about tasks that are not yours. Used for nodes on this machine only
     #[arg(long, env = "FDRTD_DATA_DIR", default_value = "fdrtd-data", value_name = "DIRECTORY")]
     data_dir: PathBuf,
+}
+
+#[derive(Args)]
+struct DeclineArgs {
+    #[command(flatten)]
+    task: CancelArgs,
+    /// For this node's audit and the task's owner
+    #[arg(long, value_name = "TEXT")]
+    reason: Option<String>,
 }
 
 pub(crate) fn task(args: TaskArgs) -> Result<Exit, Failure> {
@@ -89,7 +104,14 @@ pub(crate) fn task(args: TaskArgs) -> Result<Exit, Failure> {
                 TaskCommand::Ls(args) => ls(&args).await,
                 TaskCommand::Show(args) => show_one(&args).await,
                 TaskCommand::Watch(args) => watch(&args).await,
-                TaskCommand::Cancel(args) => cancel(&args).await,
+                TaskCommand::Cancel(args) => decide(&args, "cancel", "cancelled", None).await,
+                TaskCommand::Approve(args) => decide(&args, "approve", "approved", None).await,
+                TaskCommand::Decline(args) => {
+                    let reason = args
+                        .reason
+                        .map(|reason| serde_json::json!({"reason": reason}).to_string());
+                    decide(&args.task, "decline", "declined", reason).await
+                }
             }
         };
         tokio::select! {
@@ -209,7 +231,7 @@ fn ended(progress: &Value) -> Result<Exit, Failure> {
     Err(Failure::new(exit, what, "the task", &text("hint"), &text("code")))
 }
 
-async fn cancel(args: &CancelArgs) -> Result<Exit, Failure> {
+async fn decide(args: &CancelArgs, what: &str, done: &str, body: Option<String>) -> Result<Exit, Failure> {
     let mut client = args.id.node.client(None)?;
     let id = resolve(&client, &args.id.id).await?;
     // The token of this machine's node is nothing for others.
@@ -219,19 +241,24 @@ async fn cancel(args: &CancelArgs) -> Result<Exit, Failure> {
             client.set_token(token.trim())?;
         }
     }
-    let refused = client.post(&format!("/tasks/{id}/cancel"), None).await;
+    let refused = client.post(&format!("/tasks/{id}/{what}"), body.map(Into::into)).await;
     refused.map_err(|mut failure| {
         if failure.code == "OPERATOR_ONLY" {
+            let or = if what == "cancel" {
+                ", or the id of the task's object"
+            } else {
+                ""
+            };
             failure.hint = format!(
-                "give --data-dir with the directory of that node (it has {TOKEN_FILE}), or its token in FDRTD_TOKEN, or the id of the task's object"
+                "give --data-dir with the directory of that node (it has {TOKEN_FILE}), or its token in FDRTD_TOKEN{or}"
             );
         }
         failure
     })?;
     if args.id.json {
-        say(&serde_json::json!({"cancelled": id}).to_string())?;
+        say(&serde_json::json!({done: id}).to_string())?;
     } else {
-        say(&format!("cancelled {id}"))?;
+        say(&format!("{done} {id}"))?;
     }
     Ok(Exit::Ok)
 }

@@ -3,6 +3,7 @@
 //! `create`/`join` make a task that its first `input` starts; `create_task`/`join_task` make one that gathers inputs until `start`. Every mistake in the
 //! description of the network has an error of its own, and as many as possible are found before anything is sent.
 
+mod check;
 mod invited;
 mod network;
 
@@ -11,7 +12,7 @@ use std::time::Duration;
 use fdrtd_mpc::microprotocol::{ALL, Entry, Refusal};
 use fdrtd_mpc::net::{MAX_PARTIES, Party};
 use futures_util::future::join_all;
-use serde_json::Value;
+use serde_json::{Value, json};
 use uuid::Uuid;
 use zeroize::Zeroizing;
 
@@ -19,7 +20,7 @@ use crate::descriptor::{Descriptor, Durations, Invitation, MAX_BYTES, PROTOCOL};
 use crate::identity::PeerKey;
 use crate::json::{Parameters, Raw, nearest};
 use crate::peer::PeerError;
-use crate::policy::Profile;
+use crate::policy::{Changes, Other, Permit, Policy, Question};
 use crate::problem::{Problem, Side, quoted};
 use crate::services::{Callback, Identifiers, Principal, Reply, callback_missing, not_public, object_unknown};
 use crate::task::{Mode, Outcome};
@@ -45,7 +46,6 @@ const COMPARE_KEYS: &str =
 #[derive(Clone, Debug)]
 pub struct Simon {
     tasks: Tasks,
-    profile: Profile,
     /// URLs under which this node is known to others, if configured.
     public_urls: Vec<NodeUrl>,
 }
@@ -76,13 +76,9 @@ impl Simon {
         "delete",
     ];
 
-    /// A service on `tasks` under a policy.
-    pub fn new(tasks: Tasks, profile: Profile, public_urls: Vec<NodeUrl>) -> Simon {
-        Simon {
-            tasks,
-            profile,
-            public_urls,
-        }
+    /// A service on `tasks`.
+    pub fn new(tasks: Tasks, public_urls: Vec<NodeUrl>) -> Simon {
+        Simon { tasks, public_urls }
     }
 
     /// The tasks.
@@ -189,6 +185,7 @@ impl Simon {
             Some(raw) => read_durations(&raw)?,
             None => Durations::default(),
         };
+        let policy = self.read_policy(&mut parameters)?;
         parameters.finish()?;
         let configured = entry.configure(&chosen).map_err(refused)?;
         let descriptor = Descriptor {
@@ -203,8 +200,17 @@ impl Simon {
             keys: &[],
             inviter: None,
         };
-        self.make(who, entry, configured, descriptor, network.myself, mode, promised)
-            .await
+        self.make(
+            who,
+            policy,
+            entry,
+            configured,
+            descriptor,
+            network.myself,
+            mode,
+            promised,
+        )
+        .await
     }
 
     async fn join(&self, who: &Principal, mut parameters: Parameters, mode: Mode) -> Result<Reply, Problem> {
@@ -213,6 +219,7 @@ impl Simon {
             Some(raw) => Some(read_network(&raw)?),
             None => None,
         };
+        let policy = self.read_policy(&mut parameters)?;
         parameters.finish()?;
         let Invited { invitation, inviter } = self.read_invited(&raw).await?;
         let network = self.place(&invitation.nodes, given).await?;
@@ -231,14 +238,24 @@ impl Simon {
             keys: &invitation.keys,
             inviter,
         };
-        self.make(who, entry, configured, descriptor, network.myself, mode, promised)
-            .await
+        self.make(
+            who,
+            policy,
+            entry,
+            configured,
+            descriptor,
+            network.myself,
+            mode,
+            promised,
+        )
+        .await
     }
 
     #[allow(clippy::too_many_arguments)] // everything that create and join have found out, once
     async fn make(
         &self,
         who: &Principal,
+        policy: Policy,
         entry: &Entry,
         configured: fdrtd_mpc::microprotocol::Configured,
         descriptor: Descriptor,
@@ -253,7 +270,9 @@ impl Simon {
                 "use shorter URLs or fewer parties",
             ));
         }
-        let permit = self.profile.permit(who.clone(), entry.name, descriptor.nodes.len())?;
+        let question = Question::new(entry, &configured, descriptor.nodes.len());
+        // Before anybody is asked for anything.
+        self.permit(who, &policy, &question, &descriptor, me, &[])?;
         let found = async {
             self.check_myself(&descriptor.nodes, me).await?;
             self.find_peers(&descriptor.nodes, me, promised).await
@@ -266,8 +285,47 @@ impl Simon {
             let detail = serde_json::json!({"code": problem.code, "message": problem.message});
             audit.note(who, "peer.refused", Some(&descriptor.task), &detail);
         })?;
+        let permit = self.permit(who, &policy, &question, &descriptor, me, &known)?;
         let task = self.tasks.add(&permit, descriptor, configured, me, mode, known).await?;
         Ok(Reply::Object(Value::from(task.object.to_string())))
+    }
+
+    /// This node's rules and what the caller wants besides.
+    fn read_policy(&self, parameters: &mut Parameters) -> Result<Policy, Problem> {
+        let own = self.tasks.context().policy.clone();
+        match parameters.optional("policy") {
+            Some(raw) => Ok(own.strictest(asked_policy(&raw.into_text())?)),
+            None => Ok(own),
+        }
+    }
+
+    fn permit(
+        &self,
+        who: &Principal,
+        policy: &Policy,
+        question: &Question,
+        descriptor: &Descriptor,
+        me: Party,
+        known: &[(Party, PeerKey)],
+    ) -> Result<Permit, Problem> {
+        let context = self.tasks.context();
+        let other = |party: Party| Other {
+            url: &descriptor.nodes[party.index()],
+            key: known.iter().find(|(found, _)| *found == party).map(|(_, key)| *key),
+        };
+        let others: Vec<Other<'_>> = Party::all(descriptor.nodes.len())
+            .filter(|party| *party != me)
+            .map(other)
+            .collect();
+        let permit = policy
+            .clone()
+            .permit(who.clone(), question, &context.organisations, &others);
+        permit.map_err(|problem| {
+            let detail =
+                json!({"code": problem.code, "microprotocol": question.microprotocol, "parties": question.parties});
+            context.audit.note(who, "task.refused", Some(&descriptor.task), &detail);
+            problem.with("party", me.index())
+        })
     }
 
     /// Is `nodes[myself]` this node? By the configured URLs, else by asking that URL for its key.
@@ -448,7 +506,18 @@ fn input_text(parameters: &mut Parameters) -> Result<Zeroizing<String>, Problem>
     }
 }
 
-fn find_microprotocol(name: &str) -> Result<&'static Entry, Problem> {
+/// What a caller wants besides this node's rules.
+pub(crate) fn asked_policy(json: &str) -> Result<Policy, Problem> {
+    Changes::of_requester(json).map_err(|error| {
+        Problem::input(
+            "POLICY_UNUSABLE",
+            format!("the policy cannot be used: {error}"),
+            "for example policy='strict', or policy={\"min_samples_own\": 8}; it can only tighten this node's rules",
+        )
+    })
+}
+
+pub(crate) fn find_microprotocol(name: &str) -> Result<&'static Entry, Problem> {
     Entry::find(name).ok_or_else(|| {
         let names = || {
             ALL.iter()

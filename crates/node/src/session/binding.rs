@@ -12,7 +12,7 @@ impl Session {
         if !self.all_joined() || !self.all_keys_known() {
             return None;
         }
-        let mut hasher = blake3::Hasher::new_derive_key("fdrtd 2026-11 session id, version 1");
+        let mut hasher = blake3::Hasher::new_derive_key("fdrtd 2026-11 session id, version 2");
         hasher.update(self.descriptor.task.as_bytes());
         hasher
             .update(&(self.text.len() as u64).to_le_bytes())
@@ -20,13 +20,13 @@ impl Session {
         hasher.update(&(self.peers.len() as u64).to_le_bytes());
         for (index, peer) in self.peers.iter().enumerate() {
             let own = index == self.me.index();
-            let (profile, nonce) = match &peer.hello {
-                _ if own => (self.profile, self.nonce),
-                Some(hello) => (hello.profile, hello.nonce),
+            let (rules, nonce) = match &peer.hello {
+                _ if own => (self.rules, self.nonce),
+                Some(hello) => (hello.rules, hello.nonce),
                 None => return None,
             };
             hasher.update(peer.key.as_ref()?.as_bytes());
-            hasher.update(&[profile.to_byte()]).update(&nonce);
+            hasher.update(&rules.to_bytes()).update(&nonce);
         }
         Some(*hasher.finalize().as_bytes())
     }

@@ -9,7 +9,7 @@ use subtle::ConstantTimeEq;
 
 use super::binding::{first_difference, shape_digest};
 use super::message::{Hello, Ready, sid_of_data};
-use super::{EARLY, End, Millis, Phase, Run, Session, random};
+use super::{Declined, EARLY, End, Millis, Phase, Run, Session, random};
 use crate::descriptor::Descriptor;
 use crate::identity::PeerKey;
 use crate::reason::Reason;
@@ -71,7 +71,7 @@ impl Session {
         }
         peer.greeted = true;
         let hello = Hello {
-            profile: self.profile,
+            rules: self.rules,
             has_ours: peer.hello.is_some() || std::mem::take(&mut peer.answering),
             nonce: self.nonce,
             seed: peer.my_seed.clone(),
@@ -116,6 +116,10 @@ impl Session {
         self.ready = None;
         if self.all_joined() {
             self.since = now;
+            if let Some(reason) = self.refusal() {
+                self.fail(reason);
+                return Ok(());
+            }
         }
         self.announce(now);
         Ok(())
@@ -127,6 +131,12 @@ impl Session {
             return;
         };
         if self.input.is_none() || self.ready == Some(sid) {
+            return;
+        }
+        if self.has_too_few_samples() {
+            return self.decline(Declined::samples(&self.rules()));
+        }
+        if self.lacks_consent() {
             return;
         }
         let shape = shape_digest(&sid, shape);
@@ -161,7 +171,7 @@ impl Session {
         ready.sid == *sid && bool::from(ready.pair.ct_eq(&self.pair_digest(sid, party)))
     }
 
-    fn start_if_all_ready(&mut self, now: Millis) {
+    pub(super) fn start_if_all_ready(&mut self, now: Millis) {
         if !matches!(self.phase, Phase::Gathering) {
             return;
         }
@@ -171,6 +181,9 @@ impl Session {
         let Some(sid) = self.ready else { return };
         let peers = || Party::all(self.peers.len()).filter(|party| *party != self.me);
         if peers().any(|party| self.peers[party.index()].away || !self.agrees(party)) {
+            return;
+        }
+        if self.lacks_clearance(&sid) {
             return;
         }
         let waiting = peers().collect();

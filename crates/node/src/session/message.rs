@@ -7,7 +7,7 @@ use subtle::ConstantTimeEq;
 use zeroize::Zeroizing;
 
 use crate::descriptor::{Descriptor, MAX_BYTES};
-use crate::policy::Profile;
+use crate::policy::Rules;
 use crate::reason::Reason;
 
 pub(super) const HELLO: u8 = 1;
@@ -19,10 +19,10 @@ pub(super) const ABORT: u8 = 4;
 ///
 /// # Errors
 /// Bytes that are no Hello.
-pub fn peek_hello(message: &[u8]) -> Result<(Descriptor, Profile), Malformed> {
+pub fn peek_hello(message: &[u8]) -> Result<(Descriptor, Rules), Malformed> {
     let (hello, text) = Hello::decode(message)?;
     let descriptor = serde_json::from_str(text).map_err(|_| Malformed::Value)?;
-    Ok((descriptor, hello.profile))
+    Ok((descriptor, hello.rules))
 }
 
 /// Whether a message asks to take part.
@@ -40,9 +40,9 @@ pub fn is_abort(message: &[u8]) -> bool {
     message.first() == Some(&ABORT)
 }
 
-/// A party's part of a session: for all a policy and a nonce, for this peer a seed.
+/// A party's part of a session: for all its rules and a nonce, for this peer a seed.
 pub(super) struct Hello {
-    pub(super) profile: Profile,
+    pub(super) rules: Rules,
     /// Whether the sender has the receiver's Hello. If not, and it was sent, it was lost and is sent again.
     pub(super) has_ours: bool,
     pub(super) nonce: [u8; 32],
@@ -51,9 +51,11 @@ pub(super) struct Hello {
 
 impl Hello {
     pub(super) fn encode(&self, descriptor: &str) -> Bytes {
-        let mut message = vec![HELLO, self.profile.to_byte(), u8::from(self.has_ours)];
+        let [profile, rules @ ..] = self.rules.to_bytes();
+        let mut message = vec![HELLO, profile, u8::from(self.has_ours)];
         message.extend_from_slice(&self.nonce);
         message.extend_from_slice(&self.seed[..]);
+        message.extend_from_slice(&rules);
         put_text(&mut message, descriptor);
         Bytes::from(message)
     }
@@ -64,7 +66,7 @@ impl Hello {
         if reader.u8()? != HELLO {
             return Err(Malformed::Value);
         }
-        let profile = Profile::from_byte(reader.u8()?).ok_or(Malformed::Value)?;
+        let profile = reader.u8()?;
         let has_ours = match reader.u8()? {
             0 => false,
             1 => true,
@@ -72,10 +74,11 @@ impl Hello {
         };
         let nonce = reader.array()?;
         let seed = Zeroizing::new(reader.array()?);
+        let rules = Rules::from_bytes(profile, &reader.array()?)?;
         let text = reader.text(MAX_BYTES)?;
         reader.end()?;
         let hello = Hello {
-            profile,
+            rules,
             has_ours,
             nonce,
             seed,
@@ -84,7 +87,7 @@ impl Hello {
     }
 
     pub(super) fn same_as(&self, other: &Hello) -> bool {
-        self.profile == other.profile && self.nonce == other.nonce && bool::from(self.seed.ct_eq(&other.seed[..]))
+        self.rules == other.rules && self.nonce == other.nonce && bool::from(self.seed.ct_eq(&other.seed[..]))
     }
 }
 

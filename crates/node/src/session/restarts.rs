@@ -6,6 +6,7 @@ use uuid::Uuid;
 
 use super::*;
 use crate::descriptor::{Durations, PROTOCOL};
+use crate::policy::Profile;
 use crate::url::NodeUrl;
 
 const PARTIES: usize = 3;

@@ -11,4 +11,5 @@ mod garbage;
 mod honest;
 mod hostile;
 mod one_event;
+mod policies;
 mod world;

@@ -6,6 +6,7 @@ use uuid::Uuid;
 
 use super::*;
 use crate::descriptor::{Durations, PROTOCOL};
+use crate::policy::Profile;
 use crate::url::NodeUrl;
 
 const N: usize = 3;
@@ -111,7 +112,7 @@ impl Table {
     }
 }
 
-/// Kind, policy, "I have yours", nonce, seed, descriptor.
+/// Kind, profile, "I have yours", nonce, seed, rules, descriptor.
 fn seed(hello: &[u8]) -> &[u8] {
     &hello[35..67]
 }
@@ -155,8 +156,8 @@ fn everything_agreed_on_is_in_the_session_id() {
         |session| session.peers[2].hello.as_mut().unwrap().nonce = [9; 32],
         |session| session.peers[0].key = Some(PeerKey::from_bytes([9; 32])),
         |session| session.peers[2].key = Some(PeerKey::from_bytes([9; 32])),
-        |session| session.profile = Profile::Strict,
-        |session| session.peers[1].hello.as_mut().unwrap().profile = Profile::Strict,
+        |session| session.rules = Profile::Strict.into(),
+        |session| session.peers[1].hello.as_mut().unwrap().rules.min_cell = 1,
         |session| session.text.push(' '),
     ];
     let mut sids: Vec<_> = changes.map(of).to_vec();

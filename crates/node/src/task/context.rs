@@ -5,10 +5,13 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::{Semaphore, watch};
 
+use crate::approvals::Approvals;
 use crate::audit::Audit;
 use crate::identity::Identity;
+use crate::ledger::Ledger;
 use crate::metrics::Metrics;
 use crate::peer::Peers;
+use crate::policy::{Organisations, Policy};
 use crate::services::Clock;
 use crate::session::Millis;
 use crate::store::Store;
@@ -23,6 +26,14 @@ pub struct Context {
     pub store: Store,
     /// What was done, by whom.
     pub audit: Audit,
+    /// What this node's owner allows.
+    pub policy: Policy,
+    /// Who belongs together.
+    pub organisations: Organisations,
+    /// What was released.
+    pub ledger: Ledger,
+    /// What the owner has approved.
+    pub approvals: Approvals,
     /// As many heavy jobs at once as there are cores.
     pub pool: Arc<Semaphore>,
     /// Counters.

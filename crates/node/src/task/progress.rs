@@ -27,6 +27,11 @@ impl Task {
 
     /// Everything its owner may know about it while it goes on.
     pub fn progress(&self) -> Value {
+        self.progress_for(true)
+    }
+
+    /// The same; why this party declined is for its owner (and this node's) alone.
+    pub fn progress_for(&self, owner: bool) -> Value {
         let core = self.lock();
         let session = &core.session;
         let descriptor = session.descriptor();
@@ -50,6 +55,13 @@ impl Task {
         let why = |index: usize| {
             let what = match stage {
                 Stage::Join => "has not joined yet",
+                Stage::Input if index == me && session.has_input(me) && session.lacks_consent() => {
+                    if core.consent.asked {
+                        "waits for this node's owner to approve the task: fdrtd task approve, or decline"
+                    } else {
+                        "looks at its owner's rules"
+                    }
+                }
                 Stage::Input if session.has_input(index) && statuses[index]["connected"] == true => {
                     "has given its input, but for another session: somebody was started anew and it has not heard of it yet"
                 }
@@ -80,6 +92,7 @@ impl Task {
         let left = session
             .next_deadline(&heard)
             .map(|at| at.saturating_sub(self.context.now()) / 1000);
+        let rules = session.rules();
         let mut progress = json!({
             "task": descriptor.task,
             "microprotocol": descriptor.microprotocol,
@@ -90,11 +103,18 @@ impl Task {
             "round": round,
             "rounds": self.configured.rounds,
             "seconds_left": left,
-            "policy": session.profile(),
+            "policy": rules.rules.profile,
+            "rules": rules.shown(),
             "messages": {"data": session.data_messages_sent()},
         });
         if let Some(End::Failed { reason, reported_by }) = session.end() {
             progress["cause"] = cause(reason, *reported_by, descriptor);
+            if let Some(declined) = session.declined().filter(|_| owner) {
+                progress["cause"]["declined"] = json!(declined);
+            }
+        }
+        if core.consent.asked && session.awaits_consent() {
+            progress["approval"] = "waiting".into();
         }
         progress
     }
@@ -110,6 +130,17 @@ impl Task {
             "party": core.session.me().index(),
             "parties": descriptor.nodes.len(),
         })
+    }
+
+    /// Why there is no result, for the task's owner.
+    pub(super) fn failed(&self, core: &Core, reason: &Reason, reported_by: Option<Report>) -> Problem {
+        let mut cause = cause(reason, reported_by, core.session.descriptor());
+        let mut message = format!("the task has no result: {}", told(reason, reported_by));
+        if let Some(declined) = core.session.declined() {
+            cause["declined"] = json!(declined);
+            message = format!("{message}: {}", declined.message);
+        }
+        Problem::state("TASK_FAILED", message, reason.hint()).with("cause", cause)
     }
 
     fn connection(&self, core: &Core, keys: &[Option<PeerKey>], index: usize) -> (bool, Option<String>) {
@@ -212,13 +243,4 @@ fn cause(reason: &Reason, reported_by: Option<Report>, descriptor: &Descriptor) 
         }
     }
     cause
-}
-
-pub(super) fn failed(reason: &Reason, reported_by: Option<Report>, descriptor: &Descriptor) -> Problem {
-    Problem::state(
-        "TASK_FAILED",
-        format!("the task has no result: {}", told(reason, reported_by)),
-        reason.hint(),
-    )
-    .with("cause", cause(reason, reported_by, descriptor))
 }

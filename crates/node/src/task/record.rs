@@ -12,11 +12,11 @@ use zeroize::Zeroizing;
 use super::{Context, Core, Mode, Task};
 use crate::descriptor::Descriptor;
 use crate::identity::PeerKey;
-use crate::policy::Profile;
+use crate::policy::Policy;
 use crate::problem::Problem;
 use crate::reason::{Reason, Report};
 use crate::services::Principal;
-use crate::session::{End, Session};
+use crate::session::{Declined, End, Session};
 use crate::store::StoreError;
 
 /// Kind of a task's record in the store.
@@ -35,7 +35,13 @@ pub(crate) struct Record {
     /// This node's key when the task was made. The others know it as this one.
     #[serde(default)]
     pub(crate) key: Option<PeerKey>,
-    pub(crate) profile: Profile,
+    pub(crate) policy: Policy,
+    /// The owner has approved it.
+    #[serde(default)]
+    pub(crate) approved: bool,
+    /// Why this party declined.
+    #[serde(default)]
+    pub(crate) declined: Option<Declined>,
     pub(crate) mode: Mode,
     pub(crate) inputs: Vec<String>,
     pub(crate) sealed: bool,
@@ -68,22 +74,18 @@ impl Task {
         let me = Party::new(record.me, parties)?;
         let age = context.clock.now().saturating_sub(record.since).saturating_mul(1000);
         let now = context.now();
-        let mut session = Session::new(record.descriptor, me, context.identity.key(), record.profile, now);
+        // What its owner allows may have become less since.
+        let policy = record.policy.strictest(context.policy.clone());
+        let mut session = Session::new(record.descriptor, me, context.identity.key(), policy.rules, now);
+        session.restore_declined(record.declined);
         session.set_created(now.saturating_sub(age));
         let owner = Principal::from_record(&record.owner);
-        let task = Self::build(
-            context,
-            record.object,
-            owner,
-            record.profile,
-            record.mode,
-            configured,
-            session,
-        );
+        let task = Self::build(context, record.object, owner, policy, record.mode, configured, session);
         {
             let mut core = task.lock();
             core.sealed = record.sealed;
             let rotated = record.key.is_some_and(|key| key != task.context.identity.key());
+            core.consent.approved = record.approved;
             match record.phase {
                 RecordPhase::Waiting if rotated => core.restore(End::Failed {
                     reason: Reason::KeyRotated { party: record.me },
@@ -189,7 +191,9 @@ impl Task {
             descriptor: session.descriptor().clone(),
             me: session.me().index(),
             key: Some(self.context.identity.key()),
-            profile: self.profile,
+            policy: self.policy.clone(),
+            approved: core.consent.approved,
+            declined: session.declined().cloned(),
             mode: self.mode,
             inputs: if waiting {
                 core.inputs.iter().map(|text| text.to_string()).collect()

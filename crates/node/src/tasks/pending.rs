@@ -15,7 +15,7 @@ use super::Quota;
 use crate::descriptor::{Descriptor, Invitation, PROTOCOL};
 use crate::identity::PeerKey;
 use crate::invitation::Link;
-use crate::policy::Profile;
+use crate::policy::Rules;
 use crate::session::{CONTROL_BYTES, peek_hello};
 use crate::url::NodeUrl;
 
@@ -28,13 +28,13 @@ struct Word {
     from: PeerKey,
     message: Bytes,
     /// What a Hello invites to; `None` for an abort.
-    invitation: Option<(Descriptor, Profile)>,
+    invitation: Option<(Descriptor, Rules)>,
     since: Instant,
 }
 
 impl Word {
     fn expires(&self, time_to_live: Duration) -> Option<Instant> {
-        let join = |(descriptor, _): &(Descriptor, Profile)| Duration::from_millis(descriptor.durations.join);
+        let join = |(descriptor, _): &(Descriptor, Rules)| Duration::from_millis(descriptor.durations.join);
         let kept = self.invitation.as_ref().map_or(time_to_live, join);
         self.since.checked_add(kept.min(time_to_live))
     }
@@ -47,7 +47,7 @@ impl Pending {
         if hello.len() > CONTROL_BYTES {
             return false;
         }
-        let Ok((descriptor, profile)) = peek_hello(&hello) else {
+        let Ok((descriptor, rules)) = peek_hello(&hello) else {
             return false;
         };
         let parties = descriptor.nodes.len();
@@ -61,7 +61,7 @@ impl Pending {
         let word = Word {
             from,
             message: hello,
-            invitation: Some((descriptor, profile)),
+            invitation: Some((descriptor, rules)),
             since: now,
         };
         let kept = self.keep(quota, task, word);
@@ -150,7 +150,7 @@ impl Pending {
         for (task, words) in self.0.iter().filter(|(task, _)| !joined(task)) {
             let first = found.len();
             for word in words {
-                let Some((descriptor, profile)) = &word.invitation else {
+                let Some((descriptor, rules)) = &word.invitation else {
                     continue;
                 };
                 // Somebody else's description must not hide this one.
@@ -162,7 +162,7 @@ impl Pending {
                 debug_assert_eq!(descriptor.task, *task);
                 found.push(PendingInvitation {
                     descriptor: descriptor.clone(),
-                    profile: *profile,
+                    rules: *rules,
                     from: vec![word.from],
                     since: word.since,
                 });
@@ -178,8 +178,8 @@ impl Pending {
 pub struct PendingInvitation {
     /// What is to be computed, with whom.
     pub descriptor: Descriptor,
-    /// The policy of the first sender.
-    pub profile: Profile,
+    /// The rules of the first sender.
+    pub rules: Rules,
     /// Who has said Hello with this very descriptor; the first one first, never empty.
     pub from: Vec<PeerKey>,
     /// When the first Hello came.
@@ -190,7 +190,7 @@ impl PendingInvitation {
     /// For people, and for `join`. Who sent it is known by its key only: `url` is where that node is, if that is known.
     pub fn shown(&self, url: Option<NodeUrl>) -> Value {
         let keys = vec![None; self.descriptor.nodes.len()];
-        let invitation = Invitation::new(&self.descriptor, keys, self.profile, 0);
+        let invitation = Invitation::new(&self.descriptor, keys, self.rules, 0);
         let mut value = serde_json::to_value(&invitation).unwrap_or_default();
         if let Some(object) = value.as_object_mut() {
             object.remove("from");

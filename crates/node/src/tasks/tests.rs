@@ -4,12 +4,14 @@
 use tokio::sync::Semaphore;
 
 use super::*;
+use crate::approvals::Approvals;
 use crate::descriptor::Durations;
 use crate::descriptor::PROTOCOL;
 use crate::identity::Identity;
+use crate::ledger::Ledger;
 use crate::metrics::Metrics;
 use crate::peer::{PeerConfig, Peers};
-use crate::policy::Profile;
+use crate::policy::{Organisations, Policy, Profile, Question, Rules};
 use crate::services::Clock;
 use crate::store::Store;
 use crate::url::NodeUrl;
@@ -32,6 +34,10 @@ fn tasks() -> Tasks {
         peers,
         store: Store::ephemeral(),
         audit: crate::audit::Audit::default(),
+        policy: Policy::of(Profile::Teaching),
+        organisations: Organisations::default(),
+        ledger: Ledger::open(&Store::ephemeral()).unwrap(),
+        approvals: Approvals::open(&Store::ephemeral()).unwrap(),
         pool: Arc::new(Semaphore::new(1)),
         metrics: Metrics::default(),
         clock: Clock::System,
@@ -62,10 +68,11 @@ fn descriptor(durations: Durations) -> Descriptor {
     }
 }
 
-/// Kind, policy, "I have not heard yours", nonce, seed, descriptor.
+/// Kind, profile, "I have not heard yours", nonce, seed, rules, descriptor.
 fn hello(descriptor: &Descriptor) -> Bytes {
     let mut message = vec![1, 0, 0];
     message.extend_from_slice(&[7; 64]);
+    message.extend_from_slice(&Rules::from(Profile::Teaching).to_bytes()[1..]);
     put_text(&mut message, &descriptor.text());
     message.into()
 }
@@ -88,8 +95,9 @@ fn peer() -> Party {
 }
 
 async fn task_that_knows(tasks: &Tasks, descriptor: &Descriptor, known: Vec<(Party, PeerKey)>) -> Arc<Task> {
-    let permit = Profile::Teaching
-        .permit(Principal::anonymous(), "SecureSum", 2)
+    let question = Question::of(descriptor).unwrap();
+    let permit = Policy::of(Profile::Teaching)
+        .permit(Principal::anonymous(), &question, &Organisations::default(), &[])
         .unwrap();
     let configured = Entry::find("SecureSum").unwrap().configure("{}").unwrap();
     let me = Party::new(0, 2).unwrap();
@@ -97,6 +105,27 @@ async fn task_that_knows(tasks: &Tasks, descriptor: &Descriptor, known: Vec<(Par
         .add(&permit, descriptor.clone(), configured, me, Mode::OnInput, known)
         .await
         .unwrap()
+}
+
+#[tokio::test]
+async fn a_peer_whose_key_is_not_allowed_ends_the_task() {
+    for (allowed, ends) in [(STRANGER, false), (PeerKey::from_bytes([9; 32]), true)] {
+        let tasks = tasks();
+        let descriptor = descriptor(Durations::default());
+        let mut policy = Policy::of(Profile::Teaching);
+        policy.home.peers = Some([allowed.to_string()].into());
+        let question = Question::of(&descriptor).unwrap();
+        // As long as its key is not known, nothing speaks against it.
+        let nobody = Organisations::default();
+        let permit = policy.permit(Principal::anonymous(), &question, &nobody, &[]).unwrap();
+        let configured = Entry::find("SecureSum").unwrap().configure("{}").unwrap();
+        let me = Party::new(0, 2).unwrap();
+        let known = vec![(peer(), STRANGER)];
+        let added = tasks.add(&permit, descriptor, configured, me, Mode::OnInput, known);
+        let progress = added.await.unwrap().progress();
+        let refused = progress["cause"]["code"] == "POLICY_REFUSED" && progress["cause"]["rule"] == "peers";
+        assert_eq!(refused, ends);
+    }
 }
 
 #[tokio::test]

@@ -66,6 +66,10 @@ pub(super) fn whole(progress: &Value) -> String {
             field(cause, "code")
         );
         lines.push(["cause".to_owned(), text]);
+        let why = field(&cause["declined"], "message");
+        if cause["declined"].is_object() {
+            lines.push(["declined".to_owned(), why]);
+        }
     }
     aligned(&lines).trim_end().to_owned()
 }

@@ -112,7 +112,7 @@ impl Simon {
         let mut invitation = match pending {
             Some(entry) => {
                 let keys = vec![None; entry.descriptor.nodes.len()];
-                Invitation::new(&entry.descriptor, keys, entry.profile, 0)
+                Invitation::new(&entry.descriptor, keys, entry.rules, 0)
             }
             None => self.fetch(&link).await?,
         };

@@ -221,7 +221,7 @@ fn a_reason_told_to_one_reaches_everybody_with_its_origin() {
 
 fn hello(session: &Session, nonce: [u8; 32]) -> Bytes {
     let hello = Hello {
-        profile: session.profile(),
+        rules: session.rules,
         has_ours: false,
         nonce,
         seed: zeroize::Zeroizing::new([3; 32]),

@@ -11,10 +11,10 @@ use uuid::Uuid;
 
 use crate::descriptor::{Descriptor, Durations, PROTOCOL};
 use crate::identity::PeerKey;
-use crate::policy::Profile;
+use crate::policy::{Profile, Rules};
 use crate::reason::Reason;
 use crate::session::message::DATA;
-use crate::session::{End, Job, Millis, Session, is_abort, is_hello};
+use crate::session::{Declined, End, Job, Millis, Session, is_abort, is_hello};
 use crate::url::NodeUrl;
 
 pub(super) use checks::check_forgotten;
@@ -128,6 +128,8 @@ enum Step {
     Find(usize, usize),
     Input(usize),
     Compute(usize),
+    Consent(usize),
+    Clear(usize),
     Restart(usize),
     Reset(usize, usize),
     Flap(usize, usize),
@@ -148,6 +150,12 @@ pub(super) struct World {
     pub(super) taken: Vec<(usize, Bytes)>,
     /// What it was told.
     pub(super) overheard: Vec<(usize, Bytes)>,
+    /// Who has other rules than teaching's.
+    pub(super) rules: BTreeMap<usize, Rules>,
+    /// Who waits for consent and for clearance.
+    pub(super) gated: BTreeSet<usize>,
+    /// Who declines: when asked for consent, or when asked for clearance.
+    pub(super) declines: Option<(usize, bool)>,
     /// Who joins another task than the others.
     pub(super) strays: BTreeMap<usize, Descriptor>,
     /// Whom each party's keys name, if not the right ones.
@@ -161,6 +169,7 @@ pub(super) struct World {
     /// Every session in which data were sent, with all nonces.
     sids: BTreeMap<[u8; 32], Vec<[u8; 32]>>,
     pub(super) sent: BTreeMap<u8, usize>,
+    kinds: BTreeSet<(usize, u8)>,
     delivered: usize,
 }
 
@@ -188,6 +197,9 @@ impl World {
             hostile: None,
             taken: Vec::new(),
             overheard: Vec::new(),
+            rules: BTreeMap::new(),
+            gated: BTreeSet::new(),
+            declines: None,
             strays: BTreeMap::new(),
             impostors: BTreeMap::new(),
             disturbers: BTreeSet::new(),
@@ -196,8 +208,18 @@ impl World {
             seeds: BTreeMap::new(),
             sids: BTreeMap::new(),
             sent: BTreeMap::new(),
+            kinds: BTreeSet::new(),
             delivered: 0,
         }
+    }
+
+    /// The kinds of messages that a party has sent.
+    pub(super) fn kinds_sent_by(&self, party: usize) -> Vec<u8> {
+        self.kinds
+            .iter()
+            .filter(|(from, _)| *from == party)
+            .map(|(_, kind)| *kind)
+            .collect()
     }
 
     pub(super) fn parties(&self) -> usize {
@@ -297,6 +319,14 @@ impl World {
             if node.job.is_some() {
                 steps.push(Step::Compute(me));
             }
+            if let Some(session) = node.session.as_ref().filter(|_| self.gated.contains(&me)) {
+                if session.awaits_consent() {
+                    steps.push(Step::Consent(me));
+                }
+                if session.awaits_clearance().is_some() {
+                    steps.push(Step::Clear(me));
+                }
+            }
         }
         steps
     }
@@ -332,6 +362,8 @@ impl World {
             Step::Find(me, other) => self.find(me, other),
             Step::Input(me) => self.give_input(me),
             Step::Compute(me) => self.compute(me),
+            Step::Consent(me) => self.decide(me, false),
+            Step::Clear(me) => self.decide(me, true),
             Step::Restart(me) => {
                 self.faults.restarts -= 1;
                 self.restart(me);
@@ -370,8 +402,36 @@ impl World {
 
     pub(super) fn join(&mut self, me: usize) {
         let descriptor = self.strays.get(&me).unwrap_or(&self.descriptor).clone();
-        let session = Session::new(descriptor, self.party(me), key(me), Profile::Teaching, self.now);
+        let session = self.new_session(me, descriptor);
         self.install(me, session, Record::Waiting { input: None });
+    }
+
+    fn new_session(&self, me: usize, descriptor: Descriptor) -> Session {
+        let rules = self.rules.get(&me).copied().unwrap_or(Profile::Teaching.into());
+        let mut session = Session::new(descriptor, self.party(me), key(me), rules, self.now);
+        if self.gated.contains(&me) {
+            session.require_consent();
+            session.require_clearance();
+        }
+        session
+    }
+
+    /// The owner says yes, or the release is recorded; unless this is where the party declines.
+    fn decide(&mut self, me: usize, clearance: bool) {
+        let now = self.now;
+        let declines = self.declines == Some((me, clearance));
+        let session = self.session(me);
+        if declines {
+            session.decline(Declined {
+                rule: None,
+                message: "SECRET".to_owned(),
+            });
+        } else if !clearance {
+            session.consent(now);
+        } else if let Some(sid) = session.awaits_clearance() {
+            session.clear(sid, now);
+        }
+        self.settle(me);
     }
 
     fn install(&mut self, me: usize, session: Session, record: Record) {
@@ -501,6 +561,7 @@ impl World {
 
     pub(super) fn send(&mut self, from: usize, to: usize, message: Bytes) {
         *self.sent.entry(message[0]).or_default() += 1;
+        self.kinds.insert((from, message[0]));
         if self.hostile == Some(from) {
             self.taken.push((to, message));
             return;
@@ -539,8 +600,7 @@ impl World {
             return;
         }
         let record = node.records[self.random.below(node.records.len())].clone();
-        let own = self.party(me);
-        let mut session = Session::new(self.descriptor.clone(), own, key(me), Profile::Teaching, self.now);
+        let mut session = self.new_session(me, self.descriptor.clone());
         match &record {
             Record::Waiting { input: None } => {}
             Record::Waiting { input: Some(text) } => {

@@ -5,6 +5,7 @@ use fdrtd_mpc::wire::put_text;
 
 use super::*;
 use crate::descriptor::Durations;
+use crate::policy::Profile;
 use crate::url::NodeUrl;
 
 const QUOTA: Quota = Quota {
@@ -39,10 +40,11 @@ fn urls(count: usize) -> Vec<NodeUrl> {
     (0..count).map(url).collect()
 }
 
-/// Kind, policy, "I have not heard yours", nonce, seed, descriptor.
+/// Kind, profile, "I have not heard yours", nonce, seed, rules, descriptor.
 fn hello_of(descriptor: &Descriptor, nonce: u8) -> Bytes {
     let mut message = vec![1, 0, 0];
     message.extend_from_slice(&[nonce; 64]);
+    message.extend_from_slice(&Rules::from(Profile::Teaching).to_bytes()[1..]);
     put_text(&mut message, &descriptor.text());
     message.into()
 }

@@ -750,7 +750,7 @@ def test_options(wire: Wire) -> None:
     assert set(answer.headers["Allow"].split(", ")) == ALLOW
 
 
-PAGES = ["/tasks", "/identity", "/healthz", "/readyz", "/metrics", "/peer"]
+PAGES = ["/tasks", "/identity", "/healthz", "/readyz", "/metrics", "/openapi.json", "/peer"]
 
 
 @pytest.mark.parametrize("page", PAGES)
@@ -892,7 +892,7 @@ def test_lists_and_metrics_hold_no_secrets(shared: list[Node]) -> None:
         metrics = wire.send("GET", "/metrics")
         assert metrics.status == 200
         assert metrics.headers["Content-Type"].startswith("text/plain")
-        assert re.search(rb"(?m)^fdrtd_tasks_done_total [1-9][0-9]*$", metrics.body)
+        assert re.search(rb'(?m)^fdrtd_tasks_done_total{microprotocol="SecureSum"} [1-9][0-9]*$', metrics.body)
         pages = [listed.body, metrics.body, wire.send("GET", "/identity").body, wire.send("GET").body]
         pages.append(node.logged().encode())
         pages.append(json.dumps([task.progress(), task.invite()]).encode())

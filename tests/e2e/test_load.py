@@ -28,14 +28,15 @@ MESSAGES = PEERS * (2 + 1) + DATA_MESSAGES
 
 
 def metric(node: Node, name: str) -> int:
-    """A figure of /metrics."""
+    """A figure of /metrics, all its labels together."""
     host, path = node.url.removeprefix("http://").split("/", 1)
     connection = http.client.HTTPConnection(host, timeout=60)
     connection.request("GET", f"/{path}/metrics")
     text = connection.getresponse().read().decode()
     connection.close()
-    (found,) = (line for line in text.splitlines() if line.startswith(f"{name} "))
-    return int(found.split()[1])
+    found = [line for line in text.splitlines() if line.split(" ")[0].split("{")[0] == name]
+    assert found, name
+    return sum(int(line.split()[-1]) for line in found)
 
 
 def simon(node: Node) -> Any:

@@ -395,7 +395,7 @@ REFUSED_RAW: list[tuple[str, int, str]] = [
 
 def messages_sent(node: Node) -> int:
     text = urllib3.request("GET", f"{node.url}/metrics").data.decode()
-    found = re.search(r"(?m)^fdrtd_task_messages_total (\d+)$", text)
+    found = re.search(r'(?m)^fdrtd_task_messages_total{microprotocol="SecureSum"} (\d+)$', text)
     assert found
     return int(found[1])
 

@@ -1,5 +1,7 @@
 //! One struct for everything that can be configured. A TOML file, environment variables and flags fill it, later ones winning.
 
+mod limits;
+
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -18,8 +20,8 @@ use crate::tasks::Quota;
 use crate::tls::Certificate;
 use crate::url::NodeUrl;
 
-/// The longest time to live, in seconds: ten years. Points in time that far away can still be told.
-const LONGEST: f64 = 10.0 * 365.0 * 24.0 * 3600.0;
+pub use limits::Limits;
+pub(crate) use limits::Listener;
 
 /// Configuration of one node. `docs/fdrtd.example.toml` shows every member with its default.
 #[derive(Clone, Debug, Deserialize)]
@@ -122,28 +124,6 @@ pub enum LogFormat {
     Json,
 }
 
-/// What this node lets others make it keep or do.
-#[derive(Clone, Debug, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct Limits {
-    /// Longest request body.
-    pub body_bytes: usize,
-    /// Deepest nesting of JSON.
-    pub json_depth: usize,
-    /// Tasks at once, ended ones included.
-    pub tasks: usize,
-    /// Stored values at once.
-    pub objects: usize,
-    /// Bytes of stored values.
-    pub object_bytes: usize,
-    /// Pending invitations in all, and of one node.
-    pub invitations: usize,
-    /// Pending invitations of one node.
-    pub invitations_per_peer: usize,
-    /// Seconds that values, and tasks after their end, are kept.
-    pub time_to_live: f64,
-}
-
 impl Default for Config {
     fn default() -> Config {
         Config {
@@ -181,21 +161,6 @@ impl Default for TlsConfig {
             key_file: None,
             reload_interval: 10.0,
             made: None,
-        }
-    }
-}
-
-impl Default for Limits {
-    fn default() -> Limits {
-        Limits {
-            body_bytes: 64 << 20,
-            json_depth: 64,
-            tasks: 10_000,
-            objects: 10_000,
-            object_bytes: 1 << 30,
-            invitations: 1_000,
-            invitations_per_peer: 200,
-            time_to_live: 48.0 * 3600.0,
         }
     }
 }
@@ -246,14 +211,7 @@ impl Config {
             ));
         }
         self.base_path = segments.iter().map(|segment| format!("/{segment}")).collect();
-        if !(0.1..=LONGEST).contains(&self.limits.time_to_live) {
-            return Err(ConfigError::Value(format!(
-                "limits.time_to_live is a number of seconds from 0.1 to {LONGEST}"
-            )));
-        }
-        if self.limits.json_depth == 0 || self.limits.json_depth > 100 {
-            return Err(ConfigError::Value("limits.json_depth is 1 to 100".into()));
-        }
+        self.limits.check()?;
         if self.tls.cert_file.is_some() != self.tls.key_file.is_some() {
             return Err(ConfigError::Value(
                 "tls.cert_file and tls.key_file belong together: give both (--tls-cert, --tls-key), or none for plain HTTP".into(),
@@ -315,6 +273,10 @@ impl Config {
             own_url: self.public_url.first().cloned(),
             connector: Connector::new(self.peer_ca_file.as_deref())
                 .map_err(|error| ConfigError::Value(format!("peer_ca_file: {error}")))?,
+            max_handshakes: self.limits.peer_handshakes,
+            max_strangers: self.limits.peer_strangers,
+            inbox_bytes: self.limits.peer_inbox_bytes,
+            outbox_bytes: self.limits.peer_outbox_bytes,
             ..PeerConfig::default()
         })
     }
@@ -322,6 +284,7 @@ impl Config {
     pub(crate) fn quota(&self) -> Quota {
         Quota {
             tasks: self.limits.tasks,
+            parties: self.limits.parties,
             hellos: self.limits.invitations,
             hellos_per_peer: self.limits.invitations_per_peer,
         }

@@ -16,10 +16,8 @@ mod scan;
 pub use parameters::nearest;
 pub use parameters::{Parameters, Raw};
 pub use references::{ObjectRef, resolve};
-use scan::{Flaw, What, is_space, skip_space, skip_value, string_end, validate};
+use scan::{Flaw, Large, What, is_space, skip_space, skip_value, string_end, validate};
 
-/// Most bytes of a body, and of a value after its references are resolved: 64 MiB.
-pub const MAX_BYTES: usize = 64 << 20;
 /// Depth to which references are resolved: the parameter itself is at depth 0.
 pub const REFERENCE_DEPTH: usize = 8;
 /// Most members of an object that is taken apart: each takes more memory than its text.
@@ -30,23 +28,26 @@ const MAX_MEMBERS: usize = 1000;
 pub struct Limits {
     /// Most arrays and objects open at once.
     pub depth: usize,
-    /// Most bytes of text.
+    /// Most bytes of text: of a body, and of all parameters after their references are resolved.
     pub bytes: usize,
+    /// Most bytes of one string, escapes and quotes included.
+    pub string_bytes: usize,
+    /// Most values of all kinds.
+    pub values: usize,
+    /// Most members of one object.
+    pub members: usize,
 }
 
 impl Default for Limits {
     fn default() -> Limits {
-        Limits {
-            depth: 64,
-            bytes: MAX_BYTES,
-        }
+        crate::config::Limits::default().json()
     }
 }
 
 /// The text of a body: UTF-8 and one valid JSON value, nested no deeper than the limit, without the space around it.
 ///
 /// # Errors
-/// 413 for too many bytes; 400, with the byte position `at`, for everything else.
+/// 413 for too many bytes, values or members; 400 for everything else; with the byte position `at`.
 pub fn check<'a>(bytes: &'a [u8], limits: &Limits) -> Result<&'a str, Problem> {
     if bytes.len() > limits.bytes {
         return Err(too_large(limits.bytes));
@@ -70,7 +71,7 @@ pub fn check<'a>(bytes: &'a [u8], limits: &Limits) -> Result<&'a str, Problem> {
     }
     // The trimmed text starts where the leading space ends; positions are told in the body as it came.
     let lead = bytes.iter().take_while(|byte| is_space(char::from(**byte))).count();
-    validate(text.as_bytes(), limits.depth).map_err(|flaw| flaw.problem(lead, limits))?;
+    validate(text.as_bytes(), limits).map_err(|flaw| flaw.problem(lead, limits))?;
     Ok(text)
 }
 
@@ -212,7 +213,24 @@ impl Flaw {
                 "NESTED_TOO_DEEP",
                 format!("the JSON text is nested deeper than {} at byte {at}", limits.depth),
                 "send flatter data: lists of numbers, or lists of columns",
-            ),
+            )
+            .exceeds("json_depth", limits.depth),
+            What::Large(what) => {
+                let (name, most) = match what {
+                    Large::String => ("a string that is longer than", limits.string_bytes),
+                    Large::Values => ("more values than", limits.values),
+                    Large::Members => ("an object with more members than", limits.members),
+                };
+                Problem::too_large(
+                    "JSON_TOO_LARGE",
+                    format!("the JSON text has {name} {most}: see byte {at}"),
+                    format!(
+                        "send less at once, or ask this node's operator to raise limits.{}",
+                        what.limit()
+                    ),
+                )
+                .exceeds(what.limit(), most)
+            }
             What::NotANumber => Problem::malformed(
                 "NOT_A_NUMBER",
                 format!("NaN is not a JSON number, and neither is Infinity: see byte {at}"),
@@ -247,7 +265,7 @@ fn too_large(bytes: usize) -> Problem {
         format!("the JSON text is larger than {bytes} bytes"),
         "send the data in parts, or fewer columns",
     )
-    .with("limit", bytes)
+    .exceeds("body_bytes", bytes)
 }
 
 #[cfg(test)]

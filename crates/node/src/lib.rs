@@ -52,6 +52,22 @@ use crate::tls::Tls;
 /// How long requests in progress may take after a node was asked to stop.
 const FAREWELL: Duration = Duration::from_secs(5);
 
+/// Nodes that share a listener share the first one's limits.
+fn bounds(nodes: &[Arc<Node>]) -> serve::Bounds {
+    let first = nodes.first();
+    serve::Bounds {
+        limits: first
+            .map(|node| &node.config.limits)
+            .unwrap_or(&config::Limits::default())
+            .listener(),
+        proxies: nodes
+            .iter()
+            .flat_map(|node| node.config.trusted_proxies.clone())
+            .collect(),
+        metrics: first.map(|node| node.metrics().clone()).unwrap_or_default(),
+    }
+}
+
 /// Runs the nodes of `configs` on one listener until `shutdown`; `ready` is told when they can be called.
 ///
 /// They share the listener and so its certificate: `tls` is the same in all of them.
@@ -94,7 +110,7 @@ pub async fn run(
     ready(&nodes);
     let (asked, mut stopping) = tokio::sync::watch::channel(false);
     let leaving = nodes.clone();
-    let server = serve::serve(listener, tls, router, async move {
+    let server = serve::serve(listener, tls, router, bounds(&nodes), async move {
         shutdown.await;
         leaving.iter().for_each(|node| node.leave());
         let _ = asked.send(true);

@@ -8,36 +8,28 @@ use tokio::sync::Semaphore;
 use zeroize::Zeroizing;
 
 use crate::acquaintances;
+use crate::api::{Answers, Bodies, Readiness};
 use crate::approvals::Approvals;
 use crate::config::Config;
 use crate::identity::Identity;
 use crate::json::Parameters;
 use crate::ledger::Ledger;
-use crate::metrics::Metrics;
+use crate::metrics::{Gauges, Metrics};
 use crate::operator::{OperatorToken, TOKEN_FILE};
-use crate::peer::Peers;
+use crate::peer::{PeerConfig, Peers};
 use crate::problem::Problem;
 use crate::services::kv::{self, KeyValueStorage, KvQuota, ValueText};
 use crate::services::simon::Simon;
 use crate::services::sync::{Barrier, Broadcast, SyncQuota};
 use crate::services::{Callback, Clock, Identifiers, Principal, Reply, not_public};
 use crate::store::{Store, load_or_create_key, make_directory};
-use crate::task::Context;
+use crate::task::{Context, Memory};
 use crate::tasks::Tasks;
 use crate::url::NodeUrl;
 
 /// Kind of the records of the node itself, and the name of the one that service handles are derived from.
 const NODE: &str = "node";
 const HANDLES: &str = "handles";
-
-/// Request bodies that this node holds at once, in KiB together; small ones are not counted.
-pub(crate) const BODIES_KIB: u32 = 512 << 10;
-
-/// Tests of the way to another node at once. They are asked for by people, and each may keep sockets open for half a minute.
-const PROBES: usize = 4;
-
-/// Streams of a task's events at once: each takes a connection.
-pub(crate) const STREAMS: usize = 64;
 
 /// A service of the handle API.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -92,8 +84,12 @@ pub struct Node {
     barrier: Barrier,
     broadcast: Broadcast,
     store: Store,
-    /// Room for request bodies, in KiB.
-    pub(crate) bodies: Semaphore,
+    /// Room for request bodies.
+    pub(crate) bodies: Bodies,
+    /// Room for large answers.
+    pub(crate) answers: Answers,
+    /// Whether it can work.
+    pub(crate) readiness: Readiness,
     /// Room for tests of the way to other nodes.
     pub(crate) probes: Semaphore,
     /// Room for streams of events.
@@ -134,7 +130,13 @@ impl Node {
             })
         };
         let on_news = Box::new(acquaintances::keep(store.clone(), audit.clone()));
-        let peers = Peers::new(Arc::clone(&identity), config.peer_config()?, memory, on_event, on_news);
+        let metrics = Metrics::default();
+        store.measure(metrics.clone());
+        let peer_config = PeerConfig {
+            metrics: metrics.clone(),
+            ..config.peer_config()?
+        };
+        let peers = Peers::new(Arc::clone(&identity), peer_config, memory, on_event, on_news);
         let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
         let policy = config.owner_policy()?;
         let looser = policy.looser();
@@ -152,8 +154,13 @@ impl Node {
             ledger: Ledger::open(&store)?,
             approvals: Approvals::open(&store)?,
             pool: Arc::new(Semaphore::new(cores)),
-            metrics: Metrics::default(),
+            metrics,
             clock: Clock::System,
+            memory: Memory {
+                task: config.limits.task_bytes,
+                inbox: config.limits.peer_inbox_bytes,
+                outbox: config.limits.peer_outbox_bytes,
+            },
             time_to_live: config.time_to_live(),
             stopping: tokio::sync::watch::Sender::new(false),
             stop_at: config.stop_at,
@@ -187,10 +194,12 @@ impl Node {
             broadcast: Broadcast::new(meeting, Clock::System),
             identity,
             store,
+            bodies: Bodies::new(config.limits.bodies_bytes),
+            answers: Arc::new(Semaphore::new(config.limits.bodies_bytes / 1024)),
+            readiness: Readiness::default(),
+            probes: Semaphore::new(config.limits.probes),
+            streams: Arc::new(Semaphore::new(config.limits.streams)),
             config,
-            bodies: Semaphore::new(BODIES_KIB as usize),
-            probes: Semaphore::new(PROBES),
-            streams: Arc::new(Semaphore::new(STREAMS)),
             operator,
         });
         tokio::spawn(sweep(Arc::downgrade(&node)));
@@ -323,9 +332,30 @@ impl Node {
 
     /// `GET {base}/metrics`.
     pub(crate) fn metrics_text(&self) -> String {
-        let tasks = self.simon.tasks();
         let objects = self.kv.len() + self.barrier.len() + self.broadcast.len();
-        self.metrics().text(self.peers().counters(), tasks.count(), objects)
+        let streams = self.config.limits.streams - self.streams.available_permits();
+        self.metrics().text(&Gauges {
+            tasks: self.simon.tasks().by_state(),
+            objects: objects as u64,
+            streams: streams as u64,
+            storage: self.storage_bytes(),
+            peers: self.peers().counters(),
+            traffic: self.peers().traffic(),
+        })
+    }
+
+    /// Bytes of the database and its log.
+    fn storage_bytes(&self) -> Option<u64> {
+        if self.config.ephemeral {
+            return None;
+        }
+        let files = ["node.db", "node.db-wal"];
+        let lengths = files.map(|name| {
+            std::fs::metadata(self.config.data_dir.join(name))
+                .ok()
+                .map(|file| file.len())
+        });
+        Some(lengths.into_iter().flatten().sum())
     }
 }
 

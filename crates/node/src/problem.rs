@@ -14,6 +14,10 @@ pub const CODES: &[(&str, &str)] = &[
         "The task has its input and has started; it takes no more.",
     ),
     (
+        "ANSWER_BUSY",
+        "As many large answers are under way as the node can hold.",
+    ),
+    (
         "BODY_BUSY",
         "The node is receiving as many large requests as it can hold; nothing was done.",
     ),
@@ -23,6 +27,7 @@ pub const CODES: &[(&str, &str)] = &[
         "BODY_TOO_LARGE",
         "The request body, or a value it refers to, is larger than the node accepts.",
     ),
+    ("BODY_TOO_SLOW", "The request's body did not arrive in time."),
     ("BUSY", "Another request is changing the same task."),
     (
         "CALLBACK_INVALID",
@@ -33,6 +38,10 @@ pub const CODES: &[(&str, &str)] = &[
         "The function works on an object and the request names none.",
     ),
     ("CALL_INVALID", "A call lacks a member, or has one of the wrong type."),
+    (
+        "CONNECTIONS_BUSY",
+        "The address has as many connections to the node as one address may have.",
+    ),
     ("CONTENT_TYPE", "The request's body is not marked as JSON."),
     (
         "DURATIONS_UNUSABLE",
@@ -70,6 +79,10 @@ pub const CODES: &[(&str, &str)] = &[
     ("INVITATION_MALFORMED", "This is not an invitation to a task."),
     ("INVITATION_UNKNOWN", "The inviting node has no such task any more."),
     ("JSON_INVALID", "The text is not valid JSON."),
+    (
+        "JSON_TOO_LARGE",
+        "A string, an object or the number of values of the JSON text is beyond a limit of this node.",
+    ),
     ("KEYS_DIFFER", "A node has another key than the invitation says."),
     ("KEY_TWICE", "Two entries of the list of nodes are the same node."),
     ("METHOD_NOT_ALLOWED", "The HTTP method is not supported here."),
@@ -110,6 +123,10 @@ pub const CODES: &[(&str, &str)] = &[
     ),
     ("NODE_URL_UNUSABLE", "A URL in the list of nodes cannot be used."),
     ("NOT_A_NUMBER", "NaN and infinities are not JSON numbers."),
+    (
+        "NOT_READY",
+        "The node lives and cannot work: it is stopping, or its storage cannot be written to.",
+    ),
     ("NOT_UTF8", "The request body is not UTF-8 text."),
     ("NO_INPUT", "The task has no input yet."),
     (
@@ -139,6 +156,7 @@ pub const CODES: &[(&str, &str)] = &[
         "PEER_ADDRESS_REFUSED",
         "A peer's URL leads to an address that this node does not contact.",
     ),
+    ("PEER_BACKLOG", "Too much waits for a peer that does not take it."),
     ("PEER_BAD_CERTIFICATE", "A node's certificate does not verify."),
     (
         "PEER_CONFIGURED",
@@ -240,6 +258,10 @@ pub const CODES: &[(&str, &str)] = &[
         "The task does not wait for this node's owner, or can no longer be declined.",
     ),
     (
+        "TASK_TOO_LARGE",
+        "The messages of the task would need more memory than the node gives to one task or one peer.",
+    ),
+    (
         "TASK_UNKNOWN",
         "This node has no task with this id: it is deleted, or its time to live is over, or it is another node's.",
     ),
@@ -294,12 +316,16 @@ const SIDES: [(Side, &[&str]); 4] = [
     (
         Side::Node,
         &[
+            "ANSWER_BUSY",
             "BODY_BUSY",
+            "CONNECTIONS_BUSY",
             "INTERNAL",
+            "NOT_READY",
             "PROBES_BUSY",
             "QUOTA",
             "STORAGE_FAILED",
             "STREAMS_BUSY",
+            "TASK_TOO_LARGE",
         ],
     ),
     (
@@ -328,6 +354,7 @@ const SIDES: [(Side, &[&str]); 4] = [
             "INVITATION_CHANGED",
             "INVITATION_UNKNOWN",
             "KEYS_DIFFER",
+            "PEER_BACKLOG",
             "PEER_BAD_CERTIFICATE",
             "PEER_KEY_CHANGED",
             "PEER_KEY_FORKED",
@@ -374,6 +401,8 @@ pub enum Fault {
     TooLarge,
     /// Too many objects or requests.
     TooMany,
+    /// The client took too long.
+    Slow,
     /// The content type is not JSON.
     Media,
     /// The HTTP method is not supported here.
@@ -393,6 +422,7 @@ impl Fault {
             Fault::NotPublic | Fault::Policy => 403,
             Fault::Unknown => 404,
             Fault::Method => 405,
+            Fault::Slow => 408,
             Fault::State | Fault::Peer => 409,
             Fault::TooLarge => 413,
             Fault::Media => 415,
@@ -419,6 +449,15 @@ pub struct Problem {
     pub hint: String,
     /// Further members of the body, such as `party`, `at` or `cause`.
     pub extra: Vec<(&'static str, Value)>,
+    /// The member of `[limits]` that is exceeded, if it is about one.
+    pub exceeds: Option<&'static str>,
+}
+
+/// What the metrics count of a refusal; goes along with the answer inside the node.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Refusal {
+    pub(crate) code: &'static str,
+    pub(crate) exceeds: Option<&'static str>,
 }
 
 impl Problem {
@@ -432,6 +471,7 @@ impl Problem {
             message: message.into(),
             hint: hint.into(),
             extra: Vec::new(),
+            exceeds: None,
         }
     }
 
@@ -485,6 +525,11 @@ impl Problem {
         Problem::new(Fault::TooMany, code, message, hint)
     }
 
+    /// 408: the client took too long.
+    pub fn timeout(code: &'static str, message: impl Into<String>, hint: impl Into<String>) -> Problem {
+        Problem::new(Fault::Slow, code, message, hint)
+    }
+
     /// 415: the content type is not JSON.
     pub fn media(code: &'static str, message: impl Into<String>, hint: impl Into<String>) -> Problem {
         Problem::new(Fault::Media, code, message, hint)
@@ -509,6 +554,17 @@ impl Problem {
     pub fn with(mut self, name: &'static str, value: impl Into<Value>) -> Problem {
         self.extra.push((name, value.into()));
         self
+    }
+
+    /// Names the member of `[limits]` that is exceeded, and its value.
+    pub fn exceeds(self, limit: &'static str, most: usize) -> Problem {
+        self.over(limit).with("limit", most)
+    }
+
+    /// Names the member of `[limits]` that is not kept to; the message tells its value.
+    pub fn over(mut self, limit: &'static str) -> Problem {
+        self.exceeds = Some(limit);
+        self.with("exceeds", limit)
     }
 
     /// The body: `type`, `title`, `status`, `code`, `side`, `message`, `hint`, `detail` (the message again, for readers of
@@ -547,11 +603,16 @@ impl IntoResponse for Problem {
     fn into_response(self) -> Response {
         let status = StatusCode::from_u16(self.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
         let content_type = HeaderValue::from_static("application/problem+json");
+        let refusal = Refusal {
+            code: self.code,
+            exceeds: self.exceeds,
+        };
         let mut response = (status, [(header::CONTENT_TYPE, content_type)], self.body().to_string()).into_response();
         if status == StatusCode::UNAUTHORIZED {
             let scheme = HeaderValue::from_static("Bearer");
             response.headers_mut().insert(header::WWW_AUTHENTICATE, scheme);
         }
+        response.extensions_mut().insert(refusal);
         response
     }
 }
@@ -619,6 +680,7 @@ mod tests {
             (Fault::Peer, 409),
             (Fault::TooLarge, 413),
             (Fault::TooMany, 429),
+            (Fault::Slow, 408),
             (Fault::Media, 415),
             (Fault::Method, 405),
             (Fault::Unavailable, 503),

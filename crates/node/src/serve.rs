@@ -2,18 +2,26 @@
 //!
 //! With a certificate the listener speaks TLS, and within it HTTP/2 or HTTP/1.1; without one plain HTTP/1.1.
 
+mod addresses;
 mod http2;
+mod paced;
 #[cfg(test)]
 mod tests;
 
+use std::convert::Infallible;
+use std::error::Error;
 use std::future::Future;
 use std::io;
 use std::pin::pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use axum::Router;
+use axum::http::{Request, StatusCode};
+use hyper::body::Incoming;
 use hyper::server::conn::http1;
+use hyper::service::{Service, service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
@@ -23,26 +31,42 @@ use tokio::time::{sleep, timeout};
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 
+use crate::addresses::AddressRange;
+use crate::config::Listener;
+use crate::metrics::Metrics;
 use crate::problem::Problem;
 use crate::tls::Tls;
+use addresses::Addresses;
+use paced::Paced;
 
-/// Connections at once, those between nodes not counted. The usual limit of open files is 1024: the rest is for peers and storage.
-const MAX_CONNECTIONS: u32 = if cfg!(test) { 4 } else { 700 };
-/// How long a client may take for the header of a request, and how long a connection is kept that asks for nothing.
-const HEADER_TIME: Duration = Duration::from_millis(if cfg!(test) { 300 } else { 60_000 });
-/// How long a TLS handshake may take.
-const HANDSHAKE_TIME: Duration = Duration::from_millis(if cfg!(test) { 300 } else { 10_000 });
+/// How long one that has too many connections may take to read why, and how many may do so at once.
+const TURNED_AWAY_TIME: Duration = Duration::from_secs(2);
+const TURNED_AWAY: usize = 32;
+/// Bytes of a request's header, and of what is read of a body at once.
+const BUFFER: usize = 64 << 10;
 /// Pause after an error of the listener: mostly, too many files are open.
 const PAUSE: Duration = Duration::from_millis(200);
 /// The first byte of TLS: the type of a handshake record.
 const TLS_RECORD: u8 = 0x16;
 
+/// What the listener keeps to, and where it counts.
+#[derive(Clone)]
+pub(crate) struct Bounds {
+    pub(crate) limits: Listener,
+    /// Connections of these addresses are everybody's.
+    pub(crate) proxies: Vec<AddressRange>,
+    pub(crate) metrics: Metrics,
+}
+
 /// What connections share.
 #[derive(Clone)]
 struct Site {
     router: Router,
+    bounds: Arc<Bounds>,
+    addresses: Addresses,
+    turned_away: Arc<Semaphore>,
     tls: Option<Arc<Tls>>,
-    /// Room for requests of HTTP/2 in progress: as many as connections, which are the measure of everything that a request may take.
+    /// Room for requests of HTTP/2 in progress.
     requests: Arc<Semaphore>,
     stopping: watch::Receiver<bool>,
 }
@@ -52,19 +76,28 @@ pub(crate) async fn serve(
     listener: TcpListener,
     tls: Option<Arc<Tls>>,
     router: Router,
+    bounds: Bounds,
     stop: impl Future<Output = ()>,
 ) {
-    let room = Arc::new(Semaphore::new(MAX_CONNECTIONS as usize));
+    let connections = bounds.limits.connections;
+    let room = Arc::new(Semaphore::new(connections));
     let stopping = watch::Sender::new(false);
     let site = Site {
         router,
         tls,
-        requests: Arc::new(Semaphore::new(MAX_CONNECTIONS as usize)),
+        addresses: Addresses::new(bounds.limits.per_address, bounds.proxies.clone()),
+        turned_away: Arc::new(Semaphore::new(TURNED_AWAY)),
+        requests: Arc::new(Semaphore::new(bounds.limits.requests)),
+        bounds: Arc::new(bounds),
         stopping: stopping.subscribe(),
     };
     let mut stop = pin!(stop);
     loop {
         let next = async {
+            if room.available_permits() == 0 {
+                // Whoever comes now waits in the queue of the operating system.
+                site.bounds.metrics.limit_hit("connections");
+            }
             // The semaphore is never closed.
             let place = Arc::clone(&room).acquire_owned().await.ok();
             (accept(&listener).await, place)
@@ -75,13 +108,25 @@ pub(crate) async fn serve(
         };
         let site = site.clone();
         tokio::spawn(async move {
-            answer(stream, site).await;
+            let _open = site.bounds.metrics.connection();
+            let address = stream.peer_addr().map(|address| address.ip());
+            match address.map(|address| site.addresses.enter(address)) {
+                Ok(Some(_counted)) => answer(stream, site).await,
+                Ok(None) => {
+                    drop(place);
+                    turn_away(stream, &site).await;
+                    return;
+                }
+                // It is gone already.
+                Err(_) => {}
+            }
             drop(place);
         });
     }
     drop(listener);
     stopping.send_replace(true);
-    let _ = room.acquire_many(MAX_CONNECTIONS).await;
+    let all = u32::try_from(connections).unwrap_or(u32::MAX);
+    let _ = room.acquire_many(all).await;
 }
 
 async fn accept(listener: &TcpListener) -> TcpStream {
@@ -108,37 +153,67 @@ async fn answer(stream: TcpStream, mut site: Site) {
     };
     let secured = tokio::select! {
         () = stopped(&mut site.stopping) => return,
-        secured = timeout(HANDSHAKE_TIME, secure(stream, &tls)) => secured,
+        secured = timeout(site.bounds.limits.handshake_time, secure(stream, &tls)) => secured,
     };
     match secured {
         Ok(Ok(Some(stream))) if stream.get_ref().1.alpn_protocol() == Some(b"h2") => http2::serve(stream, site).await,
         Ok(Ok(Some(stream))) => serve_http1(stream, site).await,
         Ok(Ok(None)) => {}
         Ok(Err(error)) => tracing::debug!(%error, "a TLS handshake failed"),
-        Err(_) => tracing::debug!("a TLS handshake took too long"),
+        Err(_) => {
+            site.bounds.metrics.limit_hit("handshake_time");
+            tracing::debug!("a TLS handshake took too long");
+        }
     }
 }
 
 /// TLS on top of a connection; `None` for one that is closed, or speaks something else and has been told.
-async fn secure(mut stream: TcpStream, tls: &Tls) -> io::Result<Option<TlsStream<TcpStream>>> {
+async fn secure(stream: TcpStream, tls: &Tls) -> io::Result<Option<TlsStream<TcpStream>>> {
     let mut first = [0];
     match stream.peek(&mut first).await? {
         0 => Ok(None),
         _ if first[0] == TLS_RECORD => TlsAcceptor::from(tls.config()).accept(stream).await.map(Some),
         _ => {
             let problem = Problem::malformed("TLS_EXPECTED", "this port speaks TLS", "write https:// in the URL");
-            let body = problem.body().to_string();
-            let answer = format!(
-                "HTTP/1.1 400 Bad Request\r\nContent-Type: application/problem+json\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{body}",
-                body.len()
-            );
-            stream.write_all(answer.as_bytes()).await?;
-            stream.shutdown().await?;
-            // Closed under a request that is still being sent, the connection would be reset and the answer lost.
-            let mut rest = [0; 4096];
-            while stream.read(&mut rest).await? > 0 {}
+            tell(stream, &problem).await?;
             Ok(None)
         }
+    }
+}
+
+/// Answers without having read the request.
+async fn tell(mut stream: TcpStream, problem: &Problem) -> io::Result<()> {
+    let body = problem.body().to_string();
+    let status = StatusCode::from_u16(problem.status).unwrap_or(StatusCode::BAD_REQUEST);
+    let answer = format!(
+        "HTTP/1.1 {status}\r\nContent-Type: application/problem+json\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{body}",
+        body.len()
+    );
+    stream.write_all(answer.as_bytes()).await?;
+    stream.shutdown().await?;
+    // Closed under a request that is still being sent, the connection would be reset and the answer lost.
+    let mut rest = [0; 4096];
+    while stream.read(&mut rest).await? > 0 {}
+    Ok(())
+}
+
+/// Tells an address that it has too many connections. Whoever speaks TLS sees the connection end.
+async fn turn_away(stream: TcpStream, site: &Site) {
+    let most = site.bounds.limits.per_address;
+    site.bounds.metrics.limit_hit("connections_per_address");
+    tracing::debug!("an address has {most} connections and gets no more");
+    let Ok(_place) = site.turned_away.try_acquire() else {
+        return;
+    };
+    if site.tls.is_none() {
+        let problem = Problem::unavailable(
+            "CONNECTIONS_BUSY",
+            format!("this address has {most} connections to this node, and gets no more"),
+            "close some, use one connection for many requests, or ask this node's operator to raise limits.connections_per_address",
+        )
+        .exceeds("connections_per_address", most);
+        site.bounds.metrics.refused(problem.code);
+        let _ = timeout(TURNED_AWAY_TIME, tell(stream, &problem)).await;
     }
 }
 
@@ -147,9 +222,24 @@ async fn serve_http1<S>(stream: S, mut site: Site)
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
+    let limits = site.bounds.limits;
     let mut http = http1::Builder::new();
-    http.timer(TokioTimer::new()).header_read_timeout(HEADER_TIME);
-    let service = TowerToHyperService::new(site.router);
+    http.timer(TokioTimer::new())
+        .header_read_timeout(limits.header_time)
+        .max_buf_size(BUFFER);
+    let upgraded = Arc::new(AtomicBool::new(false));
+    let stream = Paced::new(stream, limits.slowest, limits.header_time, Arc::clone(&upgraded));
+    let inner = TowerToHyperService::new(site.router);
+    let service = service_fn(move |request: Request<Incoming>| {
+        let (inner, upgraded) = (inner.clone(), Arc::clone(&upgraded));
+        async move {
+            let response = inner.call(request).await?;
+            if response.status() == StatusCode::SWITCHING_PROTOCOLS {
+                upgraded.store(true, Ordering::Relaxed);
+            }
+            Ok::<_, Infallible>(response)
+        }
+    });
     let mut connection = pin!(http.serve_connection(TokioIo::new(stream), service).with_upgrades());
     let ended = tokio::select! {
         ended = connection.as_mut() => Some(ended),
@@ -163,7 +253,19 @@ where
         }
     };
     if let Err(error) = ended {
-        tracing::debug!(%error, "a client's connection ended");
+        note(&site.bounds, &error);
+    }
+}
+
+/// Why a connection ended, if not as it should.
+fn note(bounds: &Bounds, error: &hyper::Error) {
+    tracing::debug!(%error, "a client's connection ended");
+    if error.is_timeout() {
+        bounds.metrics.limit_hit("header_time");
+    }
+    let cause = error.source().and_then(|cause| cause.downcast_ref::<io::Error>());
+    if cause.is_some_and(|cause| cause.kind() == io::ErrorKind::TimedOut) {
+        bounds.metrics.limit_hit("slowest");
     }
 }
 

@@ -13,11 +13,13 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::mpsc;
 use std::thread::JoinHandle;
+use std::time::Instant;
 
 use rusqlite::{Connection, OptionalExtension, Transaction, params};
 use tokio::sync::oneshot;
 use zeroize::Zeroizing;
 
+use crate::metrics::Metrics;
 use crate::problem::Problem;
 
 mod files;
@@ -129,6 +131,7 @@ impl Store {
             key,
             queue,
             commits: 0,
+            metrics: Metrics::default(),
         };
         let thread = std::thread::Builder::new()
             .name("store".to_owned())
@@ -142,6 +145,14 @@ impl Store {
         Ok(Store {
             inner: Some(Arc::new(inner)),
         })
+    }
+
+    /// Has the times of commits counted from now on.
+    pub fn measure(&self, metrics: Metrics) {
+        if let Some(inner) = &self.inner {
+            // If the writer has ended, every write says so.
+            let _ = inner.send(Command::Measure(metrics));
+        }
     }
 
     /// Whether nothing survives a restart.
@@ -297,6 +308,7 @@ enum Command {
     /// Answered with the number of rows after the commit.
     Write(Work, oneshot::Sender<Result<usize, StoreError>>),
     Load(&'static str, mpsc::SyncSender<Result<Loaded, StoreError>>),
+    Measure(Metrics),
     #[cfg(test)]
     Commits(mpsc::SyncSender<u64>),
 }
@@ -306,6 +318,7 @@ struct Writer {
     key: StorageKey,
     queue: mpsc::Receiver<Command>,
     commits: u64,
+    metrics: Metrics,
 }
 
 impl Writer {
@@ -316,6 +329,7 @@ impl Writer {
             while let Some(command) = next.take() {
                 match command {
                     Command::Write(work, answer) => writes.push((work, answer)),
+                    Command::Measure(metrics) => self.metrics = metrics,
                     other => {
                         // A load sees what was queued before it.
                         self.commit(std::mem::take(&mut writes));
@@ -338,7 +352,7 @@ impl Writer {
             Command::Load(kind, answer) => drop(answer.send(load(&self.connection, &self.key, kind))),
             #[cfg(test)]
             Command::Commits(answer) => drop(answer.send(self.commits)),
-            Command::Write(..) => {}
+            Command::Write(..) | Command::Measure(_) => {}
         }
     }
 
@@ -347,6 +361,7 @@ impl Writer {
         if writes.is_empty() {
             return;
         }
+        let begin = Instant::now();
         let erases = writes.iter().any(|(work, _)| !matches!(work, Work::Put { .. }));
         let (works, answers): (Vec<Work>, Vec<_>) = writes.into_iter().unzip();
         let done = self.connection.transaction().and_then(|transaction| {
@@ -359,6 +374,7 @@ impl Writer {
         let results = match done {
             Ok(results) => {
                 self.commits += 1;
+                self.metrics.committed(begin);
                 results
             }
             Err(error) => vec![Err(StoreError::from(error)); answers.len()],

@@ -9,7 +9,7 @@ mod record;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use fdrtd_mpc::microprotocol::{Configured, Prepared};
+use fdrtd_mpc::microprotocol::{Configured, Entry, Prepared};
 use fdrtd_mpc::net::Party;
 use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
@@ -25,7 +25,7 @@ use crate::reason::Reason;
 use crate::services::Principal;
 use crate::session::{End, JobDone, Millis, Session, is_data};
 
-pub use context::{Context, StopAt};
+pub use context::{Context, Memory, StopAt};
 use progress::whole_result;
 pub(crate) use record::{RECORD, Record};
 
@@ -48,6 +48,8 @@ pub struct Task {
     pub object: Uuid,
     /// Whose it is.
     pub owner: Principal,
+    /// Its microprotocol's name in the table.
+    pub microprotocol: &'static str,
     policy: Policy,
     mode: Mode,
     configured: Arc<Configured>,
@@ -70,6 +72,8 @@ struct Core {
     limits: Vec<usize>,
     resolve_errors: Vec<Option<PeerError>>,
     running_recorded: bool,
+    /// Rounds that the metrics have counted.
+    rounds: u32,
     consent: consent::Consent,
     ended: Option<Instant>,
     deleted: bool,
@@ -125,6 +129,7 @@ impl Task {
     ) -> Arc<Task> {
         consent::require(&policy, &mut session);
         let parties = session.descriptor().nodes.len();
+        let entry = Entry::find(&session.descriptor().microprotocol);
         let core = Core {
             session,
             inputs: Vec::new(),
@@ -132,6 +137,7 @@ impl Task {
             limits: vec![0; parties],
             resolve_errors: vec![None; parties],
             running_recorded: false,
+            rounds: 0,
             consent: consent::Consent::default(),
             ended: None,
             deleted: false,
@@ -140,6 +146,7 @@ impl Task {
         Arc::new(Task {
             object,
             owner,
+            microprotocol: entry.map_or("other", |entry| entry.name),
             policy,
             mode,
             configured,
@@ -268,14 +275,9 @@ impl Task {
         self.with(|session, _| session.fail(Reason::PeerMalformed { party: party.index() }));
     }
 
-    /// The known peers, and how long each may be silent.
-    pub(crate) fn silences(&self) -> Vec<(PeerKey, Duration)> {
-        let core = self.lock();
-        let silence = Duration::from_millis(core.session.descriptor().durations.silence);
-        self.others(&core.session)
-            .into_iter()
-            .map(|key| (key, silence))
-            .collect()
+    /// How long a peer may be silent.
+    pub(crate) fn silence(&self) -> Duration {
+        Duration::from_millis(self.lock().session.descriptor().durations.silence)
     }
 
     /// What this party hands to the others.
@@ -302,6 +304,7 @@ impl Task {
         let place = texts.len();
         texts.push(text);
         let prepared = self.prepare(texts.clone(), parties).await?;
+        self.check_room(prepared.shape.message_bytes, parties)?;
         if self.mode == Mode::OnInput {
             self.check_samples(&prepared)?;
         }
@@ -385,6 +388,39 @@ impl Task {
                 .with("reason", refusal.code)
                 .with("at", refusal.at)
         })
+    }
+
+    /// Whether there is memory for the messages of this task: one of each party in each direction, at least.
+    fn check_room(&self, message: usize, parties: usize) -> Result<(), Problem> {
+        let memory = &self.context.memory;
+        let needed = message.saturating_mul(2 * parties.saturating_sub(1));
+        let exceeded = [
+            ("task_bytes", memory.task, needed),
+            ("peer_inbox_bytes", memory.inbox, message),
+            ("peer_outbox_bytes", memory.outbox, message),
+        ];
+        for (limit, most, needed) in exceeded {
+            if needed > most {
+                return Err(Problem::too_large(
+                    "TASK_TOO_LARGE",
+                    format!(
+                        "with this input and {parties} parties the messages of the task would take {needed} bytes, and this node has room for {most}"
+                    ),
+                    format!("give fewer numbers at once, or ask this node's operator to raise limits.{limit}"),
+                )
+                .exceeds(limit, most));
+            }
+        }
+        let full = |key: &PeerKey| self.context.peers.queued(*key).saturating_add(message) > memory.outbox;
+        if self.others(&self.lock().session).iter().any(full) {
+            return Err(Problem::unavailable(
+                "PEER_BACKLOG",
+                "too much waits for another node of this task that does not take it",
+                "give the input again when that node is there again: progress() says whether it is",
+            )
+            .exceeds("peer_outbox_bytes", memory.outbox));
+        }
+        Ok(())
     }
 
     fn check_open(&self, core: &Core) -> Result<(), Problem> {
@@ -497,6 +533,7 @@ impl Task {
         }
         let entered = core.session.running() && !core.running_recorded;
         core.running_recorded |= entered;
+        self.count_rounds(&mut core);
         let ended = core.session.end().is_some() && core.ended.is_none();
         if ended {
             core.ended = Some(Instant::now());
@@ -522,6 +559,20 @@ impl Task {
         self.touch();
     }
 
+    fn count_rounds(&self, core: &mut Core) {
+        let rounds = match core.session.end() {
+            Some(End::Done { .. }) => self.configured.rounds,
+            Some(End::Failed { .. }) => core.rounds,
+            // The closing digest is a round of its own there.
+            None => core.session.round().min(self.configured.rounds),
+        };
+        let more = rounds.saturating_sub(core.rounds);
+        core.rounds += more;
+        if more > 0 {
+            self.context.metrics.task_rounds(self.microprotocol, more.into());
+        }
+    }
+
     /// Sends what is to be sent. Under the task's lock, so that the order per peer is kept.
     fn flush(&self, core: &mut Core) {
         let id = *core.session.descriptor().task.as_bytes();
@@ -541,7 +592,7 @@ impl Task {
                 continue;
             }
             if let Some(key) = &keys[party.index()] {
-                self.context.metrics.task_message();
+                self.context.metrics.task_message(self.microprotocol);
                 self.context.peers.send(*key, id, message);
             }
         }
@@ -620,11 +671,11 @@ impl Task {
         let descriptor = core.session.descriptor();
         match core.session.end() {
             Some(End::Done { unconfirmed, .. }) => {
-                self.context.metrics.task_done();
+                self.context.metrics.task_done(self.microprotocol);
                 tracing::info!(task = %descriptor.task, unconfirmed = unconfirmed.len(), "task done");
             }
             Some(End::Failed { reason, .. }) => {
-                self.context.metrics.task_failed();
+                self.context.metrics.task_failed(self.microprotocol, reason.code());
                 tracing::info!(task = %descriptor.task, code = reason.code(), party = ?reason.party(), "task failed");
             }
             None => {}

@@ -2,7 +2,7 @@
 
 mod pending;
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -31,6 +31,8 @@ const UNHEARD: usize = 16 * CONTROL_BYTES;
 pub struct Quota {
     /// Tasks at once, ended ones included until their time to live is over.
     pub tasks: usize,
+    /// Parties of a task.
+    pub parties: usize,
     /// Hellos of tasks not joined here, in all.
     pub hellos: usize,
     /// Hellos of tasks not joined here, of one node.
@@ -67,6 +69,11 @@ impl Tasks {
             table: Arc::new(Mutex::new(Table::default())),
             arrivals: watch::Sender::new(0),
         }
+    }
+
+    /// What others can make this node keep.
+    pub fn quota(&self) -> &Quota {
+        &self.quota
     }
 
     /// What the tasks use.
@@ -119,7 +126,8 @@ impl Tasks {
                     "QUOTA",
                     format!("this node keeps at most {} tasks at once", self.quota.tasks),
                     "delete tasks that are over, or wait until their time to live ends",
-                ));
+                )
+                .exceeds("tasks", self.quota.tasks));
             }
             table.ids.insert(id, Arc::clone(&task));
             table.objects.insert(task.object, Arc::clone(&task));
@@ -132,7 +140,7 @@ impl Tasks {
             self.found(&task, party, key);
         }
         self.launch(&task);
-        self.context.metrics.task_created();
+        self.context.metrics.task_created(task.microprotocol);
         Ok(task)
     }
 
@@ -198,6 +206,16 @@ impl Tasks {
     /// How many tasks there are.
     pub fn count(&self) -> usize {
         self.lock().objects.len()
+    }
+
+    /// How many tasks there are, by microprotocol and whether they have ended.
+    pub fn by_state(&self) -> BTreeMap<(&'static str, bool), u64> {
+        let tasks: Vec<_> = self.lock().objects.values().cloned().collect();
+        let mut counts = BTreeMap::new();
+        for task in tasks {
+            *counts.entry((task.microprotocol, task.ended().is_some())).or_default() += 1;
+        }
+        counts
     }
 
     /// Tasks that this node was asked into and has not joined, the newest first.
@@ -337,7 +355,7 @@ impl Tasks {
             let hello = table.pending.take(&task.id(), &key);
             task.found(party, key, hello);
         }
-        self.set_keep_alive();
+        self.set_keep_alive(task, key);
     }
 
     /// The task has ended: whoever has said Hello and was not found in time is told, as those are who say it later.
@@ -351,25 +369,12 @@ impl Tasks {
         }
     }
 
-    /// Every peer of an open task is pinged often enough for the shortest silence that one of its tasks allows.
-    fn set_keep_alive(&self) {
-        let mut shortest: HashMap<PeerKey, Duration> = HashMap::new();
-        let tasks: Vec<_> = self
-            .lock()
-            .objects
-            .values()
-            .filter(|task| task.ended().is_none())
-            .cloned()
-            .collect();
-        for task in tasks {
-            for (key, silence) in task.silences() {
-                let slot = shortest.entry(key).or_insert(Duration::from_secs(25));
-                *slot = (*slot).min(silence * 2 / 5);
-            }
-        }
-        for (key, interval) in shortest {
-            self.context.peers.set_keep_alive(key, Some(interval));
-        }
+    /// A peer of an open task is pinged often enough for the shortest silence that one of its tasks allows. Those of ended tasks are found again when the
+    /// next key becomes known: pinging too often does no harm.
+    fn set_keep_alive(&self, task: &Arc<Task>, peer: PeerKey) {
+        let interval = task.silence() * 2 / 5;
+        let interval = interval.min(Duration::from_secs(25));
+        self.context.peers.set_keep_alive(peer, *task.id().as_bytes(), interval);
     }
 
     fn set_away(&self, peer: &PeerKey, away: bool) {

@@ -6,17 +6,15 @@
 //! ```
 
 use axum::body::{Body, HttpBody};
-use axum::http::{HeaderMap, Method, StatusCode};
+use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 use serde_json::{Map, Value};
 
-use super::{json_body, not_allowed, tasks};
+use super::{json_body, tasks};
 use crate::json::{Limits, check};
 use crate::node::Node;
 use crate::principal::{Principal, Role};
 use crate::problem::Problem;
-
-pub(super) const METHODS: &str = "POST, OPTIONS";
 
 /// Longest reason, in characters.
 const LONGEST: usize = 500;
@@ -42,13 +40,9 @@ pub(super) async fn answer(
     node: &Node,
     who: &Principal,
     (id, decision): (&str, Decision),
-    method: &Method,
     headers: &HeaderMap,
     body: &mut Body,
 ) -> Result<Response, Problem> {
-    if method != Method::POST {
-        return Ok(not_allowed(METHODS));
-    }
     if who.role() != Role::Owner {
         return Err(Problem::unauthorized(
             "OPERATOR_ONLY",
@@ -78,6 +72,7 @@ async fn read_reason(node: &Node, headers: &HeaderMap, body: &mut Body) -> Resul
     let limits = Limits {
         depth: 2,
         bytes: 8 * LONGEST,
+        ..node.config.limits.json()
     };
     let text = check(&body.text, &limits)?;
     let mut members: Map<String, Value> =

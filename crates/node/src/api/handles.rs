@@ -7,14 +7,12 @@ use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde_json::{Map, Value, json};
 
-use super::{json, json_body, not_allowed};
-use crate::json::{Kind, Limits, ObjectRef, Parameters, check, members};
+use super::answer::shared;
+use super::{json, json_body};
+use crate::json::{Kind, ObjectRef, Parameters, check, members};
 use crate::node::{Node, Service};
 use crate::problem::{Problem, quoted};
 use crate::services::{Callback, Principal, Reply};
-
-/// What is allowed here.
-pub(super) const METHODS: &str = "OPTIONS, PUT, POST, GET, HEAD";
 
 /// Longest text of identifiers, in bytes: they are read as a structure, which takes many times the memory of its text.
 const MAX_IDENTIFIERS: usize = 16 << 10;
@@ -38,21 +36,16 @@ pub(super) async fn answer(
             let body = json_body(node, headers, body).await?;
             select(node, body_text(node, &body.text)?)
         }
-        Method::POST => {
+        _ => {
             let body = json_body(node, headers, body).await?;
             let called = call(node, who, body_text(node, &body.text)?).await;
             called.map_err(|problem| with_place(node, headers, problem))
         }
-        _ => Ok(not_allowed(METHODS)),
     }
 }
 
 fn body_text<'a>(node: &Node, bytes: &'a [u8]) -> Result<&'a str, Problem> {
-    let limits = Limits {
-        depth: node.config.limits.json_depth,
-        bytes: node.config.limits.body_bytes,
-    };
-    check(bytes, &limits)
+    check(bytes, &node.config.limits.json())
 }
 
 fn select(node: &Node, text: &str) -> Result<Response, Problem> {
@@ -102,7 +95,7 @@ async fn call(node: &Node, who: &Principal, text: &str) -> Result<Response, Prob
     let service = service_of(node, &call.handle)?;
     let mut parameters = Parameters::parse(&call.function, call.parameters)?;
     if node.is_public(service, &call.function) {
-        parameters.resolve(|reference: &ObjectRef| {
+        parameters.resolve(&node.config.limits.json(), |reference: &ObjectRef| {
             let service = service_of(node, &reference.handle)?;
             node.value_of(service, who, &reference.callback)
         })?;
@@ -117,6 +110,7 @@ fn translate(handle: &str, reply: Reply) -> Response {
     match reply {
         Reply::Value(text) if text == "null" => StatusCode::NO_CONTENT.into_response(),
         Reply::Value(text) => json(&text),
+        Reply::Shared(text) => shared(text),
         Reply::Object(callback) => {
             let mut response = json(&json!({"callback": callback, "handle": handle}).to_string());
             *response.status_mut() = StatusCode::CREATED;
@@ -161,12 +155,16 @@ fn read_call(text: &str) -> Result<Call<'_>, Problem> {
     let missing = |name: &str| Problem::malformed("CALL_INVALID", format!("'{name}' is missing in the call"), HINT);
     let (mut handle, mut function, mut parameters, mut callback) = (None, None, None, None);
     for (name, raw) in members(text)? {
-        match &*name {
-            "handle" => handle = Some(raw),
-            "function" => function = Some(raw),
-            "parameters" => parameters = Some(raw),
-            "callback" => callback = Some(raw),
-            _ => {}
+        let slot = match &*name {
+            "handle" => &mut handle,
+            "function" => &mut function,
+            "parameters" => &mut parameters,
+            "callback" => &mut callback,
+            _ => continue,
+        };
+        // Whoever reads the call before this node could take the other one.
+        if slot.replace(raw).is_some() {
+            return Err(wrong(&name, "given once only"));
         }
     }
     let string = |name, raw: Option<&str>| {

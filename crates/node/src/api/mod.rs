@@ -5,10 +5,14 @@
 //! {base}/peer          WebSocket between nodes   {base}/metrics   Prometheus text
 //! {base}/identity      this node's keys          {base}/healthz, {base}/readyz
 //! {base}/probe         the way to another node    {base}/peers     the known nodes
-//! {base}/probe         the way to another node        {base}/policy    what this node's owner allows
+//! {base}/policy        what this node's owner allows
+//! {base}/openapi.json  all of this for programs
 //! ```
+//! All of them are in the table of [`routes`].
 //! Doubled slashes collapse, a slash at the end makes no difference.
 
+mod answer;
+mod body;
 mod caller;
 mod decisions;
 mod forwarded;
@@ -18,43 +22,38 @@ mod peers;
 mod policy;
 mod prefix;
 mod probe;
+mod ready;
+mod routes;
 mod tasks;
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use axum::Router;
 use axum::body::{Body, HttpBody};
 use axum::extract::{Request, State};
 use axum::http::request::Parts;
-use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, header};
+use axum::http::{HeaderValue, Method, StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use http_body_util::{BodyExt, LengthLimitError, Limited};
-use tokio::sync::SemaphorePermit;
+use http_body_util::BodyExt;
 use tower_http::cors::{AllowOrigin, CorsLayer};
-use zeroize::Zeroizing;
 
 use self::forwarded::Forwarded;
-use crate::json::append;
-use crate::node::{BODIES_KIB, Node};
-use crate::problem::Problem;
+use self::routes::Route;
+use crate::node::Node;
+use crate::problem::{Problem, Refusal};
 
-/// How long a client may take to send its body.
-const BODY_TIME: Duration = Duration::from_secs(120);
-
-/// Bodies up to this length never wait for room; the number of connections bounds them.
-const SMALL_BODY: u64 = 64 << 10;
-/// How long a larger one waits for room.
-const BODY_WAIT: Duration = Duration::from_millis(if cfg!(test) { 50 } else { 5_000 });
-
-/// What is there beside the handle API, and what is allowed there.
-const PAGES: [&str; 6] = ["/peer", "/identity", "/tasks", "/healthz", "/readyz", "/metrics"];
-const PAGE_METHODS: &str = "GET, HEAD, OPTIONS";
+/// Describes all routes; where the node is reached is put in when it is asked for.
+const OPENAPI: &str = include_str!("openapi.json");
 
 /// Says who is waited for, on an empty answer to `result`.
 pub const WAITING: &str = "fdrtd-waiting";
 
+pub(crate) use self::answer::Answers;
+pub(crate) use self::body::Bodies;
+use self::body::json_body;
 pub(crate) use self::forwarded::connected;
+pub(crate) use self::ready::Readiness;
 
 /// All nodes of this process.
 #[derive(Clone, Debug)]
@@ -111,26 +110,41 @@ async fn plain_options(State(site): State<Site>, request: Request, next: axum::m
         return next.run(request).await;
     }
     let found = site.find(request.uri().path());
-    let allow = match found.as_ref().map(|(_, rest)| rest.as_str()) {
-        Some("") => handles::METHODS,
-        Some("/probe") => probe::METHODS,
-        Some("/peers") => peers::METHODS,
-        Some(page) if PAGES.contains(&page) => PAGE_METHODS,
-        Some(page) if let Some(methods) = policy::methods(page) => methods,
-        Some(page) if decisions::find(page).is_some() => decisions::METHODS,
-        Some(page) if let Some(page) = tasks::Page::find(page) => page.methods(),
-        _ => return path_unknown(&site, &request.into_parts().0).into_response(),
+    let Some(route) = found.as_ref().and_then(|(_, rest)| Route::find(rest)) else {
+        return path_unknown(&site, &request.into_parts().0).into_response();
     };
-    (StatusCode::OK, [(header::ALLOW, allow)]).into_response()
+    (StatusCode::OK, [(header::ALLOW, route.allow)]).into_response()
 }
 
 async fn answer(State(site): State<Site>, request: Request) -> Response {
+    let begin = Instant::now();
     let (parts, mut body) = request.into_parts();
-    let response = route(&site, parts, &mut body).await;
+    let found = site.find(parts.uri.path());
+    let page = found.as_ref().and_then(|(_, rest)| Route::find(rest));
+    let node = found.as_ref().map(|(node, _)| *node).or(site.0.first());
+    let metrics = node.map(|node| node.metrics().clone());
+    let method = routes::method_label(&parts.method);
+    let mut response = route(&site, parts, &mut body).await;
+    if let Some(node) = node {
+        response = answer::with_room(&node.answers, &node.config.limits, response);
+    }
+    if let Some(metrics) = metrics {
+        let path = page.map_or("other", |route| route.path);
+        metrics.request(path, method, response.status().as_u16(), begin.elapsed());
+        if let Some(refusal) = response.extensions().get::<Refusal>() {
+            metrics.refused(refusal.code);
+            refusal.exceeds.into_iter().for_each(|limit| metrics.limit_hit(limit));
+        }
+    }
     if !body.is_end_stream() {
         // Refused before it was read. Clients look at the answer only when they have sent everything, and a connection that ends under them looks
         // like a broken network.
-        tokio::spawn(tokio::time::timeout(BODY_TIME, discard(body)));
+        let time = match node {
+            // It had its time.
+            Some(node) if response.status() != StatusCode::REQUEST_TIMEOUT => node.config.limits.body_time(),
+            _ => Duration::from_secs(1),
+        };
+        tokio::spawn(tokio::time::timeout(time, discard(body)));
     }
     response
 }
@@ -152,25 +166,26 @@ async fn route(site: &Site, parts: Parts, body: &mut Body) -> Response {
         Ok(who) => who,
         Err(problem) => return problem.into_response(),
     };
+    let Some(page) = Route::find(&rest) else {
+        return path_unknown(site, &parts).into_response();
+    };
+    if !page.allows(&parts.method) {
+        return not_allowed(page.allow);
+    }
     let result = match (rest.as_str(), &parts.method) {
         ("", _) => handles::answer(node, &who, &parts.method, &parts.headers, body).await,
-        ("/peer", &Method::GET | &Method::HEAD) => Ok(peer(node, Request::from_parts(parts, Body::empty()))),
-        ("/identity", &Method::GET | &Method::HEAD) => Ok(json(&node.identity_document())),
-        ("/tasks", &Method::GET | &Method::HEAD) => Ok(tasks::list(node, &who)),
-        ("/probe", &Method::POST) => probe::answer(node, &parts.headers, body).await,
-        ("/probe", _) => return not_allowed(probe::METHODS),
-        ("/peers", &Method::GET | &Method::HEAD | &Method::POST | &Method::DELETE) => {
-            peers::answer(node, &who, &parts, body).await
-        }
-        ("/peers", _) => return not_allowed(peers::METHODS),
-        ("/healthz" | "/readyz", &Method::GET | &Method::HEAD) => Ok(json("{\"status\":\"ok\"}")),
-        ("/metrics", &Method::GET | &Method::HEAD) => Ok(metrics(node)),
-        (page, _) if PAGES.contains(&page) => return not_allowed(PAGE_METHODS),
-        (page, method) if policy::methods(page).is_some() => {
-            policy::answer(node, &who, page, method, &parts.headers, body).await
-        }
-        (page, method) if let Some(found) = decisions::find(page) => {
-            decisions::answer(node, &who, found, method, &parts.headers, body).await
+        ("/peer", _) => Ok(peer(node, Request::from_parts(parts, Body::empty()))),
+        ("/identity", _) => Ok(json(&node.identity_document())),
+        ("/tasks", _) => Ok(tasks::list(node, &who)),
+        ("/probe", _) => probe::answer(node, &parts.headers, body).await,
+        ("/peers", _) => peers::answer(node, &who, &parts, body).await,
+        ("/healthz", _) => Ok(json("{\"status\":\"ok\"}")),
+        ("/readyz", _) => ready::answer(node).await,
+        ("/metrics", _) => Ok(metrics(node)),
+        ("/openapi.json", _) => Ok(openapi(node)),
+        ("/policy" | "/policy/check", _) => policy::answer(node, &who, &rest, &parts.headers, body).await,
+        (page, _) if let Some(found) = decisions::find(page) => {
+            decisions::answer(node, &who, found, &parts.headers, body).await
         }
         (page, method) if let Some(page) = tasks::Page::find(page) => page.answer(node, &who, method, &parts.headers),
         _ => Err(path_unknown(site, &parts)),
@@ -195,11 +210,21 @@ fn peer(node: &Node, request: Request) -> Response {
 }
 
 fn metrics(node: &Node) -> Response {
-    (
-        [(header::CONTENT_TYPE, "text/plain; version=0.0.4")],
-        node.metrics_text(),
+    let kind = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
+    ([(header::CONTENT_TYPE, kind)], node.metrics_text()).into_response()
+}
+
+fn openapi(node: &Node) -> Response {
+    let base = match node.config.base_path.as_str() {
+        "" => "/",
+        base => base,
+    };
+    // A base path has no character that JSON would have to escape.
+    json(
+        OPENAPI
+            .replacen("\"url\": \"/\"", &format!("\"url\": \"{base}\""), 1)
+            .trim_end(),
     )
-        .into_response()
 }
 
 /// A JSON text as an answer.
@@ -241,126 +266,4 @@ fn path_unknown(site: &Site, parts: &Parts) -> Problem {
         "there is nothing under this path",
         format!("the nodes here are under {}; {advice}", paths.join(", ")),
     )
-}
-
-/// The body of a request, and the room it takes among those of this node.
-struct JsonBody<'a> {
-    text: Zeroizing<Vec<u8>>,
-    _room: Option<SemaphorePermit<'a>>,
-}
-
-/// Waits for room for a body of that length, which small ones need not.
-async fn room_for(node: &Node, length: u64) -> Result<Option<SemaphorePermit<'_>>, Problem> {
-    if length <= SMALL_BODY {
-        return Ok(None);
-    }
-    // One that is longer than all the room takes it all.
-    let kib = u32::try_from(length.div_ceil(1024)).unwrap_or(u32::MAX).min(BODIES_KIB);
-    match tokio::time::timeout(BODY_WAIT, node.bodies.acquire_many(kib)).await {
-        Ok(Ok(room)) => Ok(Some(room)),
-        _ => Err(Problem::unavailable(
-            "BODY_BUSY",
-            "this node is receiving as many large requests as it can hold",
-            "send it again in a moment",
-        )),
-    }
-}
-
-/// Reads a JSON body within the node's limits.
-async fn json_body<'a>(node: &'a Node, headers: &HeaderMap, body: &mut Body) -> Result<JsonBody<'a>, Problem> {
-    let kind = headers
-        .get(header::CONTENT_TYPE)
-        .and_then(|kind| kind.to_str().ok())
-        .unwrap_or("");
-    if !kind
-        .split(';')
-        .next()
-        .is_some_and(|kind| kind.trim().eq_ignore_ascii_case("application/json"))
-    {
-        return Err(Problem::media(
-            "CONTENT_TYPE",
-            "the request's body is not marked as JSON",
-            "send the header Content-Type: application/json",
-        ));
-    }
-    let limit = node.config.limits.body_bytes;
-    let too_large = || {
-        Problem::too_large(
-            "BODY_TOO_LARGE",
-            format!("the request is longer than {limit} bytes"),
-            "send less at once, or ask this node's operator to raise limits.body_bytes",
-        )
-    };
-    let announced = headers
-        .get(header::CONTENT_LENGTH)
-        .and_then(|length| length.to_str().ok()?.parse::<u64>().ok());
-    if announced.is_some_and(|length| length > limit as u64) {
-        return Err(too_large());
-    }
-    let room = room_for(node, announced.unwrap_or(limit as u64)).await?;
-    let read = async {
-        let mut text = Zeroizing::default();
-        let mut body = Limited::new(body, limit);
-        while let Some(frame) = body.frame().await {
-            if let Ok(part) = frame?.into_data() {
-                append(&mut text, &part);
-            }
-        }
-        Ok::<_, axum::BoxError>(text)
-    };
-    match tokio::time::timeout(BODY_TIME, read).await {
-        Ok(Ok(text)) => Ok(JsonBody { text, _room: room }),
-        Ok(Err(error)) if error.is::<LengthLimitError>() => Err(too_large()),
-        _ => Err(Problem::malformed(
-            "BODY_INCOMPLETE",
-            "the request's body did not arrive",
-            "send it again",
-        )),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    #![allow(clippy::unwrap_used)]
-    use super::*;
-    use crate::config::Config;
-
-    async fn read(node: &Node, body: String, announced: bool) -> Result<JsonBody<'_>, Problem> {
-        let mut headers = HeaderMap::new();
-        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
-        if announced {
-            headers.insert(header::CONTENT_LENGTH, body.len().into());
-        }
-        json_body(node, &headers, &mut Body::from(body)).await
-    }
-
-    #[tokio::test]
-    async fn large_bodies_share_a_bounded_room() {
-        let config = Config {
-            ephemeral: true,
-            ..Config::default()
-        };
-        let node = Node::start(config).await.unwrap();
-        let text = |length: u64| " ".repeat(usize::try_from(length).unwrap());
-        let large = read(&node, text(SMALL_BODY + 1), true).await.unwrap();
-        assert_eq!(large.text.len() as u64, SMALL_BODY + 1);
-        assert_eq!(node.bodies.available_permits(), BODIES_KIB as usize - 65);
-        drop(large);
-        // Of unknown length: the longest that it may become.
-        let unknown = read(&node, text(1), false).await.unwrap();
-        assert_eq!(
-            node.bodies.available_permits(),
-            BODIES_KIB as usize - node.config.limits.body_bytes / 1024
-        );
-        drop(unknown);
-
-        let all = node.bodies.acquire_many(BODIES_KIB).await.unwrap();
-        for (length, announced) in [(SMALL_BODY + 1, true), (1, false)] {
-            let refused = read(&node, text(length), announced).await.err().unwrap();
-            assert_eq!((refused.status, refused.code), (503, "BODY_BUSY"));
-        }
-        assert!(read(&node, text(SMALL_BODY), true).await.is_ok());
-        drop(all);
-        assert!(read(&node, text(SMALL_BODY + 1), true).await.is_ok());
-    }
 }

@@ -19,7 +19,8 @@ use axum::http::request::Parts;
 use axum::http::uri::Authority;
 use axum::http::{HeaderValue, Method, header};
 
-use super::{Forwarded, PAGES};
+use super::Forwarded;
+use super::routes::ROUTES;
 use crate::config::Config;
 use crate::problem::{Problem, quoted};
 use crate::url::NodeUrl;
@@ -67,7 +68,11 @@ fn host_unknown(config: &Config, forwarded: &Forwarded<'_>, name: &str, page: &s
     );
     // What came before the page, and what the proxy says it has taken off.
     let base = match config.base_path.as_str() {
-        "" => PAGES.iter().find_map(|known| page.strip_suffix(known)).unwrap_or(page),
+        "" => ROUTES
+            .iter()
+            .filter(|route| route.path != "/")
+            .find_map(|route| page.strip_suffix(route.path))
+            .unwrap_or(page),
         base_path => base_path,
     };
     let prefix = forwarded

@@ -14,8 +14,6 @@ use crate::principal::{Principal, Role};
 use crate::problem::{Fault, Problem};
 use crate::url::NodeUrl;
 
-pub(super) const METHODS: &str = "GET, HEAD, POST, DELETE, OPTIONS";
-
 /// `GET`: all of them. `POST` with `{"url": …, "key"?: …}`: pins the key, or shows the one to compare. `DELETE` with `?url=…`: forgets.
 pub(super) async fn answer(node: &Node, who: &Principal, parts: &Parts, body: &mut Body) -> Result<Response, Problem> {
     let shown = match parts.method {
@@ -64,8 +62,8 @@ async fn read(node: &Node, headers: &HeaderMap, body: &mut Body) -> Result<(Node
     let malformed = |message: &str| Problem::malformed("CALL_INVALID", message, HINT);
     let body = json_body(node, headers, body).await?;
     let limits = Limits {
-        depth: node.config.limits.json_depth,
         bytes: 4096,
+        ..node.config.limits.json()
     };
     let text = check(&body.text, &limits)?;
     let members: Map<String, Value> = serde_json::from_str(text).map_err(|_| malformed("a peer is a JSON object"))?;

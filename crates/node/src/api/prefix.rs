@@ -2,8 +2,9 @@
 
 use axum::http::request::Parts;
 
+use super::Forwarded;
 use super::origin::{asked_for, host_of};
-use super::{Forwarded, PAGES};
+use super::routes::Route;
 use crate::config::Config;
 use crate::url::NodeUrl;
 
@@ -34,7 +35,7 @@ fn arriving<'a>(url: &'a NodeUrl, path: &str) -> Option<&'a str> {
     let ends = whole.match_indices('/').map(|(at, _)| &whole[at..]).chain([""]);
     ends.into_iter().find(|end| {
         path.strip_prefix(*end)
-            .is_some_and(|rest| rest.is_empty() || PAGES.contains(&rest))
+            .is_some_and(|rest| rest.is_empty() || (rest.starts_with('/') && Route::find(rest).is_some()))
     })
 }
 

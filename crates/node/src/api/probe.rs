@@ -12,14 +12,12 @@ use crate::node::Node;
 use crate::problem::Problem;
 use crate::url::NodeUrl;
 
-pub(super) const METHODS: &str = "POST, OPTIONS";
-
 /// `{"url": …, "key"?: …}` → [`crate::peer::probe::Probe`].
 pub(super) async fn answer(node: &Node, headers: &HeaderMap, body: &mut Body) -> Result<Response, Problem> {
     let body = json_body(node, headers, body).await?;
     let limits = Limits {
-        depth: node.config.limits.json_depth,
         bytes: 4096,
+        ..node.config.limits.json()
     };
     let (url, key) = read(check(&body.text, &limits)?)?;
     let Ok(_place) = node.probes.try_acquire() else {
@@ -27,7 +25,8 @@ pub(super) async fn answer(node: &Node, headers: &HeaderMap, body: &mut Body) ->
             "PROBES_BUSY",
             "this node is testing as many connections to other nodes as it does at once",
             "ask again in a moment",
-        ));
+        )
+        .exceeds("probes", node.config.limits.probes));
     };
     let found = node.peers().probe(&url, key).await;
     let text = serde_json::to_string(&found)

@@ -22,8 +22,7 @@ use serde_json::{Value, json};
 use tokio::sync::{OwnedSemaphorePermit, watch};
 use uuid::Uuid;
 
-use super::{PAGE_METHODS, not_allowed};
-use crate::node::{Node, STREAMS};
+use crate::node::Node;
 use crate::principal::Role;
 use crate::problem::Problem;
 use crate::services::Principal;
@@ -31,8 +30,6 @@ use crate::task::Task;
 
 /// A comment is sent so often, so that no proxy takes a quiet stream for a dead one.
 const KEEP_ALIVE: Duration = Duration::from_secs(15);
-
-const CANCEL_METHODS: &str = "POST, OPTIONS";
 
 /// One of the pages that have an id in their path.
 #[derive(Clone, Copy)]
@@ -56,14 +53,6 @@ impl<'a> Page<'a> {
         }
     }
 
-    /// What is allowed there.
-    pub(super) fn methods(self) -> &'static str {
-        match self {
-            Page::Cancel(_) => CANCEL_METHODS,
-            Page::Progress(_) | Page::Events(_) | Page::Invitation(_) => PAGE_METHODS,
-        }
-    }
-
     pub(super) fn answer(
         self,
         node: &Node,
@@ -72,15 +61,14 @@ impl<'a> Page<'a> {
         headers: &HeaderMap,
     ) -> Result<Response, Problem> {
         let answered = match (self, method) {
-            (Page::Progress(id), &Method::GET | &Method::HEAD) => find(node, who, id).map(|(task, by_owner)| {
+            (Page::Progress(id), _) => find(node, who, id).map(|(task, by_owner)| {
                 let known = by_owner || who.role() == Role::Owner;
                 super::json(&task.progress_for(known).to_string())
             }),
             (Page::Events(id), &Method::HEAD) => find(node, who, id).map(|_| event_stream(stream::empty())),
-            (Page::Events(id), &Method::GET) => events(node, who, id),
-            (Page::Cancel(id), &Method::POST) => cancel(node, who, id, headers),
-            (Page::Invitation(id), &Method::GET | &Method::HEAD) => invitation(node, id),
-            _ => Ok(not_allowed(self.methods())),
+            (Page::Events(id), _) => events(node, who, id),
+            (Page::Cancel(id), _) => cancel(node, who, id, headers),
+            (Page::Invitation(id), _) => invitation(node, id),
         };
         answered.map_err(|problem| super::handles::with_place(node, headers, problem))
     }
@@ -142,12 +130,14 @@ fn cancel(node: &Node, who: &Principal, id: &str, headers: &HeaderMap) -> Result
 
 fn events(node: &Node, who: &Principal, id: &str) -> Result<Response, Problem> {
     let (task, by_owner) = find(node, who, id)?;
+    let most = node.config.limits.streams;
     let room = Arc::clone(&node.streams).try_acquire_owned().map_err(|_| {
         Problem::unavailable(
             "STREAMS_BUSY",
-            format!("{STREAMS} streams of events are open, more than that this node does not serve at once"),
+            format!("{most} streams of events are open, more than that this node does not serve at once"),
             "try again later, or ask for the task's progress instead",
         )
+        .exceeds("streams", most)
     })?;
     let watching = Watching {
         changes: task.changes(),

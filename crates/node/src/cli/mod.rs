@@ -77,7 +77,9 @@ fn start_log(filter: &str, format: LogFormat) -> Result<(), StartError> {
         .map_err(|error| format!("log is something like info or fdrtd=debug: {error}"))?;
     let log = tracing_subscriber::fmt()
         .with_env_filter(filter)
-        .with_writer(io::stderr);
+        .with_writer(io::stderr)
+        // Where the log cannot be written, saying so would panic: on a full disk the node has to go on answering.
+        .log_internal_errors(false);
     match format {
         LogFormat::Text => log.with_ansi(false).init(),
         LogFormat::Json => log.json().init(),

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use serde_json::{Map, Value};
 use zeroize::Zeroizing;
 
-use super::{Kind, MAX_BYTES, ObjectRef, REFERENCE_DEPTH, members, resolve, too_large};
+use super::{Kind, Limits, ObjectRef, REFERENCE_DEPTH, members, resolve, too_large};
 use crate::problem::{Problem, quoted};
 
 /// Most bytes of a parameter that is read as an object or a list of strings, whose values take several times the memory.
@@ -61,17 +61,18 @@ impl Parameters {
     /// Those of [`resolve`]; the bound on the size holds for all parameters together.
     pub fn resolve(
         &mut self,
+        limits: &Limits,
         mut look_up: impl FnMut(&ObjectRef) -> Result<Arc<Zeroizing<String>>, Problem>,
     ) -> Result<(), Problem> {
         let mut total = 0;
         for (_, entry) in &mut self.entries {
             let Some(raw) = entry else { continue };
-            if let Some(resolved) = resolve(raw, REFERENCE_DEPTH, &mut look_up)? {
+            if let Some(resolved) = resolve(raw, REFERENCE_DEPTH, limits, &mut look_up)? {
                 *raw = resolved;
             }
             total += raw.len();
-            if total > MAX_BYTES {
-                return Err(too_large(MAX_BYTES));
+            if total > limits.bytes {
+                return Err(too_large(limits.bytes));
             }
         }
         Ok(())
@@ -368,7 +369,7 @@ mod tests {
     fn what_is_taken_out_is_still_erased_when_it_is_dropped() {
         let mut given = parse(r#"{"value": 1, "data": {"handle": "h", "callback": 1}}"#);
         let erased: Arc<Zeroizing<String>> = Arc::new("[2]".to_owned().into());
-        given.resolve(|_| Ok(Arc::clone(&erased))).unwrap();
+        given.resolve(&Limits::default(), |_| Ok(Arc::clone(&erased))).unwrap();
         let texts: [Zeroizing<String>; 2] = ["value", "data"].map(|name| given.required(name).unwrap().into_text());
         assert_eq!(texts.each_ref().map(|text| text.as_str()), ["1", "[2]"]);
     }
@@ -500,7 +501,9 @@ mod tests {
         let mut given = parse(&format!(
             r#"{{"value": {reference}, "storage": "s", "data": [{reference}]}}"#
         ));
-        given.resolve(|_| Ok(Arc::new("0.10".to_owned().into()))).unwrap();
+        given
+            .resolve(&Limits::default(), |_| Ok(Arc::new("0.10".to_owned().into())))
+            .unwrap();
         assert_eq!(given.required("value").unwrap().text(), "0.10");
         assert_eq!(given.required("storage").unwrap().text(), "\"s\"");
         assert_eq!(given.required("data").unwrap().text(), "[0.10]");
@@ -509,7 +512,7 @@ mod tests {
     #[test]
     fn the_parameters_themselves_are_no_reference() {
         let mut given = parse(r#"{"handle": "h", "callback": 1}"#);
-        given.resolve(|_| Err(too_large(0))).unwrap();
+        given.resolve(&Limits::default(), |_| Err(too_large(0))).unwrap();
         assert_eq!(given.required("handle").unwrap().text(), "\"h\"");
     }
 
@@ -517,8 +520,14 @@ mod tests {
     fn all_parameters_together_are_bounded() {
         let reference = r#"{"handle": "h", "callback": 1}"#;
         let mut given = parse(&format!(r#"{{"a": {reference}, "b": {reference}}}"#));
-        let half = Arc::new(Zeroizing::new(format!("[{}]", " ".repeat(MAX_BYTES / 2))));
-        assert_eq!(given.resolve(|_| Ok(half.clone())).unwrap_err().status, 413);
+        let half = Arc::new(Zeroizing::new(format!("[{}]", " ".repeat((64 << 20) / 2))));
+        assert_eq!(
+            given
+                .resolve(&Limits::default(), |_| Ok(half.clone()))
+                .unwrap_err()
+                .status,
+            413
+        );
     }
 
     #[test]

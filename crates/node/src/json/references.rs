@@ -6,7 +6,7 @@ use serde_json::Value;
 use zeroize::Zeroizing;
 
 use super::scan::{skip_space, skip_value};
-use super::{Limits, MAX_BYTES, Member, append, check, invalid, too_large};
+use super::{Limits, Member, append, check, invalid, too_large};
 use crate::problem::Problem;
 
 /// Most bytes of a callback; the longest that a service gives out has about 300.
@@ -36,11 +36,12 @@ impl std::fmt::Debug for ObjectRef {
 /// to the byte; what is put in is not searched again.
 ///
 /// # Errors
-/// Those of `look_up`; 422 for a reference whose handle is no string; 413 when the result is larger than 64 MiB; 400 when it is
+/// Those of `look_up`; 422 for a reference whose handle is no string; 413 when the result is larger than the limits; 400 when it is
 /// nested too deeply.
 pub fn resolve(
     raw: &str,
     depth: usize,
+    limits: &Limits,
     look_up: impl FnMut(&ObjectRef) -> Result<Arc<Zeroizing<String>>, Problem>,
 ) -> Result<Option<Zeroizing<String>>, Problem> {
     // A name may be written with escapes, so only a text without any backslash can be passed over.
@@ -51,6 +52,7 @@ pub fn resolve(
         text: raw,
         out: Zeroizing::default(),
         copied: 0,
+        limits,
         look_up,
     };
     resolver.value(skip_space(raw.as_bytes(), 0), depth)?;
@@ -59,7 +61,7 @@ pub fn resolve(
     }
     resolver.push(&raw[resolver.copied..])?;
     // Values put into values could otherwise grow a nesting that nobody can read any more.
-    check(&resolver.out, &Limits::default())?;
+    check(&resolver.out, limits)?;
     // Whole strings, cut at brackets.
     let text = String::from_utf8(std::mem::take(&mut resolver.out)).map_err(|_| invalid(0))?;
     Ok(Some(Zeroizing::new(text)))
@@ -70,6 +72,7 @@ struct Resolver<'a, F> {
     out: Zeroizing<Vec<u8>>,
     /// Everything before this position is in `out`; 0 as long as there was no reference.
     copied: usize,
+    limits: &'a Limits,
     look_up: F,
 }
 
@@ -114,8 +117,8 @@ impl<F: FnMut(&ObjectRef) -> Result<Arc<Zeroizing<String>>, Problem>> Resolver<'
     }
 
     fn push(&mut self, part: &str) -> Result<(), Problem> {
-        if self.out.len() + part.len() > MAX_BYTES {
-            return Err(too_large(MAX_BYTES));
+        if self.out.len() + part.len() > self.limits.bytes {
+            return Err(too_large(self.limits.bytes));
         }
         append(&mut self.out, part.as_bytes());
         Ok(())
@@ -195,7 +198,10 @@ mod tests {
     }
 
     fn resolved(text: &str) -> String {
-        resolve(text, 8, seven).unwrap().unwrap().to_string()
+        resolve(text, 8, &Limits::default(), seven)
+            .unwrap()
+            .unwrap()
+            .to_string()
     }
 
     #[test]
@@ -216,7 +222,7 @@ mod tests {
             r#"{ "callback" : [1] , "h\u0061ndle" : "h" }"#,
         ] {
             let mut seen = Vec::new();
-            resolve(text, 8, |reference| {
+            resolve(text, 8, &Limits::default(), |reference| {
                 seen.push(reference.clone());
                 found("0")
             })
@@ -246,7 +252,7 @@ mod tests {
             "\"handle\"",
         ];
         for text in values {
-            assert_eq!(resolve(text, 8, never).unwrap(), None, "{text}");
+            assert_eq!(resolve(text, 8, &Limits::default(), never).unwrap(), None, "{text}");
         }
     }
 
@@ -261,13 +267,15 @@ mod tests {
         let nested = |depth: usize, inner: &str| format!("{}{inner}{}", "[".repeat(depth), "]".repeat(depth));
         assert_eq!(resolved(&nested(8, REFERENCE)), nested(8, "7"));
         let deep = nested(9, REFERENCE);
-        assert_eq!(resolve(&deep, 8, never).unwrap(), None);
+        assert_eq!(resolve(&deep, 8, &Limits::default(), never).unwrap(), None);
     }
 
     #[test]
     fn what_is_put_in_is_not_searched_again() {
         let text = format!("[{REFERENCE}]");
-        let once = resolve(&text, 8, |_| found(REFERENCE)).unwrap().unwrap();
+        let once = resolve(&text, 8, &Limits::default(), |_| found(REFERENCE))
+            .unwrap()
+            .unwrap();
         assert_eq!(*once, text);
     }
 
@@ -279,14 +287,17 @@ mod tests {
             r#"{"handle": null, "callback": 1}"#,
             &long,
         ] {
-            let refused = resolve(text, 8, seven).unwrap_err();
+            let refused = resolve(text, 8, &Limits::default(), seven).unwrap_err();
             assert_eq!((refused.status, refused.code), (422, "REFERENCE_INVALID"));
         }
     }
 
     #[test]
     fn a_failed_look_up_is_told() {
-        let refused = resolve(REFERENCE, 8, |_| Err(crate::services::object_unknown("X"))).unwrap_err();
+        let refused = resolve(REFERENCE, 8, &Limits::default(), |_| {
+            Err(crate::services::object_unknown("X"))
+        })
+        .unwrap_err();
         assert_eq!(refused.status, 404);
     }
 
@@ -294,25 +305,25 @@ mod tests {
     fn the_result_is_bounded_in_size_and_depth() {
         let many = format!("[{}{REFERENCE}]", format!("{REFERENCE},").repeat(99));
         let large = format!("\"{}\"", "x".repeat(1 << 20));
-        let refused = resolve(&many, 8, |_| found(&large)).unwrap_err();
+        let refused = resolve(&many, 8, &Limits::default(), |_| found(&large)).unwrap_err();
         assert_eq!(refused.status, 413);
         let deep = format!("{}{}", "[".repeat(64), "]".repeat(64));
-        assert!(resolve(REFERENCE, 8, |_| found(&deep)).is_ok());
+        assert!(resolve(REFERENCE, 8, &Limits::default(), |_| found(&deep)).is_ok());
         let one_more = format!("[{REFERENCE}]");
-        let refused = resolve(&one_more, 8, |_| found(&deep)).unwrap_err();
+        let refused = resolve(&one_more, 8, &Limits::default(), |_| found(&deep)).unwrap_err();
         assert_eq!(refused.code, "NESTED_TOO_DEEP");
     }
 
     proptest! {
         #[test]
         fn garbage_never_panics(text in r#"[\[\]{}",:\\ü1 a-eln]{0,40}|\{"handle":.{0,20}"#) {
-            let _ = resolve(&text, 8, seven);
-            let _ = resolve(&format!("[\"handle\",{text}"), 8, seven);
+            let _ = resolve(&text, 8, &Limits::default(), seven);
+            let _ = resolve(&format!("[\"handle\",{text}"), 8, &Limits::default(), seven);
         }
 
         #[test]
         fn valid_text_without_references_stays(text in r#"\[("handle"|1|"\\\\u0061é"|\{"handle": \[\]\}|\{"callback":\{\},"x":0\})\]"#) {
-            prop_assert_eq!(resolve(&text, 8, never).unwrap(), None);
+            prop_assert_eq!(resolve(&text, 8, &Limits::default(), never).unwrap(), None);
         }
     }
 }

@@ -1,5 +1,7 @@
 //! The grammar of JSON (RFC 8259) over bytes: validation and skipping, without recursion and without building values.
 
+use super::Limits;
+
 /// What is wrong with a JSON text, and at which byte.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Flaw {
@@ -11,12 +13,36 @@ pub(super) struct Flaw {
 pub(super) enum What {
     /// More containers open than allowed.
     Deep,
+    /// More of something else than allowed.
+    Large(Large),
     /// NaN or an infinity.
     NotANumber,
     /// The text ends inside a value.
     End,
     /// Something else should stand here.
     Expected(&'static str),
+}
+
+/// What a text may have too much of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Large {
+    /// Bytes of a string.
+    String,
+    /// Values.
+    Values,
+    /// Members of an object.
+    Members,
+}
+
+impl Large {
+    /// The member of `[limits]`.
+    pub(super) fn limit(self) -> &'static str {
+        match self {
+            Large::String => "json_string_bytes",
+            Large::Values => "json_values",
+            Large::Members => "json_members",
+        }
+    }
 }
 
 /// What may stand next while a text is validated.
@@ -29,9 +55,11 @@ enum Next {
     CommaOrEnd,
 }
 
-/// Whether the bytes are one JSON value (RFC 8259), at most `depth` containers deep. Does not recurse.
-pub(super) fn validate(bytes: &[u8], depth: usize) -> Result<(), Flaw> {
-    let mut open: Vec<u8> = Vec::new();
+/// Whether the bytes are one JSON value (RFC 8259) within the limits, except that of the bytes. Does not recurse.
+pub(super) fn validate(bytes: &[u8], limits: &Limits) -> Result<(), Flaw> {
+    // With the number of members so far.
+    let mut open: Vec<(u8, usize)> = Vec::new();
+    let mut values = 0_usize;
     let mut next = Next::Value;
     let mut at = 0;
     loop {
@@ -44,12 +72,19 @@ pub(super) fn validate(bytes: &[u8], depth: usize) -> Result<(), Flaw> {
                 Err(Flaw { at, what: What::End })
             };
         };
+        let begins = next == Next::Value || (next == Next::FirstElement && byte != b']');
+        if begins {
+            values += 1;
+            if values > limits.values {
+                return Err(large(at, Large::Values));
+            }
+        }
         match (next, byte) {
             (Next::Value | Next::FirstElement, b'{' | b'[') => {
-                if open.len() == depth {
+                if open.len() == limits.depth {
                     return Err(Flaw { at, what: What::Deep });
                 }
-                open.push(byte);
+                open.push((byte, 0));
                 next = if byte == b'{' {
                     Next::FirstName
                 } else {
@@ -63,11 +98,25 @@ pub(super) fn validate(bytes: &[u8], depth: usize) -> Result<(), Flaw> {
                 at += 1;
             }
             (Next::Value | Next::FirstElement, _) => {
-                at = scalar_end(bytes, at)?;
+                let end = scalar_end(bytes, at)?;
+                if byte == b'"' && end - at > limits.string_bytes {
+                    return Err(large(at, Large::String));
+                }
+                at = end;
                 next = Next::CommaOrEnd;
             }
             (Next::FirstName | Next::Name, b'"') => {
-                at = skip_space(bytes, string_end(bytes, at)?);
+                let end = string_end(bytes, at)?;
+                if end - at > limits.string_bytes {
+                    return Err(large(at, Large::String));
+                }
+                if let Some((_, members)) = open.last_mut() {
+                    *members += 1;
+                    if *members > limits.members {
+                        return Err(large(at, Large::Members));
+                    }
+                }
+                at = skip_space(bytes, end);
                 if bytes.get(at) != Some(&b':') {
                     return Err(expected(bytes, at, "a colon"));
                 }
@@ -78,7 +127,7 @@ pub(super) fn validate(bytes: &[u8], depth: usize) -> Result<(), Flaw> {
                 return Err(expected(bytes, at, "a name in double quotes"));
             }
             (Next::CommaOrEnd, _) => {
-                next = match (open.last(), byte) {
+                next = match (open.last().map(|(kind, _)| kind), byte) {
                     (Some(b'{'), b',') => Next::Name,
                     (Some(b'['), b',') => Next::Value,
                     (Some(b'{'), b'}') | (Some(b'['), b']') => {
@@ -92,6 +141,13 @@ pub(super) fn validate(bytes: &[u8], depth: usize) -> Result<(), Flaw> {
                 at += 1;
             }
         }
+    }
+}
+
+fn large(at: usize, what: Large) -> Flaw {
+    Flaw {
+        at,
+        what: What::Large(what),
     }
 }
 
@@ -255,6 +311,41 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
+    fn deep(depth: usize) -> Limits {
+        Limits {
+            depth,
+            ..Limits::default()
+        }
+    }
+
+    #[test]
+    fn strings_values_and_members_are_bounded_exactly() {
+        let limits = Limits {
+            string_bytes: 5,
+            values: 4,
+            members: 2,
+            ..Limits::default()
+        };
+        for fits in [
+            r#""abc""#,
+            "[1,[],2]",
+            "[[[[]]]]",
+            r#"{"a":1,"a":2}"#,
+            r#"[{"a":1,"b":2}]"#,
+            "[]",
+        ] {
+            assert_eq!(validate(fits.as_bytes(), &limits), Ok(()), "{fits}");
+        }
+        let flaw = |text: &str| validate(text.as_bytes(), &limits).unwrap_err();
+        assert_eq!(flaw(r#"["abcd"]"#), large(1, Large::String));
+        assert_eq!(flaw(r#"{"abcd":1}"#), large(1, Large::String));
+        // As many bytes as they take in the text, not as many as they mean.
+        assert_eq!(flaw(r#""\u0041""#), large(0, Large::String));
+        assert_eq!(flaw("[1,[],{},2]"), large(9, Large::Values));
+        assert_eq!(flaw("[[[[[]]]]]"), large(4, Large::Values));
+        assert_eq!(flaw(r#"{"a":1,"a":2,"a":3}"#), large(13, Large::Members));
+    }
+
     /// serde_json as the oracle: valid when it can pass over the value.
     fn oracle(text: &str) -> bool {
         serde_json::from_str::<serde::de::IgnoredAny>(text).is_ok()
@@ -313,15 +404,15 @@ mod tests {
             "\"ü\u{2028}\"",
         ];
         for text in cases {
-            assert_eq!(validate(text.as_bytes(), 64).is_ok(), oracle(text), "{text}");
+            assert_eq!(validate(text.as_bytes(), &deep(64)).is_ok(), oracle(text), "{text}");
         }
     }
 
     #[test]
     fn depth_counts_open_containers() {
         let nested = |depth: usize| format!("{}{}", "[".repeat(depth), "]".repeat(depth));
-        assert!(validate(nested(64).as_bytes(), 64).is_ok());
-        let flaw = validate(nested(65).as_bytes(), 64).unwrap_err();
+        assert!(validate(nested(64).as_bytes(), &deep(64)).is_ok());
+        let flaw = validate(nested(65).as_bytes(), &deep(64)).unwrap_err();
         assert_eq!(
             flaw,
             Flaw {
@@ -329,7 +420,7 @@ mod tests {
                 what: What::Deep
             }
         );
-        assert!(validate(b"[[],[],{},[]]", 2).is_ok());
+        assert!(validate(b"[[],[],{},[]]", &deep(2)).is_ok());
     }
 
     #[test]
@@ -359,7 +450,7 @@ mod tests {
             prop::sample::select(vec!["[", "]", "{", "}", ",", ":", "\"a\"", "\"\\n\"", "1", "-2.5e1", "true", "null", " ", "\n", "e", "0"]), 0..12,
         )) {
             let text = tokens.concat();
-            prop_assert_eq!(validate(text.as_bytes(), 64).is_ok(), oracle(&text), "{}", text);
+            prop_assert_eq!(validate(text.as_bytes(), &deep(64)).is_ok(), oracle(&text), "{}", text);
         }
 
         #[test]
@@ -367,12 +458,12 @@ mod tests {
             let mut bytes = br#"{"a": [1, -2.50e+3, "x\u00e9\n", true], "b": {"c": null}, "d": ""}"#.to_vec();
             bytes[at] = byte;
             let text = String::from_utf8(bytes).unwrap();
-            prop_assert_eq!(validate(text.as_bytes(), 64).is_ok(), oracle(&text), "{}", text);
+            prop_assert_eq!(validate(text.as_bytes(), &deep(64)).is_ok(), oracle(&text), "{}", text);
         }
 
         #[test]
         fn arbitrary_bytes_never_panic(bytes in proptest::collection::vec(any::<u8>(), 0..64), at in 0_usize..70) {
-            let _ = validate(&bytes, 4);
+            let _ = validate(&bytes, &deep(4));
             let end = skip_value(&bytes, at);
             prop_assert!(end.is_none_or(|end| end <= bytes.len()));
         }

@@ -30,6 +30,7 @@ use super::{
     inner::{Inner, Peer, State},
     link::Resume,
     noise::Channel,
+    traffic::Counts,
     ws::{Authenticated, HANDSHAKE_TIMEOUT},
 };
 use crate::identity::PeerKey;
@@ -95,6 +96,7 @@ where
         inner,
         peer: &place.peer,
         slot: &place.slot,
+        counts: inner.counts_of(place.peer.key),
         socket: made.socket,
         channel: made.channel,
         plain: Vec::new(),
@@ -211,6 +213,7 @@ struct Connection<'a, S> {
     inner: &'a Arc<Inner>,
     peer: &'a Arc<Peer>,
     slot: &'a Arc<Slot>,
+    counts: Arc<Counts>,
     socket: WebSocketStream<S>,
     channel: Channel,
     /// The plaintext of an outgoing record.
@@ -358,8 +361,7 @@ where
                 break;
             }
             let record = self.channel.seal(&self.plain)?;
-            self.inner.totals.records_out.fetch_add(1, Relaxed);
-            self.inner.totals.bytes_out.fetch_add(record.len() as u64, Relaxed);
+            self.counts.sent(record.len());
             self.socket.start_send_unpin(Message::Binary(record))?;
             fed = true;
         }
@@ -386,14 +388,18 @@ where
 
     fn record(&mut self, record: &[u8]) -> Result<(), PeerError> {
         let from = self.peer.key;
-        self.inner.totals.records_in.fetch_add(1, Relaxed);
-        self.inner.totals.bytes_in.fetch_add(record.len() as u64, Relaxed);
+        self.counts.received(record.len());
         let plain = self.channel.open(record, &mut self.scratch)?;
         {
             let mut state = self.peer.lock();
             let outstanding = |state: &State| (state.link.total_queued(), state.link.all_acknowledged());
             let before = outstanding(&state);
+            let overflows = state.link.overflows();
             let taken = state.link.record(self.inner.now(), plain);
+            if state.link.overflows() > overflows {
+                tracing::warn!(peer = %from.fingerprint(), "its messages under way need too much memory (limits.peer_inbox_bytes)");
+                self.inner.config.metrics.limit_hit("peer_inbox_bytes");
+            }
             // What became complete before a violation counts.
             while let Some((task, bytes)) = state.link.next_message() {
                 self.events.push(Event::Message { from, task, bytes });

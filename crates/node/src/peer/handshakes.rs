@@ -9,12 +9,14 @@ use std::{
 use tokio::sync::oneshot;
 
 use super::inner::lock;
+use crate::metrics::Metrics;
 
-/// Incoming handshakes in progress, at most.
-pub(super) const MAX_HANDSHAKES: usize = 64;
-
-#[derive(Clone, Default)]
-pub(super) struct Handshakes(Arc<Mutex<Places>>);
+#[derive(Clone)]
+pub(super) struct Handshakes {
+    places: Arc<Mutex<Places>>,
+    most: usize,
+    metrics: Metrics,
+}
 
 #[derive(Default)]
 struct Places {
@@ -31,12 +33,21 @@ pub(super) struct Place {
 }
 
 impl Handshakes {
+    pub(super) fn new(most: usize, metrics: Metrics) -> Handshakes {
+        Handshakes {
+            places: Arc::default(),
+            most: most.max(1),
+            metrics,
+        }
+    }
+
     /// A place, if need be that of the oldest.
     pub(super) fn enter(&self) -> Place {
         let (sender, taken) = oneshot::channel();
-        let mut places = lock(&self.0);
-        if places.taken.len() == MAX_HANDSHAKES {
+        let mut places = lock(&self.places);
+        if places.taken.len() >= self.most {
             places.taken.pop_front();
+            self.metrics.limit_hit("peer_handshakes");
         }
         let id = places.next;
         places.next += 1;
@@ -64,7 +75,7 @@ impl Place {
 
 impl Drop for Place {
     fn drop(&mut self) {
-        lock(&self.all.0).taken.retain(|(id, _)| *id != self.id);
+        lock(&self.all.places).taken.retain(|(id, _)| *id != self.id);
     }
 }
 
@@ -77,9 +88,11 @@ mod tests {
 
     use super::*;
 
+    const MAX_HANDSHAKES: usize = 64;
+
     #[tokio::test]
     async fn the_oldest_gives_way_and_nobody_else() {
-        let all = Handshakes::default();
+        let all = Handshakes::new(MAX_HANDSHAKES, Metrics::default());
         let mut places: VecDeque<Place> = (0..MAX_HANDSHAKES).map(|_| all.enter()).collect();
         let mut oldest = places.pop_front().expect("there are some");
         places.push_back(all.enter());
@@ -90,13 +103,13 @@ mod tests {
         // One that ends by itself makes room, and the next costs nobody the place.
         places.remove(5);
         places.push_back(all.enter());
-        assert_eq!(lock(&all.0).taken.len(), MAX_HANDSHAKES);
+        assert_eq!(lock(&all.places).taken.len(), MAX_HANDSHAKES);
         for place in &mut places {
             let kept = place.hold(tokio::task::yield_now());
             assert_eq!(kept.await, Some(()));
         }
         places.clear();
-        assert!(lock(&all.0).taken.is_empty());
+        assert!(lock(&all.places).taken.is_empty());
         assert_eq!(all.enter().hold(ready(1)).await, Some(1));
     }
 }

@@ -1,7 +1,7 @@
 //! What is kept about the peers, and the rules for keeping it.
 
 use std::{
-    collections::{HashMap, HashSet},
+    collections::{BTreeSet, HashMap, HashSet},
     sync::{Arc, Mutex, MutexGuard, PoisonError, Weak, atomic::AtomicU64},
     time::{Duration, Instant},
 };
@@ -17,6 +17,7 @@ use super::{
     connection::Slot,
     handshakes::Handshakes,
     link::{Link, LinkConfig},
+    traffic::{Counts, Ledger},
     trust::Book,
 };
 use crate::{
@@ -24,9 +25,6 @@ use crate::{
     url::NodeUrl,
 };
 
-/// Links without a task that wants them, at most.
-/// Each may make this node hold about a megabyte in messages under way and as much in buffers.
-pub(super) const MAX_STRANGERS: usize = 256;
 /// After so long without any sign an unwanted link is closed and dropped, in milliseconds.
 pub(super) const IDLE_MS: u64 = 5 * 60 * 1000;
 pub(super) const HOUSEKEEPING: Duration = Duration::from_secs(30);
@@ -48,15 +46,12 @@ pub(super) struct Inner {
     /// Links count milliseconds from here.
     pub(super) start: Instant,
     pub(super) totals: Totals,
+    pub(super) traffic: Ledger,
 }
 
 #[derive(Default)]
 pub(super) struct Totals {
     pub(super) connections: AtomicU64,
-    pub(super) records_in: AtomicU64,
-    pub(super) records_out: AtomicU64,
-    pub(super) bytes_in: AtomicU64,
-    pub(super) bytes_out: AtomicU64,
     pub(super) reconnects: AtomicU64,
     pub(super) refused: AtomicU64,
 }
@@ -83,13 +78,39 @@ pub(super) struct State {
     pub(super) dialling: bool,
     /// Pause before the next attempt to dial.
     pub(super) backoff: Duration,
-    /// Milliseconds of silence before a ping, while the peer is wanted.
-    pub(super) interval: Option<u64>,
+    /// Milliseconds of silence before a ping, while the peer is wanted; and what some of the tasks want instead.
+    pub(super) interval: u64,
+    pub(super) paces: Paces,
     /// When the peer was last wanted or connected.
     pub(super) last_use: u64,
     pub(super) last_error: Option<PeerError>,
     /// Taken out of the map: whoever still holds this looks the peer up again.
     pub(super) removed: bool,
+}
+
+/// How often tasks want a sign of a peer, in milliseconds. There may be thousands of them, so the shortest is found without looking at all.
+#[derive(Default)]
+pub(super) struct Paces {
+    tasks: HashMap<TaskId, u64>,
+    ordered: BTreeSet<(u64, TaskId)>,
+}
+
+impl Paces {
+    pub(super) fn set(&mut self, task: TaskId, ms: u64) {
+        self.remove(&task);
+        self.tasks.insert(task, ms);
+        self.ordered.insert((ms, task));
+    }
+
+    fn remove(&mut self, task: &TaskId) {
+        if let Some(ms) = self.tasks.remove(task) {
+            self.ordered.remove(&(ms, *task));
+        }
+    }
+
+    fn shortest(&self) -> Option<u64> {
+        self.ordered.first().map(|(ms, _)| *ms)
+    }
 }
 
 impl Peer {
@@ -104,7 +125,7 @@ impl State {
     }
 
     pub(super) fn keep_alive(&self) -> Option<u64> {
-        self.interval.filter(|_| !self.wanted.is_empty())
+        (!self.wanted.is_empty()).then(|| self.paces.shortest().unwrap_or(self.interval).min(self.interval))
     }
 
     /// Nobody wants it and nothing was heard for long.
@@ -125,6 +146,12 @@ impl Inner {
 
     pub(super) fn deliver(&self, event: Event) {
         (self.on_event)(event);
+    }
+
+    /// Where the traffic with that peer is counted.
+    pub(super) fn counts_of(&self, key: PeerKey) -> Arc<Counts> {
+        let known = lock(&self.book).standing(&key);
+        self.traffic.of(key, known)
     }
 
     /// Returns when the node shuts down.
@@ -167,9 +194,12 @@ impl Inner {
     }
 
     /// The peer of an incoming connection. Refused if there are too many that nobody wants.
+    ///
+    /// Each may make this node hold about a megabyte in messages under way and as much in buffers.
     pub(super) fn admit(&self, key: PeerKey) -> Result<Arc<Peer>, PeerError> {
+        let most = self.config.max_strangers;
         let mut peers = lock(&self.peers);
-        if !peers.contains_key(&key) && peers.len() >= MAX_STRANGERS {
+        if !peers.contains_key(&key) && peers.len() >= most {
             let now = self.now();
             let mut strangers = 0;
             peers.retain(|_, peer| {
@@ -177,7 +207,8 @@ impl Inner {
                 strangers += usize::from(state.wanted.is_empty());
                 !retire(&mut state, now)
             });
-            if strangers >= MAX_STRANGERS {
+            if strangers >= most {
+                self.config.metrics.limit_hit("peer_strangers");
                 return Err(PeerError::Closed("too many unknown peers are connected".to_owned()));
             }
         }
@@ -185,11 +216,12 @@ impl Inner {
     }
 
     pub(super) fn new_peer(&self, key: PeerKey) -> Arc<Peer> {
-        let interval = Some(self.config.keep_alive_ms);
+        let interval = self.config.keep_alive_ms;
         let mut link = Link::new(
             random_epoch(),
             LinkConfig {
                 keep_alive_ms: self.config.keep_alive_ms,
+                inbox_bytes: self.config.inbox_bytes,
                 ..LinkConfig::default()
             },
         );
@@ -203,6 +235,7 @@ impl Inner {
             dialling: false,
             backoff: Duration::ZERO,
             interval,
+            paces: Paces::default(),
             last_use: self.now(),
             last_error: None,
             removed: false,
@@ -216,8 +249,11 @@ impl Inner {
     }
 
     pub(super) fn unwant(&self, state: &mut State, task: TaskId) {
-        if state.wanted.remove(&task) && state.wanted.is_empty() {
-            state.last_use = self.now();
+        if state.wanted.remove(&task) {
+            state.paces.remove(&task);
+            if state.wanted.is_empty() {
+                state.last_use = self.now();
+            }
             state.update_keep_alive();
         }
     }
@@ -258,4 +294,23 @@ pub(super) fn random_epoch() -> u64 {
 /// A panic elsewhere does not make the state of a link inconsistent: nothing is called while a lock is held.
 pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_shortest_pace_is_that_of_the_tasks_that_are_left() {
+        let mut paces = Paces::default();
+        for (task, ms) in [(1, 30), (2, 10), (3, 20), (2, 25)] {
+            paces.set([task; 16], ms);
+        }
+        assert_eq!(paces.shortest(), Some(20));
+        for (task, left) in [(3, Some(25)), (9, Some(25)), (2, Some(30)), (1, None)] {
+            paces.remove(&[task; 16]);
+            assert_eq!(paces.shortest(), left);
+        }
+        assert!(paces.tasks.is_empty() && paces.ordered.is_empty());
+    }
 }

@@ -50,6 +50,8 @@ pub struct LinkConfig {
     pub ack_delay_ms: u64,
     /// The longest incoming message, in bytes, of tasks for which [`Link::set_limit`] was not called.
     pub default_limit: usize,
+    /// Bytes of memory for incoming messages under way, of all tasks. One that would take more is too long.
+    pub inbox_bytes: usize,
     /// Messages of several records under way at once in each direction. Both nodes must have the same.
     pub max_streams: usize,
 }
@@ -61,6 +63,7 @@ impl Default for LinkConfig {
             keep_alive_ms: 25_000,
             ack_delay_ms: 20,
             default_limit: 4096,
+            inbox_bytes: 512 << 20,
             max_streams: 256,
         }
     }
@@ -107,7 +110,7 @@ impl Link {
             broken: false,
             connected: false,
             outgoing: Outgoing::new(config.window_bytes, config.max_streams),
-            incoming: Incoming::new(config.default_limit, config.max_streams),
+            incoming: Incoming::new(config.default_limit, config.inbox_bytes, config.max_streams),
             ack_at: None,
             ack_delay: config.ack_delay_ms,
             unacknowledged: 0,
@@ -149,6 +152,11 @@ impl Link {
     pub fn forget(&mut self, task: TaskId) {
         self.outgoing.forget(task);
         self.incoming.forget(task);
+    }
+
+    /// How many messages were dropped because the memory for those under way was used up.
+    pub fn overflows(&self) -> u64 {
+        self.incoming.overflows()
     }
 
     /// What to tell the peer at the start of a connection. It may be out of date when the connection is there, except that

@@ -9,6 +9,7 @@
 //! * [`probe`]: tests the way to a node, layer by layer.
 //! * `handshakes`: how many may be in progress.
 //! * `inner`: what is kept about each peer; `dial`: one task per peer that is wanted and not connected.
+//! * `traffic`: counts.
 //! * `trust`: which URLs are contacted and which key is expected where; `acquaintance`: how that is learnt.
 //!
 //! **One connection per pair.** Both sides may dial. A new connection replaces the current one if the same side dialled
@@ -30,6 +31,7 @@ mod inner;
 pub mod link;
 mod noise;
 pub mod probe;
+mod traffic;
 mod trust;
 mod ws;
 
@@ -58,8 +60,10 @@ use tokio::{
 use tracing::{debug, info};
 
 use crate::{
+    config::Limits,
     connect::Connector,
     identity::{Identity, PeerKey},
+    metrics::Metrics,
     reach::Reach,
     url::NodeUrl,
 };
@@ -71,6 +75,7 @@ use trust::Book;
 pub use acquaintance::News;
 pub use error::{PeerError, TlsFault};
 pub use link::TaskId;
+pub use traffic::Traffic;
 pub use trust::{Known, Memory, PinError, Source, Trust};
 pub use ws::UpgradeError;
 
@@ -97,10 +102,21 @@ pub struct PeerConfig {
     pub own_servers: Vec<NodeUrl>,
     /// Opens the connections.
     pub connector: Connector,
+    /// Incoming handshakes in progress, at most.
+    pub max_handshakes: usize,
+    /// Links without a task that wants them, at most.
+    pub max_strangers: usize,
+    /// Bytes of messages under way from one peer, at most.
+    pub inbox_bytes: usize,
+    /// Bytes that wait for one peer's acknowledgement, at most.
+    pub outbox_bytes: usize,
+    /// Where limits that are hit are counted.
+    pub metrics: Metrics,
 }
 
 impl Default for PeerConfig {
     fn default() -> Self {
+        let limits = Limits::default();
         Self {
             trust: Trust::Tofu,
             pinned: Vec::new(),
@@ -112,6 +128,11 @@ impl Default for PeerConfig {
             dial_retry_max_ms: 5_000,
             own_url: None,
             connector: Connector::default(),
+            max_handshakes: limits.peer_handshakes,
+            max_strangers: limits.peer_strangers,
+            inbox_bytes: limits.peer_inbox_bytes,
+            outbox_bytes: limits.peer_outbox_bytes,
+            metrics: Metrics::default(),
         }
     }
 }
@@ -189,14 +210,6 @@ pub struct PeerStatus {
 pub struct Counters {
     /// Connections that are up now.
     pub connections: u64,
-    /// Encrypted records received.
-    pub records_in: u64,
-    /// Encrypted records sent.
-    pub records_out: u64,
-    /// Bytes of the records received.
-    pub bytes_in: u64,
-    /// Bytes of the records sent.
-    pub bytes_out: u64,
     /// Connections that came up, other than the first with a peer.
     pub reconnects: u64,
     /// Incoming connections of nodes that are not welcome.
@@ -231,18 +244,19 @@ impl Peers {
         let book = Book::new(&config, memory);
         let inner = Arc::new(Inner {
             identity,
+            handshakes: Handshakes::new(config.max_handshakes, config.metrics.clone()),
             config,
             on_event,
             on_news,
             book: Mutex::new(book),
             peers: Mutex::new(HashMap::new()),
-            handshakes: Handshakes::default(),
             asked: Mutex::default(),
             acknowledged: Notify::new(),
             shutdown: watch::Sender::new(false),
             runtime: Handle::current(),
             start: Instant::now(),
             totals: Totals::default(),
+            traffic: traffic::Ledger::default(),
         });
         inner.runtime.spawn(housekeeping(Arc::downgrade(&inner)));
         Self(inner)
@@ -359,12 +373,16 @@ impl Peers {
         status.unwrap_or_default()
     }
 
-    /// How long a peer with open tasks may be silent before it is pinged; `None` for ever.
-    pub fn set_keep_alive(&self, peer: PeerKey, interval: Option<Duration>) {
-        self.0.with(peer, |peer, state| {
-            state.interval = interval.map(|time| u64::try_from(time.as_millis()).unwrap_or(u64::MAX));
-            state.update_keep_alive();
-            peer.wake.notify_one();
+    /// How long the peer may be silent before it is pinged, as long as it is wanted for that task. The shortest of all its tasks holds.
+    pub fn set_keep_alive(&self, peer: PeerKey, task: TaskId, interval: Duration) {
+        self.0.with_known(peer, |peer, state| {
+            // A task that has ended meanwhile wants nothing.
+            if state.wanted.contains(&task) {
+                let ms = u64::try_from(interval.as_millis()).unwrap_or(u64::MAX);
+                state.paces.set(task, ms);
+                state.update_keep_alive();
+                peer.wake.notify_one();
+            }
         });
     }
 
@@ -430,13 +448,15 @@ impl Peers {
         let totals = &self.0.totals;
         Counters {
             connections: totals.connections.load(Ordering::Relaxed),
-            records_in: totals.records_in.load(Ordering::Relaxed),
-            records_out: totals.records_out.load(Ordering::Relaxed),
-            bytes_in: totals.bytes_in.load(Ordering::Relaxed),
-            bytes_out: totals.bytes_out.load(Ordering::Relaxed),
             reconnects: totals.reconnects.load(Ordering::Relaxed),
             refused: totals.refused.load(Ordering::Relaxed),
         }
+    }
+
+    /// For metrics: by the short name of the peer; those that this node does not know together, as `other`.
+    #[must_use]
+    pub fn traffic(&self) -> Vec<(String, Traffic)> {
+        self.0.traffic.read()
     }
 }
 

@@ -17,13 +17,15 @@ use tokio::{
 use tokio_tungstenite::{WebSocketStream, tungstenite::Message};
 
 use super::{
-    handshakes::MAX_HANDSHAKES,
-    inner::{IDLE_MS, MAX_STRANGERS, retire},
+    inner::{IDLE_MS, retire},
     link::Resume,
     noise::{Handshake, Opening},
     *,
 };
 
+/// The defaults.
+const MAX_HANDSHAKES: usize = 64;
+const MAX_STRANGERS: usize = 256;
 const TASK: TaskId = [1; 16];
 const OTHER_TASK: TaskId = [2; 16];
 /// Far beyond what any step takes; a test that meets it has failed.
@@ -269,11 +271,16 @@ async fn first_contact_and_messages_both_ways() {
     assert_eq!(a.peers.queued(b.key()), 0);
     let status = a.peers.status(b.key());
     assert!(status.connected && status.last_heard.is_some() && status.last_error.is_none());
-    let counters = a.peers.counters();
+    let (counters, traffic) = (a.peers.counters(), a.peers.traffic());
+    let (_, other) = traffic.last().unwrap();
+    let sent = traffic
+        .iter()
+        .fold(super::Traffic::default(), |sum, (_, one)| sum.plus(one));
+    assert_eq!(other.bytes_out + other.bytes_in, 0, "the other node's URL is known");
     assert_eq!((counters.connections, counters.reconnects), (1, 0));
     assert!(
-        counters.bytes_out > 6_000_000 && counters.records_out < 6_000_000 / 65_000 + 40,
-        "{counters:?}"
+        sent.bytes_out > 6_000_000 && sent.records_out < 6_000_000 / 65_000 + 40,
+        "{sent:?}"
     );
 
     b.peers.shutdown();

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::{PeerConfig, error::PeerError};
+use super::{PeerConfig, error::PeerError, traffic::Standing};
 use crate::{
     identity::{PeerKey, Shown},
     rotation::Succession,
@@ -179,6 +179,19 @@ impl Book {
         let listed = self.trust != Trust::Pinned || listed.any(|listed| self.current(*listed) == *key);
         // Whoever comes with a key that has been succeeded has found or stolen it.
         listed && !self.successors.contains_key(key)
+    }
+
+    /// How well the node `key` is known.
+    pub(super) fn standing(&self, key: &PeerKey) -> Standing {
+        let pinned = self.known.values().filter(|(_, source, _)| *source == Source::Pinned);
+        let mut named = self.configured.values().chain(pinned.map(|(key, _, _)| key));
+        if named.any(|named| self.current(*named) == *key) {
+            Standing::Named
+        } else if self.known.values().any(|(known, _, _)| self.current(*known) == *key) {
+            Standing::Found
+        } else {
+            Standing::Stranger
+        }
     }
 
     /// Takes note of the identity that `url` showed.

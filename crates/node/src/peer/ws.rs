@@ -38,6 +38,8 @@ const IDENTITY_TIMEOUT: Duration = Duration::from_secs(5);
 const IDENTITY_STEP: &str = "the question for its identity (HTTP)";
 /// Limit of everything between the first byte and the authenticated channel.
 pub(super) const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
+/// Frames while one of the handshake is awaited.
+const MAX_FRAMES: usize = 16;
 /// How long a refused dialler may take to read why.
 const FAREWELL: Duration = Duration::from_secs(1);
 
@@ -265,7 +267,7 @@ async fn frame<S>(socket: &mut WebSocketStream<S>) -> Result<Frame, PeerError>
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
-    loop {
+    for _ in 0..MAX_FRAMES {
         match socket.next().await {
             Some(Ok(Message::Text(text))) if text.len() <= MAX_OPENING => {
                 return Ok(Frame::Text(text.to_string()));
@@ -281,6 +283,7 @@ where
             Some(Err(error)) => return Err(error.into()),
         }
     }
+    Err(PeerError::NotANode("it sends pings instead of a handshake"))
 }
 
 async fn binary<S>(socket: &mut WebSocketStream<S>) -> Result<Bytes, PeerError>

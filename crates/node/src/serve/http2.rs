@@ -21,7 +21,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::watch;
 use tokio::time::timeout;
 
-use super::{HEADER_TIME, Site, stopped};
+use super::{Site, note, stopped};
 
 /// How long a client of HTTP/2 may take to leave when it has been asked to, and has all its answers.
 const LEAVING_TIME: Duration = Duration::from_millis(if cfg!(test) { 300 } else { 5_000 });
@@ -51,10 +51,14 @@ where
     let busy = watch::Sender::new(0_usize);
     let idle = busy.subscribe();
     let (inner, requests) = (TowerToHyperService::new(site.router), site.requests);
+    let metrics = site.bounds.metrics.clone();
     let service = service_fn(move |request| {
         let working = Working::new(busy.clone());
-        let (inner, requests) = (inner.clone(), Arc::clone(&requests));
+        let (inner, requests, metrics) = (inner.clone(), Arc::clone(&requests), metrics.clone());
         async move {
+            if requests.available_permits() == 0 {
+                metrics.limit_hit("requests");
+            }
             // The semaphore is never closed.
             let _place = requests.acquire_owned().await.ok();
             let Ok(response) = inner.call(named(request)).await;
@@ -65,7 +69,7 @@ where
     let ended = tokio::select! {
         ended = connection.as_mut() => Some(ended),
         () = stopped(&mut site.stopping) => None,
-        () = idle_for(HEADER_TIME, idle.clone()) => None,
+        () = idle_for(site.bounds.limits.header_time, idle.clone()) => None,
     };
     let ended = match ended {
         Some(ended) => ended,
@@ -79,7 +83,7 @@ where
         }
     };
     if let Err(error) = ended {
-        tracing::debug!(%error, "a client's connection ended");
+        note(&site.bounds, &error);
     }
 }
 

@@ -1,14 +1,13 @@
 //! Both protocols, with and without TLS, over real sockets.
 
 #![allow(clippy::unwrap_used)]
-use std::convert::Infallible;
 use std::future::ready;
 use std::net::SocketAddr;
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::AtomicUsize;
 
 use axum::body::{Body, Bytes};
-use axum::http::{HeaderMap, Request, StatusCode, header};
+use axum::http::{HeaderMap, header};
 use axum::routing::get;
 use futures_util::stream;
 use http_body_util::{BodyExt, Empty};
@@ -28,6 +27,8 @@ use super::*;
 use crate::config::TlsConfig;
 use crate::private_ca;
 
+const MAX_CONNECTIONS: u32 = 4;
+const HEADER_TIME: Duration = Duration::from_millis(300);
 const ASK: &[u8] = b"GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n";
 const SLOW: &[u8] = b"GET / HTTP/1.1\r\nX-Slow: ";
 /// For what must come; a test that meets it has failed.
@@ -57,7 +58,19 @@ async fn start(router: Router, tls: Option<Arc<Tls>>, ca: String) -> Served {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let (stop, stopped) = oneshot::channel();
-    let server = tokio::spawn(serve(listener, tls, router, async move {
+    let bounds = Bounds {
+        limits: Listener {
+            connections: MAX_CONNECTIONS as usize,
+            per_address: usize::MAX,
+            requests: MAX_CONNECTIONS as usize,
+            header_time: HEADER_TIME,
+            handshake_time: HEADER_TIME,
+            slowest: 1000,
+        },
+        proxies: Vec::new(),
+        metrics: Metrics::default(),
+    };
+    let server = tokio::spawn(serve(listener, tls, router, bounds, async move {
         let _ = stopped.await;
     }));
     Served {
@@ -279,6 +292,34 @@ async fn who_takes_nothing_of_an_answer_is_idle_and_who_waits_for_more_is_not() 
         vec![b'x'; 1 << 20]
     );
 }
+
+#[tokio::test]
+async fn who_takes_nothing_of_an_answer_over_http1_is_left() {
+    let large = get(|| async { vec![b'x'; 64 << 20] });
+    for tls in [false, true] {
+        let router = Router::new().route("/", large.clone());
+        let served = if tls {
+            secured(router).await
+        } else {
+            plain(router).await
+        };
+        let mut taking: Box<dyn Both> = match tls {
+            true => Box::new(served.tls(b"http/1.1").await),
+            false => Box::new(TcpStream::connect(served.address).await.unwrap()),
+        };
+        taking.write_all(ASK).await.unwrap();
+        // All its places are given back although the client keeps its connection.
+        served.stop.send(()).unwrap();
+        timeout(PATIENCE, served.server).await.expect("it is left").unwrap();
+        // Of what was under way something comes, or the reset alone.
+        let mut some = Vec::new();
+        let _ = taking.read_to_end(&mut some).await;
+        assert!(some.len() < 64 << 20);
+    }
+}
+
+trait Both: AsyncRead + AsyncWrite + Unpin {}
+impl<T: AsyncRead + AsyncWrite + Unpin> Both for T {}
 
 #[tokio::test]
 async fn requests_of_all_http2_connections_share_a_bounded_room() {

@@ -259,7 +259,7 @@ impl KeyValueStorage {
         if entry.text.as_str() == "null" {
             return Ok(Reply::Nothing);
         }
-        Ok(Reply::Value(String::clone(&entry.text)))
+        Ok(Reply::Shared(entry.text))
     }
 
     async fn delete(&self, who: &Principal, name: &Name) -> Result<Reply, Problem> {
@@ -287,14 +287,17 @@ impl KeyValueStorage {
     fn check_room(&self, state: &mut State, objects: usize, bytes: usize) -> Result<(), Problem> {
         let quota = self.quota;
         let full = |state: &State| {
-            state.entries.len() + objects > quota.max_objects || state.bytes.saturating_add(bytes) > quota.max_bytes
+            if state.entries.len() + objects > quota.max_objects {
+                return Some(("objects", quota.max_objects));
+            }
+            (state.bytes.saturating_add(bytes) > quota.max_bytes).then_some(("object_bytes", quota.max_bytes))
         };
-        if full(state) {
+        if full(state).is_some() {
             state.sweep(self.clock.now());
         }
-        if !full(state) {
+        let Some((name, most)) = full(state) else {
             return Ok(());
-        }
+        };
         Err(Problem::too_many(
             "QUOTA",
             format!(
@@ -302,7 +305,8 @@ impl KeyValueStorage {
                 quota.max_objects, quota.max_bytes
             ),
             "delete what is no longer needed, or try again later",
-        ))
+        )
+        .exceeds(name, most))
     }
 
     fn write(&self, uuid: Uuid, entry: &Entry) -> impl Future<Output = Result<(), StoreError>> + Send + use<> {

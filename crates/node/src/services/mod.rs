@@ -17,10 +17,12 @@ pub mod sync;
 pub type Callback = Value;
 
 /// What a function gives back.
-#[derive(Clone, PartialEq)]
+#[derive(Clone)]
 pub enum Reply {
     /// A value, as JSON text.
     Value(String),
+    /// A value, as JSON text that is kept here; answering takes no copy of it.
+    Shared(kv::ValueText),
     /// An object of the service, named by its callback.
     Object(Callback),
     /// Done, and there is nothing to say.
@@ -29,11 +31,30 @@ pub enum Reply {
     Waiting(String),
 }
 
+/// A value is the same whether it is kept here or not.
+impl PartialEq for Reply {
+    fn eq(&self, other: &Reply) -> bool {
+        fn value(reply: &Reply) -> Option<&str> {
+            match reply {
+                Reply::Value(text) => Some(text),
+                Reply::Shared(text) => Some(text),
+                _ => None,
+            }
+        }
+        match (self, other) {
+            (Reply::Object(one), Reply::Object(other)) => one == other,
+            (Reply::Nothing, Reply::Nothing) => true,
+            (Reply::Waiting(one), Reply::Waiting(other)) => one == other,
+            _ => value(self).is_some() && value(self) == value(other),
+        }
+    }
+}
+
 /// Shows the kind of reply only: values are private.
 impl std::fmt::Debug for Reply {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(match self {
-            Reply::Value(_) => "Value(…)",
+            Reply::Value(_) | Reply::Shared(_) => "Value(…)",
             Reply::Object(_) => "Object(…)",
             Reply::Nothing => "Nothing",
             Reply::Waiting(_) => "Waiting(…)",

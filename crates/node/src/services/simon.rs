@@ -270,6 +270,18 @@ impl Simon {
                 "use shorter URLs or fewer parties",
             ));
         }
+        let most = self.tasks.quota().parties;
+        if descriptor.nodes.len() > most {
+            return Err(Problem::input(
+                "NETWORK_SIZE",
+                format!(
+                    "the network has {} nodes; this node takes part in tasks of at most {most}",
+                    descriptor.nodes.len()
+                ),
+                "use fewer parties, or ask this node's operator to raise limits.parties",
+            )
+            .exceeds("parties", most));
+        }
         let question = Question::new(entry, &configured, descriptor.nodes.len());
         // Before anybody is asked for anything.
         self.permit(who, &policy, &question, &descriptor, me, &[])?;

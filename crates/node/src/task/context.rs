@@ -40,6 +40,8 @@ pub struct Context {
     pub metrics: Metrics,
     /// Time of day, for expiry.
     pub clock: Clock,
+    /// How much memory tasks may need.
+    pub memory: Memory,
     /// How long an ended task is kept, at least.
     pub time_to_live: Duration,
     /// True when the node is to end: whoever waits is answered at once.
@@ -48,6 +50,17 @@ pub struct Context {
     pub stop_at: Option<StopAt>,
     /// When this node was started; [`Context::now`] counts from long before it.
     pub start: Instant,
+}
+
+/// Bytes of messages: of one task, and from and to one peer.
+#[derive(Clone, Copy, Debug)]
+pub struct Memory {
+    /// Of one task, of all parties in both directions.
+    pub task: usize,
+    /// Under way from one peer.
+    pub inbox: usize,
+    /// Not acknowledged by one peer.
+    pub outbox: usize,
 }
 
 impl std::fmt::Debug for Context {

@@ -14,6 +14,7 @@ use crate::peer::{PeerConfig, Peers};
 use crate::policy::{Organisations, Policy, Profile, Question, Rules};
 use crate::services::Clock;
 use crate::store::Store;
+use crate::task::Memory;
 use crate::url::NodeUrl;
 use fdrtd_mpc::microprotocol::Entry;
 use fdrtd_mpc::wire::put_text;
@@ -30,6 +31,11 @@ fn tasks() -> Tasks {
         Box::new(|_| ()),
     );
     let context = Context {
+        memory: Memory {
+            task: 1 << 30,
+            inbox: 1 << 30,
+            outbox: 1 << 30,
+        },
         identity,
         peers,
         store: Store::ephemeral(),
@@ -47,6 +53,7 @@ fn tasks() -> Tasks {
         start: Instant::now(),
     };
     let quota = Quota {
+        parties: 64,
         tasks: 10,
         hellos: 10,
         hellos_per_peer: 5,

@@ -13,8 +13,13 @@ pub(super) struct Incoming {
     max_partial: usize,
     limits: HashMap<TaskId, usize>,
     default_limit: usize,
+    /// Bytes of memory set aside for messages under way, and how many there may be.
+    reserved: usize,
+    max_reserved: usize,
     ready: VecDeque<(TaskId, Bytes)>,
     too_long: VecDeque<TaskId>,
+    /// How many were too long for the memory that was left.
+    overflows: u64,
 }
 
 /// A message of which some parts have come.
@@ -26,15 +31,18 @@ struct Partial {
 }
 
 impl Incoming {
-    pub(super) fn new(default_limit: usize, max_partial: usize) -> Self {
+    pub(super) fn new(default_limit: usize, max_reserved: usize, max_partial: usize) -> Self {
         Self {
             received: 0,
             partial: HashMap::new(),
             max_partial: max_partial.max(1),
             limits: HashMap::new(),
             default_limit,
+            reserved: 0,
+            max_reserved,
             ready: VecDeque::new(),
             too_long: VecDeque::new(),
+            overflows: 0,
         }
     }
 
@@ -50,7 +58,7 @@ impl Incoming {
     pub(super) fn forget(&mut self, task: TaskId) {
         self.limits.remove(&task);
         if let Some(partial) = self.partial.get_mut(&task) {
-            partial.kept = None;
+            self.reserved -= partial.drop_kept();
         }
     }
 
@@ -58,6 +66,7 @@ impl Incoming {
     pub(super) fn clear(&mut self) {
         self.received = 0;
         self.partial.clear();
+        self.reserved = 0;
     }
 
     pub(super) fn next_message(&mut self) -> Option<(TaskId, Bytes)> {
@@ -68,11 +77,18 @@ impl Incoming {
         self.too_long.pop_front()
     }
 
+    /// How often the memory for messages under way was used up.
+    pub(super) fn overflows(&self) -> u64 {
+        self.overflows
+    }
+
     /// Bytes of memory set aside for messages under way.
     #[cfg(test)]
     pub(super) fn reserved(&self) -> usize {
         let kept = self.partial.values().filter_map(|p| p.kept.as_ref());
-        kept.map(Vec::capacity).sum()
+        let found = kept.map(Vec::capacity).sum();
+        assert_eq!(self.reserved, found);
+        found
     }
 
     /// Takes a data record. One that was here before is skipped: after a resume the peer sends whatever it does not
@@ -105,31 +121,43 @@ impl Incoming {
                     return Err(Violation::TooManyStreams);
                 }
                 let kept = self.admits(task, total).then(Vec::new);
-                let mut partial = Partial { missing: total, kept };
-                partial.extend(payload)?;
-                self.partial.insert(task, partial);
+                self.partial.insert(task, Partial { missing: total, kept });
+                self.extend(task, payload)?;
             }
             Part::Middle => {
-                let partial = self.partial.get_mut(&task).ok_or(NOT_BEGUN)?;
-                partial.extend(payload)?;
-                if partial.missing == 0 {
+                if self.extend(task, payload)? == 0 {
                     return Err(Violation::BadFragment("a complete message without its end"));
                 }
             }
             Part::Last => {
-                let mut partial = self.partial.remove(&task).ok_or(NOT_BEGUN)?;
-                partial.extend(payload)?;
-                if partial.missing != 0 {
+                if self.extend(task, payload)? != 0 {
                     return Err(Violation::BadFragment("an end before the message is whole"));
                 }
+                let partial = self.partial.remove(&task).ok_or(NOT_BEGUN)?;
+                self.reserved -= partial.reserved();
                 let whole = partial.kept.map(|kept| (task, Bytes::from(kept)));
                 self.ready.extend(whole);
             }
             Part::Abort => {
-                self.partial.remove(&task).ok_or(NOT_BEGUN)?;
+                let partial = self.partial.remove(&task).ok_or(NOT_BEGUN)?;
+                self.reserved -= partial.reserved();
             }
         }
         Ok(())
+    }
+
+    /// Adds to a message under way, within the memory for all; the answer is how much of it is missing.
+    fn extend(&mut self, task: TaskId, payload: &[u8]) -> Result<u64, Violation> {
+        let partial = self.partial.get_mut(&task).ok_or(NOT_BEGUN)?;
+        self.reserved -= partial.reserved();
+        partial.extend(payload)?;
+        if self.reserved.saturating_add(partial.reserved()) > self.max_reserved {
+            partial.drop_kept();
+            self.overflows += 1;
+            self.too_long.push_back(task);
+        }
+        self.reserved += partial.reserved();
+        Ok(partial.missing)
     }
 
     fn require_none(&self, task: TaskId) -> Result<(), Violation> {
@@ -153,6 +181,15 @@ impl Incoming {
 const NOT_BEGUN: Violation = Violation::BadFragment("a part of a message that was not begun");
 
 impl Partial {
+    fn reserved(&self) -> usize {
+        self.kept.as_ref().map_or(0, Vec::capacity)
+    }
+
+    /// From now on its bytes are skipped; the answer is how much memory becomes free.
+    fn drop_kept(&mut self) -> usize {
+        self.kept.take().map_or(0, |kept| kept.capacity())
+    }
+
     fn extend(&mut self, payload: &[u8]) -> Result<(), Violation> {
         let len = payload.len() as u64;
         let missing = self.missing.checked_sub(len);

@@ -99,6 +99,34 @@ fn messages_arrive_both_ways_and_are_acknowledged() {
 }
 
 #[test]
+fn messages_under_way_share_a_bounded_memory() {
+    let bounded = LinkConfig {
+        inbox_bytes: 500_000,
+        ..config(8 << 20, 1 << 30)
+    };
+    let (mut a, mut b) = pair(&bounded);
+    for t in 1..=2 {
+        a.send(task(t), pattern(u64::from(t), 300_000));
+    }
+    run(0, &mut a, &mut b);
+    // The tasks take turns, so the second needs what is left while the first is not whole; then there is room again.
+    assert_eq!((b.too_long(), b.too_long(), b.overflows()), (Some(task(2)), None, 1));
+    assert_eq!(b.next_message(), Some((task(1), pattern(1, 300_000))));
+    assert_eq!((b.next_message(), b.incoming.reserved()), (None, 0));
+    a.send(task(2), pattern(3, 300_000));
+    run(20, &mut a, &mut b);
+    assert_eq!(b.next_message(), Some((task(2), pattern(3, 300_000))));
+    // One message alone can be too long as well.
+    a.send(task(3), pattern(4, 600_000));
+    run(40, &mut a, &mut b);
+    assert_eq!(
+        (b.too_long(), b.next_message(), b.overflows()),
+        (Some(task(3)), None, 2)
+    );
+    assert_eq!(b.incoming.reserved(), 0);
+}
+
+#[test]
 fn a_small_message_overtakes_a_large_one() {
     let (mut a, mut b) = pair(&config(8 << 20, 1 << 30));
     let mut out = Vec::new();

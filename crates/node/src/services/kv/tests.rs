@@ -55,6 +55,7 @@ impl Bench {
     async fn retrieve(&self, callback: &Callback) -> String {
         match self.on(callback, "retrieve").await.unwrap() {
             Reply::Value(text) => text,
+            Reply::Shared(text) => String::clone(&text),
             other => unreachable!("{other:?}"),
         }
     }

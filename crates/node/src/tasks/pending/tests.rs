@@ -9,6 +9,7 @@ use crate::policy::Profile;
 use crate::url::NodeUrl;
 
 const QUOTA: Quota = Quota {
+    parties: 64,
     tasks: 10,
     hellos: 6,
     hellos_per_peer: 3,

@@ -1,0 +1,76 @@
+"""What a node costs that does nothing, and one that waits."""
+
+from __future__ import annotations
+
+import os
+import threading
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+
+import fdrtd
+import pytest
+from harness import Node, has_input, make_task, nodes, until, urls_of
+
+MEMORY = 25_000_000
+SECONDS = 5
+# Of processor time, while it waits for so long. Machines differ, and a busy wait would use all of it.
+PROCESSOR = 0.1
+
+
+@pytest.fixture
+def own(tmp_path: Path) -> Iterator[list[Node]]:
+    with nodes(tmp_path) as started:
+        yield started
+
+
+def resident(node: Node) -> int:
+    assert node.process is not None
+    (line,) = (line for line in Path(f"/proc/{node.process.pid}/status").read_text().splitlines() if "VmRSS" in line)
+    return int(line.split()[1]) * 1024
+
+
+def processor(node: Node) -> float:
+    """Seconds of processor time, its own and the system's."""
+    assert node.process is not None
+    # The second field is the name in brackets, which may hold anything.
+    fields = Path(f"/proc/{node.process.pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def test_an_idle_node_is_small_and_waiting_costs_nothing(own: list[Node]) -> None:
+    for node in own:
+        assert resident(node) < MEMORY, node.url
+    # Everything that there is to wait for: peers that never join, an input, a result, an event, an invitation.
+    simons = [node.api().select_microservice(protocol="Simon") for node in own]
+    nowhere = ["http://127.0.0.1:1/a", "http://127.0.0.1:1/b"]
+    simons[0].create(microprotocol="SecureSum", network={"nodes": [own[0].url, *nowhere], "myself": 0})
+    tasks = make_task(own)
+    tasks[0].input(data=1)
+    until(lambda: has_input(tasks[1], 0), "the input is announced")
+    events = urllib.request.urlopen(f"{own[0].url}/tasks/{tasks[0].invite()['task']}/events", timeout=60)
+    assert events.readline() == b"event: progress\n"
+
+    def wait_for_result() -> None:
+        with pytest.raises(fdrtd.TaskFailed):
+            tasks[1].result(timeout=60)
+
+    def wait_for_invitation() -> None:
+        network = {"nodes": urls_of(own)[::-1], "myself": 0}
+        simons[2].invitations(microprotocol="SecureSum", network=network, timeout=2 * SECONDS)
+
+    waiting = [threading.Thread(target=target) for target in (wait_for_result, wait_for_invitation)]
+    for thread in waiting:
+        thread.start()
+    before = [processor(node) for node in own]
+    with pytest.raises(fdrtd.NotReady):
+        tasks[0].result(timeout=SECONDS)
+    used = [after - earlier for after, earlier in zip(map(processor, own), before)]
+    assert all(thread.is_alive() for thread in waiting)
+    assert max(used) < PROCESSOR, used
+    for node in own:
+        assert resident(node) < MEMORY, node.url
+    tasks[0].cancel()
+    for thread in waiting:
+        thread.join()
+    events.close()

@@ -7,6 +7,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
+use crate::access::settings::AccessConfig;
 use crate::addresses::AddressRange;
 use crate::connect::Connector;
 use crate::identity::PeerKey;
@@ -67,6 +68,8 @@ pub struct Config {
     pub log: String,
     /// How it is logged.
     pub log_format: LogFormat,
+    /// Who may call this node, and how often.
+    pub access: AccessConfig,
     /// Limits.
     pub limits: Limits,
     /// Only tests that link this crate can set it.
@@ -136,6 +139,16 @@ pub struct Limits {
     pub objects: usize,
     /// Bytes of stored values.
     pub object_bytes: usize,
+    /// Tasks of one principal.
+    pub tasks_per_principal: usize,
+    /// Stored values of one principal.
+    pub objects_per_principal: usize,
+    /// Bytes of the stored values of one principal.
+    pub object_bytes_per_principal: usize,
+    /// Meeting points of one principal, for each of the two services.
+    pub points_per_principal: usize,
+    /// Bytes at meeting points of one principal, for each of the two services.
+    pub point_bytes_per_principal: usize,
     /// Pending invitations in all, and of one node.
     pub invitations: usize,
     /// Pending invitations of one node.
@@ -168,6 +181,7 @@ impl Default for Config {
             tls: TlsConfig::default(),
             log: "info".to_owned(),
             log_format: LogFormat::Text,
+            access: AccessConfig::default(),
             limits: Limits::default(),
             stop_at: None,
         }
@@ -193,6 +207,11 @@ impl Default for Limits {
             tasks: 10_000,
             objects: 10_000,
             object_bytes: 1 << 30,
+            tasks_per_principal: 5_000,
+            objects_per_principal: 5_000,
+            object_bytes_per_principal: 512 << 20,
+            points_per_principal: 5_000,
+            point_bytes_per_principal: 128 << 20,
             invitations: 1_000,
             invitations_per_peer: 200,
             time_to_live: 48.0 * 3600.0,
@@ -251,6 +270,7 @@ impl Config {
                 "limits.time_to_live is a number of seconds from 0.1 to {LONGEST}"
             )));
         }
+        self.access.check()?;
         if self.limits.json_depth == 0 || self.limits.json_depth > 100 {
             return Err(ConfigError::Value("limits.json_depth is 1 to 100".into()));
         }
@@ -322,6 +342,7 @@ impl Config {
     pub(crate) fn quota(&self) -> Quota {
         Quota {
             tasks: self.limits.tasks,
+            tasks_each: self.limits.tasks_per_principal,
             hellos: self.limits.invitations,
             hellos_per_peer: self.limits.invitations_per_peer,
         }

@@ -4,10 +4,10 @@
 //! {base}               the handle API            {base}/tasks     tasks and pending invitations; see `tasks` for what is below
 //! {base}/peer          WebSocket between nodes   {base}/metrics   Prometheus text
 //! {base}/identity      this node's keys          {base}/healthz, {base}/readyz
-//! {base}/probe         the way to another node    {base}/peers     the known nodes
-//! {base}/probe         the way to another node        {base}/policy    what this node's owner allows
+//! {base}/probe         the way to another node   {base}/tokens   who may call; see `tokens`
+//! {base}/peers         the known nodes           {base}/policy   what this node's owner allows
 //! ```
-//! Doubled slashes collapse, a slash at the end makes no difference.
+//! What each of them takes is in `routes`. Doubled slashes collapse, a slash at the end makes no difference.
 
 mod caller;
 mod decisions;
@@ -18,7 +18,9 @@ mod peers;
 mod policy;
 mod prefix;
 mod probe;
+pub(crate) mod routes;
 mod tasks;
+mod tokens;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -35,6 +37,7 @@ use tower_http::cors::{AllowOrigin, CorsLayer};
 use zeroize::Zeroizing;
 
 use self::forwarded::Forwarded;
+use crate::access::{Caller, credentials_refused};
 use crate::json::append;
 use crate::node::{BODIES_KIB, Node};
 use crate::problem::Problem;
@@ -99,9 +102,9 @@ fn cors(origins: &[String]) -> CorsLayer {
     };
     CorsLayer::new()
         .allow_origin(allowed)
-        .allow_methods([Method::GET, Method::HEAD, Method::PUT, Method::POST])
+        .allow_methods([Method::GET, Method::HEAD, Method::PUT, Method::POST, Method::DELETE])
         .allow_headers([header::CONTENT_TYPE, header::AUTHORIZATION])
-        .expose_headers([header::HeaderName::from_static(WAITING)])
+        .expose_headers([header::HeaderName::from_static(WAITING), header::RETRY_AFTER])
         .max_age(Duration::from_secs(3600))
 }
 
@@ -111,17 +114,24 @@ async fn plain_options(State(site): State<Site>, request: Request, next: axum::m
         return next.run(request).await;
     }
     let found = site.find(request.uri().path());
-    let allow = match found.as_ref().map(|(_, rest)| rest.as_str()) {
-        Some("") => handles::METHODS,
-        Some("/probe") => probe::METHODS,
-        Some("/peers") => peers::METHODS,
-        Some(page) if PAGES.contains(&page) => PAGE_METHODS,
-        Some(page) if let Some(methods) = policy::methods(page) => methods,
-        Some(page) if decisions::find(page).is_some() => decisions::METHODS,
-        Some(page) if let Some(page) = tasks::Page::find(page) => page.methods(),
-        _ => return path_unknown(&site, &request.into_parts().0).into_response(),
-    };
-    (StatusCode::OK, [(header::ALLOW, allow)]).into_response()
+    match found.as_ref().and_then(|(_, rest)| methods(rest)) {
+        Some(allow) => (StatusCode::OK, [(header::ALLOW, allow)]).into_response(),
+        None => path_unknown(&site, &request.into_parts().0).into_response(),
+    }
+}
+
+/// What is allowed on a page, if there is one.
+fn methods(page: &str) -> Option<&'static str> {
+    match page {
+        "" => Some(handles::METHODS),
+        "/probe" => Some(probe::METHODS),
+        "/peers" => Some(peers::METHODS),
+        page if PAGES.contains(&page) => Some(PAGE_METHODS),
+        page if let Some(methods) = policy::methods(page) => Some(methods),
+        page if decisions::find(page).is_some() => Some(decisions::METHODS),
+        page if let Some(page) = tasks::Page::find(page) => Some(page.methods()),
+        page => tokens::find(page).map(tokens::methods),
+    }
 }
 
 async fn answer(State(site): State<Site>, request: Request) -> Response {
@@ -148,34 +158,58 @@ async fn route(site: &Site, parts: Parts, body: &mut Body) -> Response {
         tracing::debug!(caller = ?forwarded.caller, code = problem.code, "a request was refused");
         return problem.into_response();
     }
-    let who = match caller::authenticate(node, &parts.headers) {
-        Ok(who) => who,
+    let admitted = caller::admit(node, &parts.method, &rest, &parts.headers, forwarded.caller).await;
+    let caller = match admitted {
+        Ok(Some(caller)) => caller,
+        Ok(None) => {
+            return match methods(&rest) {
+                Some(allow) => not_allowed(allow),
+                None => path_unknown(site, &parts).into_response(),
+            };
+        }
         Err(problem) => return problem.into_response(),
     };
-    let result = match (rest.as_str(), &parts.method) {
-        ("", _) => handles::answer(node, &who, &parts.method, &parts.headers, body).await,
-        ("/peer", &Method::GET | &Method::HEAD) => Ok(peer(node, Request::from_parts(parts, Body::empty()))),
-        ("/identity", &Method::GET | &Method::HEAD) => Ok(json(&node.identity_document())),
-        ("/tasks", &Method::GET | &Method::HEAD) => Ok(tasks::list(node, &who)),
-        ("/probe", &Method::POST) => probe::answer(node, &parts.headers, body).await,
-        ("/probe", _) => return not_allowed(probe::METHODS),
-        ("/peers", &Method::GET | &Method::HEAD | &Method::POST | &Method::DELETE) => {
-            peers::answer(node, &who, &parts, body).await
-        }
-        ("/peers", _) => return not_allowed(peers::METHODS),
-        ("/healthz" | "/readyz", &Method::GET | &Method::HEAD) => Ok(json("{\"status\":\"ok\"}")),
-        ("/metrics", &Method::GET | &Method::HEAD) => Ok(metrics(node)),
-        (page, _) if PAGES.contains(&page) => return not_allowed(PAGE_METHODS),
-        (page, method) if policy::methods(page).is_some() => {
-            policy::answer(node, &who, page, method, &parts.headers, body).await
-        }
-        (page, method) if let Some(found) = decisions::find(page) => {
-            decisions::answer(node, &who, found, method, &parts.headers, body).await
-        }
-        (page, method) if let Some(page) = tasks::Page::find(page) => page.answer(node, &who, method, &parts.headers),
-        _ => Err(path_unknown(site, &parts)),
+    let over = caller.lease.clone().over();
+    let result = tokio::select! {
+        // A request that has its answer gets it.
+        biased;
+        result = page(site, node, &rest, &caller, parts, body) => result,
+        () = over => Err(credentials_refused()),
     };
     result.unwrap_or_else(IntoResponse::into_response)
+}
+
+/// Only for what `routes` lists, and for whom it admits.
+async fn page(
+    site: &Site,
+    node: &Node,
+    page: &str,
+    caller: &Caller,
+    parts: Parts,
+    body: &mut Body,
+) -> Result<Response, Problem> {
+    let who = &caller.who;
+    match (page, &parts.method) {
+        ("", _) => handles::answer(node, who, &parts.method, &parts.headers, body).await,
+        ("/peer", _) => Ok(peer(node, Request::from_parts(parts, Body::empty()))),
+        ("/identity", _) => Ok(json(&node.identity_document())),
+        ("/tasks", _) => Ok(tasks::list(node, who)),
+        ("/probe", _) => probe::answer(node, &parts.headers, body).await,
+        ("/peers", _) => peers::answer(node, who, &parts, body).await,
+        ("/healthz" | "/readyz", _) => Ok(json("{\"status\":\"ok\"}")),
+        ("/metrics", _) => Ok(metrics(node)),
+        (page, method) if policy::methods(page).is_some() => {
+            policy::answer(node, who, page, method, &parts.headers, body).await
+        }
+        (page, method) if let Some(found) = decisions::find(page) => {
+            decisions::answer(node, who, found, method, &parts.headers, body).await
+        }
+        (page, method) if let Some(page) = tasks::Page::find(page) => page.answer(node, caller, method, &parts.headers),
+        (page, method) if let Some(name) = tokens::find(page) => {
+            tokens::answer(node, who, name, method, &parts.headers, body).await
+        }
+        _ => Err(path_unknown(site, &parts)),
+    }
 }
 
 fn peer(node: &Node, request: Request) -> Response {

@@ -10,6 +10,7 @@ use crate::url::NodeUrl;
 
 const QUOTA: Quota = Quota {
     tasks: 10,
+    tasks_each: 10,
     hellos: 6,
     hellos_per_peer: 3,
 };

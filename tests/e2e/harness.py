@@ -24,6 +24,8 @@ ROOT = Path(__file__).resolve().parents[2]
 TARGET = Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target")) / os.environ.get("FDRTD_TEST_PROFILE", "debug")
 BINARY = TARGET / "fdrtd"
 STOPPING = TARGET / "examples" / "stopping_node"
+# For a node without a data directory that has an operator nevertheless.
+OPERATOR = "--operator-token-file={directory}/operator.token"
 LISTENS = re.compile(r"fdrtd node (\S+) listens on (\S+)")
 
 # Short enough for tests, long enough for a busy machine.
@@ -65,7 +67,9 @@ class Node:
             "--policy=teaching",
             *self.flags,
         ]
-        command = [part.replace("{listen}", self.listen) for part in command]
+        command = [
+            part.replace("{listen}", self.listen).replace("{directory}", str(self.directory)) for part in command
+        ]
         if self.command is None:
             command.append(f"--listen={self.listen}")
         env = {key: value for key, value in os.environ.items() if not key.startswith("FDRTD_")} | self.env
@@ -112,6 +116,18 @@ class Node:
 
     def api(self, url: str | None = None) -> fdrtd.Api:
         return fdrtd.Api(fdrtd.HttpInterface(url or self.url))
+
+    def operator(self) -> str:
+        """The token of whoever runs it, who sees what anonymous callers do not find."""
+        files = (self.directory / "data" / "operator.token", self.directory / "operator.token")
+        return next(file for file in files if file.exists()).read_text().strip()
+
+    def invitations(self, **arguments: Any) -> list[dict[str, Any]]:
+        """All that are pending there."""
+        with fdrtd.HttpInterface(self.url, token=self.operator()) as interface:
+            simon = fdrtd.Api(interface).select_microservice(protocol="Simon")
+            found: list[dict[str, Any]] = simon.invitations(**arguments)
+            return found
 
     def logged(self) -> str:
         return self.log.read_text(errors="replace")

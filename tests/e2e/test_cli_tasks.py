@@ -34,13 +34,13 @@ def test_a_list_and_how_to_join(shared: list[Node]) -> None:
     assert "SecureSum with " + ", ".join(urls_of(shared)) in pending[0]
     joins = [line for line in ls(shared[1]) if "--invitation 'fdrtd:" in line]
     assert any(line.strip().startswith("join: fdrtd compute SecureSum --invitation 'fdrtd:") for line in joins)
-    listed = fdrtd("task", "ls", "--json", FDRTD_NODE=shared[0].url).json()
+    listed = fdrtd("task", "ls", "--json", FDRTD_NODE=shared[0].url, FDRTD_TOKEN=shared[0].operator()).json()
     assert progress["task"] in [entry["task"] for entry in listed["tasks"]]
     task.cancel()
 
 
 def ls(node: Node) -> list[str]:
-    ended = fdrtd("task", "ls", "--node", node.url)
+    ended = fdrtd("task", "ls", "--node", node.url, FDRTD_TOKEN=node.operator())
     assert ended.status == OK, ended.err
     return ended.out.splitlines()
 
@@ -51,7 +51,7 @@ def test_one_task_in_full(shared: list[Node]) -> None:
     tasks[1].input(data=5)
     until(lambda: tasks[0].progress()["parties"][1]["input"], "the input is known")
     identifier = tasks[0].progress()["task"]
-    shown = fdrtd("task", "show", identifier[:13].upper(), "--node", shared[0].url)
+    shown = fdrtd("task", "show", identifier[:13].upper(), "--node", shared[0].url, FDRTD_TOKEN=shared[0].operator())
     assert shown.status == OK, shown.err
     lines = dict(line.split(maxsplit=1) for line in shown.out.splitlines() if not line.startswith("party"))
     assert lines["task"] == identifier
@@ -66,7 +66,7 @@ def test_one_task_in_full(shared: list[Node]) -> None:
     assert whole["task"] == identifier
     tasks[0].cancel()
     until(lambda: tasks[1].progress()["state"] == "cancelled", "cancelled everywhere")
-    shown = fdrtd("task", "show", identifier, "--node", shared[1].url)
+    shown = fdrtd("task", "show", identifier, "--node", shared[1].url, FDRTD_TOKEN=shared[1].operator())
     assert "party 0 cancelled the task" in shown.out
     assert "(CANCELLED)" in shown.out
 
@@ -77,7 +77,7 @@ def test_watching_to_the_end(shared: list[Node]) -> None:
     task = simon.create(microprotocol="SecureSum", network=network, durations=DURATIONS)
     identifier = task.progress()["task"]
     with (
-        running("task", "watch", identifier, "--node", shared[0].url) as text,
+        running("task", "watch", identifier, "--node", shared[0].url, FDRTD_TOKEN=shared[0].operator()) as text,
         running("task", "watch", object_of(task), "--json", FDRTD_NODE=shared[0].url) as machine,
     ):
         first = text.line(lambda line: True, "out")
@@ -102,15 +102,19 @@ def test_watching_to_the_end(shared: list[Node]) -> None:
 def test_watching_what_fails(shared: list[Node]) -> None:
     task = make_task(shared)[0]
     identifier = task.progress()["task"]
-    with running("task", "watch", identifier, "--node", shared[1].url) as watching:
+    with running("task", "watch", identifier, "--node", shared[1].url, FDRTD_TOKEN=shared[1].operator()) as watching:
         watching.line(lambda line: True, "out")
         task.cancel()
         watching.end().says("party 0 cancelled the task", "the task", "(CANCELLED)", status=FAILED)
     expiring = make_task(shared, durations=DURATIONS | {"input": 0.2})[0]
-    late = fdrtd("task", "watch", expiring.progress()["task"], "--node", shared[0].url)
+    late = fdrtd(
+        "task", "watch", expiring.progress()["task"], "--node", shared[0].url, FDRTD_TOKEN=shared[0].operator()
+    )
     late.says("the time for the input is over", "(EXPIRED)", status=TIMED_OUT)
     open_task = make_task(shared)[0]
-    with running("task", "watch", open_task.progress()["task"], "--node", shared[0].url) as watching:
+    with running(
+        "task", "watch", open_task.progress()["task"], "--node", shared[0].url, FDRTD_TOKEN=shared[0].operator()
+    ) as watching:
         watching.line(lambda line: True, "out")
         watching.interrupt()
         assert watching.end().status == INTERRUPTED
@@ -121,7 +125,9 @@ def test_watching_what_fails(shared: list[Node]) -> None:
 def test_watching_outlives_a_restart(three: list[Node]) -> None:
     tasks = make_task(three)
     until(lambda: all_joined(tasks[0]), "all have joined")
-    with running("task", "watch", tasks[0].progress()["task"], "--node", three[0].url) as watching:
+    with running(
+        "task", "watch", tasks[0].progress()["task"], "--node", three[0].url, FDRTD_TOKEN=three[0].operator()
+    ) as watching:
         watching.line(lambda line: True, "out")
         three[0].restart()
         for task in tasks:
@@ -134,9 +140,9 @@ def test_who_may_cancel(shared: list[Node], tmp_path: Path) -> None:
     identifier = task.progress()["task"]
     at = ["--node", shared[0].url]
     stranger = fdrtd("task", "cancel", identifier, *at, f"--data-dir={tmp_path}")
-    stranger.says("to end the task takes more", "--data-dir", "FDRTD_TOKEN", "(OPERATOR_ONLY)", status=REFUSED)
+    stranger.says("--data-dir", "FDRTD_TOKEN", "(TASK_UNKNOWN)", status=REFUSED)
     wrong = fdrtd("task", "cancel", identifier, *at, FDRTD_TOKEN="a" * 52)
-    wrong.says("(OPERATOR_ONLY)", status=REFUSED)
+    wrong.says("(CREDENTIALS_REFUSED)", status=REFUSED)
     assert "a" * 52 not in wrong.err
     owner = fdrtd("task", "cancel", object_of(task), *at, "--json", f"--data-dir={tmp_path}")
     assert owner.status == OK, owner.err
@@ -162,7 +168,8 @@ def test_beginnings_of_ids(tmp_path: Path) -> None:
         while len({identifier[:1] for identifier in ids}) == len(ids):
             # Until two begin alike: 17 at most.
             ids.append(make_task(started)[0].progress()["task"])
-        at = ["--node", started[0].url]
+        # The directory of the node says who its operator is.
+        at = ["--node", started[0].url, f"--data-dir={started[0].directory / 'data'}"]
         assert fdrtd("task", "show", ids[0][:8], *at).status == OK
         fdrtd("task", "show", ids[0][:3], *at).says("four characters", "(ID_UNUSABLE)", status=USAGE)
         fdrtd("task", "show", "no-id", *at).says("(ID_UNUSABLE)", status=USAGE)

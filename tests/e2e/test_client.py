@@ -167,9 +167,8 @@ def test_other_parameters_are_not_joined_but_told(shared: list[Node]) -> None:
     simon = shared[0].api().select_microservice(protocol="Simon")
     network = {"nodes": urls, "myself": 0}
     task = simon.create(microprotocol="SecureSum", network=network, parameters={"digits_after": 14})
-    at_the_other = shared[1].api().select_microservice(protocol="Simon")
     name = task.progress()["task"]
-    until(lambda: name in [entry["task"] for entry in at_the_other.invitations()], "the invitation arrives")
+    until(lambda: name in [entry["task"] for entry in shared[1].invitations()], "the invitation arrives")
     with pytest.raises(fdrtd.NotReady) as caught:
         fdrtd.compute("SecureSum", 1, {"nodes": urls, "myself": 1}, timeout=1)
     assert f"party 0 at {urls[0]} has not created this task yet" in str(caught.value)

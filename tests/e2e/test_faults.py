@@ -16,6 +16,7 @@ import pytest
 from harness import (
     BINARY,
     DURATIONS,
+    OPERATOR,
     Node,
     all_joined,
     cause_of,
@@ -98,7 +99,7 @@ def give_input_first(tasks: list[Any], index: int) -> None:
 
 @pytest.fixture
 def ephemeral(tmp_path: Path) -> Iterator[list[Node]]:
-    with nodes(tmp_path, 3, "--ephemeral") as started:
+    with nodes(tmp_path, 3, "--ephemeral", OPERATOR) as started:
         yield started
 
 
@@ -479,7 +480,7 @@ def test_another_node_behind_a_url(ephemeral: list[Node]) -> None:
     assert before in str(refused.value)
     assert after in str(refused.value)
     for node in ephemeral[1:]:
-        assert simon(node).invitations() == []
+        assert node.invitations() == []
 
 
 def key_of(directory: Path) -> str:
@@ -542,5 +543,5 @@ def test_a_pinned_key_that_is_wrong(tmp_path: Path) -> None:
         with pytest.raises(fdrtd.Error) as refused:
             simon(started[0]).create(microprotocol="SecureSum", network=network, durations=DURATIONS)
         assert refused.value.code == "PEER_KEY_CHANGED"
-        assert simon(started[1]).invitations() == []
-        assert simon(started[2]).invitations() == []
+        assert started[1].invitations() == []
+        assert started[2].invitations() == []

@@ -816,7 +816,7 @@ def test_cors_of_configured_origins(tmp_path: Path) -> None:
                 assert "Access-Control-Allow-Credentials" not in answer.headers
             answer = wire.send("GET", Origin=origin)
             assert answer.headers["Access-Control-Allow-Origin"] == origin
-            assert answer.headers["Access-Control-Expose-Headers"].lower() == "fdrtd-waiting"
+            assert answer.headers["Access-Control-Expose-Headers"].lower() == "fdrtd-waiting,retry-after"
             vary = re.split(r",\s*", answer.header("Vary").lower())
             assert {"origin", "accept"} <= set(vary)
             # A page must be able to read why it was refused.
@@ -880,7 +880,7 @@ def test_lists_and_metrics_hold_no_secrets(shared: list[Node]) -> None:
     assert results[0]["result"]["sum"] == 3 * marker
 
     for node, wire, task, one in zip(shared, wires, tasks, stored):
-        listed = wire.send("GET", "/tasks")
+        listed = wire.send("GET", "/tasks", Authorization=f"Bearer {node.operator()}")
         mine = next(entry for entry in listed.value()["tasks"] if entry["task"] == tasks[0].progress()["task"])
         assert mine == {
             "task": task.progress()["task"],

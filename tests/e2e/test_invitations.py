@@ -15,7 +15,7 @@ from typing import Any, Callable
 import fdrtd
 import pytest
 import urllib3
-from harness import DURATIONS, Node, nodes, until, urls_of
+from harness import DURATIONS, OPERATOR, Node, nodes, until, urls_of
 from proxy import Proxy
 
 VALUES = (10, 7, 14)
@@ -47,7 +47,7 @@ def refusal(call: Callable[[], Any], status: int, code: str, side: str, *words: 
 
 
 def pending(node: Node, task: str) -> Any:
-    found = [each for each in simon_of(node).invitations() if each["task"] == task]
+    found = [each for each in node.invitations() if each["task"] == task]
     assert len(found) <= 1
     return found[0] if found else None
 
@@ -81,8 +81,8 @@ def out_of_reach(joiner: Node) -> Iterator[Proxy]:
 def pair(tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[Node]]:
     """Two nodes of this module's own. The second is known as an address that leads nowhere."""
     directory = tmp_path_factory.mktemp("pair")
-    with nodes(directory, 1, "--ephemeral") as (first,):
-        second = Node(directory / "second", 1, "--ephemeral", f"--public-url={HIDDEN}")
+    with nodes(directory, 1, "--ephemeral", OPERATOR) as (first,):
+        second = Node(directory / "second", 1, "--ephemeral", OPERATOR, f"--public-url={HIDDEN}")
         try:
             yield [first, second]
         finally:
@@ -201,7 +201,7 @@ def test_who_was_not_told_asks(pair: list[Node]) -> None:
     inviter, joiner = pair
     task = create(inviter, [inviter.url, HIDDEN])
     invitation = task.invite()
-    assert simon_of(joiner).invitations() == []
+    assert joiner.invitations() == []
     joined = simon_of(joiner).join(invitation=invitation["link"])
     progress = joined.progress()
     assert (progress["task"], progress["party"]) == (invitation["task"], 1)
@@ -470,20 +470,19 @@ def test_waiting_for_an_invitation(shared: list[Node]) -> None:
 
 
 def test_nobody_waits_longer_than_the_node(tmp_path: Path) -> None:
-    with nodes(tmp_path, 1, "--ephemeral") as (node,):
-        simon = simon_of(node)
+    with nodes(tmp_path, 1, "--ephemeral", OPERATOR) as (node,):
         found: list[Any] = []
         before = sockets(node)
 
         def wait() -> None:
             # Who is not heard any more is not answered.
             with contextlib.suppress(fdrtd.ConnectionFailed):
-                found.extend(simon_of(node).invitations(timeout=60))
+                found.extend(node.invitations(timeout=60))
 
         waiting = threading.Thread(target=wait)
         waiting.start()
         until(lambda: sockets(node) > before, "the call is there")
-        assert simon.invitations() == []
+        assert node.invitations() == []
         assert node.stop() == 0
         waiting.join(timeout=60)
         assert not waiting.is_alive()

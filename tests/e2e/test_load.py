@@ -14,7 +14,7 @@ from typing import Any
 
 import fdrtd
 import pytest
-from harness import DURATIONS, Node, all_joined, has_input, make_task, nodes, until, urls_of
+from harness import DURATIONS, OPERATOR, Node, all_joined, has_input, make_task, nodes, until, urls_of
 
 RESULT = {"inputs": 3, "result": {"samples": 3, "sum": 31}}
 VALUES = (10, 7, 14)
@@ -65,7 +65,7 @@ def configured(directory: Path, text: str) -> str:
 @pytest.fixture
 def own(tmp_path: Path) -> Iterator[list[Node]]:
     """Three nodes whose figures nobody else changes."""
-    with nodes(tmp_path, 3, "--ephemeral") as started:
+    with nodes(tmp_path, 3, "--ephemeral", OPERATOR) as started:
         yield started
 
 
@@ -98,7 +98,7 @@ def test_many_tasks_at_once(own: list[Node]) -> None:
         # However many tasks there are, each pair of nodes has one connection.
         assert metric(node, "fdrtd_peer_connections") == PEERS
         assert metric(node, "fdrtd_tasks") == MANY
-        assert simon(node).invitations() == []
+        assert node.invitations() == []
     at_once(lambda which: which[1].delete(), everything)
     for node in own:
         assert metric(node, "fdrtd_tasks") == 0
@@ -118,7 +118,7 @@ def test_messages_of_one_task(own: list[Node]) -> None:
 
 
 def nothing_is_left(node: Node) -> bool:
-    return metric(node, "fdrtd_tasks") == metric(node, "fdrtd_objects") == len(simon(node).invitations()) == 0
+    return metric(node, "fdrtd_tasks") == metric(node, "fdrtd_objects") == len(node.invitations()) == 0
 
 
 def test_time_to_live(tmp_path: Path) -> None:
@@ -221,7 +221,7 @@ def test_too_many_invitations(tmp_path: Path) -> None:
     """A node keeps a few of them; tasks whose invitation it dropped can be joined all the same."""
     limited = configured(tmp_path, "[limits]\ninvitations = 5\ninvitations_per_peer = 3\n")
     with nodes(tmp_path, 2, "--ephemeral") as started:
-        last = Node(tmp_path / "last", 2, "--ephemeral", limited)
+        last = Node(tmp_path / "last", 2, "--ephemeral", OPERATOR, limited)
         try:
             everybody = [*started, last]
             urls = urls_of(everybody)
@@ -235,8 +235,8 @@ def test_too_many_invitations(tmp_path: Path) -> None:
                         simon(started[index]).create(microprotocol="SecureSum", network=network, durations=DURATIONS)
                     )
                 until(partial(has_dropped, last, dropped), "the others are dropped")
-                assert len(simon(last).invitations()) == kept
-            known = {invitation["task"] for invitation in simon(last).invitations()}
+                assert len(last.invitations()) == kept
+            known = {invitation["task"] for invitation in last.invitations()}
             both = [created[1][0], created[1][-1]]
             assert [task.invite()["task"] in known for task in both] == [True, False]
             for first in both:

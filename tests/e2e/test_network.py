@@ -704,7 +704,7 @@ def test_a_peer_that_does_not_run_yet(three: list[Node]) -> None:
 
 
 def pending(node: Node, task: str) -> dict[str, Any] | None:
-    found: list[dict[str, Any]] = [each for each in simon_of(node).invitations() if each["task"] == task]
+    found: list[dict[str, Any]] = [each for each in node.invitations() if each["task"] == task]
     assert len(found) <= 1
     return found[0] if found else None
 
@@ -806,7 +806,7 @@ def test_who_joins_too_late_is_told(tmp_path: Path, end: str, known: bool) -> No
         late = join(second, invitation, urls, 1)
         cause = cause_of(late)
         assert (cause["code"], cause["party"], cause["reported_by"]) == ("CANCELLED", 0, 0)
-        assert simon_of(first).invitations() == []
+        assert first.invitations() == []
 
 
 def test_to_cancel_what_is_over_changes_nothing(shared: list[Node]) -> None:

@@ -117,7 +117,7 @@ def api(interface: fdrtd.HttpInterface) -> fdrtd.Api:
 
 @pytest.fixture(autouse=True)
 def _clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("FDRTD_CA_FILE", "SSL_CERT_FILE", "REQUESTS_CA_BUNDLE"):
+    for name in ("FDRTD_CA_FILE", "FDRTD_TOKEN", "SSL_CERT_FILE", "REQUESTS_CA_BUNDLE"):
         monkeypatch.delenv(name, raising=False)
     # Tests that are run with a terminal behave as those without.
     monkeypatch.setenv("FDRTD_PROGRESS", "0")

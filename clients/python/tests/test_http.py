@@ -124,6 +124,48 @@ def test_headers_and_token(server: Server) -> None:
         assert "s3cr" not in str(caught.value)
 
 
+def test_the_token_of_the_environment(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    def sent(**arguments: Any) -> str | None:
+        with fdrtd.HttpInterface(server.url, **arguments) as interface:
+            server.script(Reply(200, "[]"))
+            interface.request("GET")
+            assert "s3cret" not in repr(interface)
+        found = {name.lower(): value for name, value in server.requests[-1].headers.items()}
+        return found.get("authorization")
+
+    assert sent() is None
+    monkeypatch.setenv("FDRTD_TOKEN", " s3cret\n")
+    assert sent() == "Bearer s3cret"
+    assert sent(token="other") == "Bearer other"
+    assert sent(headers={"authorization": "Basic eA=="}) == "Basic eA=="
+    monkeypatch.setenv("FDRTD_TOKEN", "")
+    assert sent() is None
+    monkeypatch.setenv("FDRTD_TOKEN", "s3cr\u00e9t")
+    with pytest.raises(fdrtd.InputError) as caught:
+        fdrtd.HttpInterface(server.url)
+    assert "s3cr" not in str(caught.value)
+
+
+@pytest.mark.parametrize("given", ["argument", "environment", "header"])
+def test_a_token_in_clear_is_warned_of(given: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    arguments: dict[str, Any] = {}
+    if given == "argument":
+        arguments["token"] = "s3cret"
+    elif given == "header":
+        arguments["headers"] = {"Authorization": "Basic s3cret"}
+    else:
+        monkeypatch.setenv("FDRTD_TOKEN", "s3cret")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        for url in ("https://node.example", "http://localhost:5", "http://127.0.0.9/x", "http://[::1]:5"):
+            fdrtd.HttpInterface(url, **arguments)
+    for url in ("http://node.example", "http://10.0.0.1", "http://localhost.example"):
+        with pytest.warns(fdrtd.InsecureWarning, match="unencrypted") as caught:
+            fdrtd.HttpInterface(url, **arguments)
+        assert "s3cret" not in str(caught[0].message)
+        assert caught[0].filename == __file__
+
+
 def test_the_path_prefix_is_kept(server: Server) -> None:
     with fdrtd.HttpInterface(f"{server.url}/public1") as interface:
         server.script(Reply(200, "[]"))

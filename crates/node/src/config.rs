@@ -9,6 +9,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
+use crate::access::settings::AccessConfig;
 use crate::addresses::AddressRange;
 use crate::connect::Connector;
 use crate::identity::PeerKey;
@@ -69,6 +70,8 @@ pub struct Config {
     pub log: String,
     /// How it is logged.
     pub log_format: LogFormat,
+    /// Who may call this node, and how often.
+    pub access: AccessConfig,
     /// Limits.
     pub limits: Limits,
     /// Only tests that link this crate can set it.
@@ -148,6 +151,7 @@ impl Default for Config {
             tls: TlsConfig::default(),
             log: "info".to_owned(),
             log_format: LogFormat::Text,
+            access: AccessConfig::default(),
             limits: Limits::default(),
             stop_at: None,
         }
@@ -212,6 +216,7 @@ impl Config {
         }
         self.base_path = segments.iter().map(|segment| format!("/{segment}")).collect();
         self.limits.check()?;
+        self.access.check()?;
         if self.tls.cert_file.is_some() != self.tls.key_file.is_some() {
             return Err(ConfigError::Value(
                 "tls.cert_file and tls.key_file belong together: give both (--tls-cert, --tls-key), or none for plain HTTP".into(),
@@ -285,6 +290,7 @@ impl Config {
         Quota {
             tasks: self.limits.tasks,
             parties: self.limits.parties,
+            tasks_each: self.limits.tasks_per_principal,
             hellos: self.limits.invitations,
             hellos_per_peer: self.limits.invitations_per_peer,
         }

@@ -4,8 +4,11 @@
 //! [`session`] speaks the protocol between nodes and drives one machine of `fdrtd-mpc`, [`peer`] carries its messages, [`store`] keeps what survives a restart.
 //! Modules call downwards only.
 //!
-//! Not supported yet: users and credentials (every caller is anonymous), thresholds, the other generation of the HTTP API.
+//! [`access`] says who is admitted, and what their role lets them do.
+//!
+//! Not supported yet: thresholds, the other generation of the HTTP API.
 
+pub mod access;
 mod acquaintances;
 pub mod addresses;
 pub mod api;
@@ -15,6 +18,7 @@ pub mod config;
 pub mod connect;
 pub mod descriptor;
 pub mod fingerprint;
+pub mod here;
 pub mod identity;
 pub mod invitation;
 pub mod json;
@@ -82,7 +86,10 @@ pub async fn run(
 ) -> Result<(), StartError> {
     let mut nodes = Vec::new();
     let mut origins = Vec::new();
-    let configs: Vec<Config> = configs.into_iter().map(Config::checked).collect::<Result<_, _>>()?;
+    let mut configs: Vec<Config> = configs.into_iter().map(Config::checked).collect::<Result<_, _>>()?;
+    // Who is admitted depends on it; so it is what is true, not what was written.
+    let listens = listener.local_addr()?;
+    configs.iter_mut().for_each(|config| config.listen = listens);
     let tls = configs.first().map(|config| config.tls.clone()).unwrap_or_default();
     if configs.iter().any(|config| config.tls != tls) {
         return Err("nodes on one listener have the same tls".into());
@@ -107,6 +114,7 @@ pub async fn run(
             None => std::future::pending().await,
         }
     };
+    nodes.iter().for_each(|node| here::write(&node.config));
     ready(&nodes);
     let (asked, mut stopping) = tokio::sync::watch::channel(false);
     let leaving = nodes.clone();

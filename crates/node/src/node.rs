@@ -7,9 +7,12 @@ use serde_json::{Map, Value, json};
 use tokio::sync::Semaphore;
 use zeroize::Zeroizing;
 
+use crate::access::Access;
+use crate::access::tokens::Tokens as AccessTokens;
 use crate::acquaintances;
 use crate::api::{Answers, Bodies, Readiness};
 use crate::approvals::Approvals;
+use crate::audit::Audit;
 use crate::config::Config;
 use crate::identity::Identity;
 use crate::json::Parameters;
@@ -94,8 +97,8 @@ pub struct Node {
     pub(crate) probes: Semaphore,
     /// Room for streams of events.
     pub(crate) streams: Arc<Semaphore>,
-    /// Who may end any task.
-    pub(crate) operator: OperatorToken,
+    /// Who is admitted.
+    pub(crate) access: Access,
 }
 
 impl std::fmt::Debug for Node {
@@ -116,9 +119,9 @@ impl Node {
     /// An unusable data directory.
     pub async fn start(config: Config) -> Result<Arc<Node>, StartError> {
         let (identity, store) = open(&config)?;
-        let operator = open_token(&config)?;
+        let audit = Audit::default();
+        let access = open_access(&config, &store, &audit)?;
         let identity = Arc::new(identity);
-        let audit = crate::audit::Audit::default();
         let memory = acquaintances::load(&store)?;
         let tasks: Arc<std::sync::OnceLock<Tasks>> = Arc::default();
         let on_event = {
@@ -171,6 +174,8 @@ impl Node {
         let quota = KvQuota {
             max_objects: config.limits.objects,
             max_bytes: config.limits.object_bytes,
+            max_objects_each: config.limits.objects_per_principal,
+            max_bytes_each: config.limits.object_bytes_per_principal,
             ttl: config.time_to_live(),
         };
         let kv = KeyValueStorage::new(store.clone(), quota)?;
@@ -179,6 +184,8 @@ impl Node {
             tracing::info!(tasks = restored, "tasks of an earlier run go on");
         }
         let meeting = SyncQuota {
+            max_points_each: config.limits.points_per_principal,
+            max_bytes_each: config.limits.point_bytes_per_principal,
             ttl: config.time_to_live(),
             ..SyncQuota::default()
         };
@@ -200,8 +207,9 @@ impl Node {
             probes: Semaphore::new(config.limits.probes),
             streams: Arc::new(Semaphore::new(config.limits.streams)),
             config,
-            operator,
+            access,
         });
+        node.warn_of_strangers();
         tokio::spawn(sweep(Arc::downgrade(&node)));
         Ok(node)
     }
@@ -282,15 +290,17 @@ impl Node {
         service.public().contains(&function)
     }
 
-    /// The value that an object stands for as a parameter.
+    /// The value that an object stands for as a parameter of the function `purpose`.
     pub(crate) fn value_of(
         &self,
         service: Service,
         who: &Principal,
         callback: &Callback,
+        purpose: (Service, &str),
     ) -> Result<ValueText, Problem> {
         match service {
-            Service::KeyValueStorage => self.kv.value_text(who, callback),
+            // Any other function might show it to somebody, or keep a copy that can be retrieved.
+            Service::KeyValueStorage => self.kv.value_text(who, callback, purpose == (Service::Simon, "input")),
             _ => Err(Problem::input(
                 "REFERENCE_INVALID",
                 "this handle does not stand for a value",
@@ -322,6 +332,26 @@ impl Node {
             Service::Barrier => self.barrier.call(who, function, parameters, callback),
             Service::Broadcast => self.broadcast.call(who, function, parameters, callback),
             Service::Simon => self.simon.call(who, function, parameters, callback).await,
+        }
+    }
+
+    /// What was done here.
+    pub(crate) fn audit(&self) -> &Audit {
+        &self.simon.tasks().context().audit
+    }
+
+    /// Who listens on loopback behind a proxy may believe that nobody else comes in.
+    fn warn_of_strangers(&self) {
+        let beyond = self.config.public_url.iter().find(|url| !url.is_loopback());
+        if self.config.listen.ip().is_loopback()
+            && let Some(url) = beyond
+            && self.access.admits_anonymous()
+        {
+            tracing::warn!(
+                %url,
+                "this node listens on its own machine only, but has a URL beyond it, and admits callers without credentials: whoever gets through \
+                 the proxy there can use it; make tokens (fdrtd token create), or let the proxy ask"
+            );
         }
     }
 
@@ -380,6 +410,19 @@ fn open(config: &Config) -> Result<(Identity, Store), StartError> {
     Ok((identity, store))
 }
 
+fn open_access(config: &Config, store: &Store, audit: &Audit) -> Result<Access, StartError> {
+    let tokens = AccessTokens::open(store.clone(), Clock::System)?;
+    tokens.catch_up(audit);
+    let operator = open_token(config)?;
+    Ok(Access::new(
+        &config.access,
+        config.listen.ip(),
+        tokens,
+        operator,
+        audit.clone(),
+    )?)
+}
+
 fn open_token(config: &Config) -> Result<OperatorToken, StartError> {
     let path = match &config.operator_token_file {
         Some(path) => path.clone(),
@@ -425,7 +468,7 @@ async fn sweep(node: std::sync::Weak<Node>) {
             .clamp(Duration::from_millis(100), Duration::from_secs(60));
         let now = Clock::System.now();
         let objects = live.kv.sweep(now) + live.barrier.sweep(now) + live.broadcast.sweep(now);
-        let removed = objects + live.simon.tasks().sweep().await;
+        let removed = objects + live.simon.tasks().sweep().await + live.access.tokens.sweep(now);
         if live.store.purge(now).await.is_err() {
             tracing::error!("expired records could not be removed from the storage");
         }

@@ -1,4 +1,4 @@
-//! The token of a node's operator: whoever can read its file may end tasks that are not his own.
+//! The token of a node's operator: whoever can read its file decides for the node.
 
 use std::path::Path;
 
@@ -66,7 +66,12 @@ impl OperatorToken {
         let Some((scheme, token)) = authorization.split_at_checked("bearer ".len()) else {
             return false;
         };
-        scheme.eq_ignore_ascii_case(b"bearer ") && bool::from(token.trim_ascii().ct_eq(self.0.as_bytes()))
+        scheme.eq_ignore_ascii_case(b"bearer ") && self.is(token.trim_ascii())
+    }
+
+    /// Whether this is it. Compared in constant time.
+    pub fn is(&self, token: &[u8]) -> bool {
+        bool::from(token.ct_eq(self.0.as_bytes()))
     }
 }
 

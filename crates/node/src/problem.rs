@@ -44,6 +44,14 @@ pub const CODES: &[(&str, &str)] = &[
     ),
     ("CONTENT_TYPE", "The request's body is not marked as JSON."),
     (
+        "CREDENTIALS_MISSING",
+        "The node wants to know who calls, and the request has no credentials.",
+    ),
+    (
+        "CREDENTIALS_REFUSED",
+        "The credentials of the request do not admit to this node: they are unknown, expired or revoked.",
+    ),
+    (
         "DURATIONS_UNUSABLE",
         "The durations of a task are not as they should be.",
     ),
@@ -78,6 +86,10 @@ pub const CODES: &[(&str, &str)] = &[
     ),
     ("INVITATION_MALFORMED", "This is not an invitation to a task."),
     ("INVITATION_UNKNOWN", "The inviting node has no such task any more."),
+    (
+        "ISSUER_UNREACHABLE",
+        "The keys of the issuer of JWTs cannot be fetched, so nobody with a JWT can be admitted.",
+    ),
     ("JSON_INVALID", "The text is not valid JSON."),
     (
         "JSON_TOO_LARGE",
@@ -132,10 +144,6 @@ pub const CODES: &[(&str, &str)] = &[
     (
         "OBJECT_UNKNOWN",
         "No such object, or it belongs to somebody else, or its time to live is over.",
-    ),
-    (
-        "OPERATOR_ONLY",
-        "Only the task's owner, by its object's id, and the node's operator, by the token, may do this.",
     ),
     (
         "ORIGIN_REFUSED",
@@ -232,6 +240,10 @@ pub const CODES: &[(&str, &str)] = &[
         "A limit on the number or the size of stored things is reached.",
     ),
     (
+        "RATE_LIMITED",
+        "Requests come faster than the node takes them; the header Retry-After says when to go on.",
+    ),
+    (
         "REFERENCE_INVALID",
         "An object reference inside a parameter is malformed.",
     ),
@@ -266,6 +278,17 @@ pub const CODES: &[(&str, &str)] = &[
         "This node has no task with this id: it is deleted, or its time to live is over, or it is another node's.",
     ),
     ("TLS_EXPECTED", "The port speaks TLS, and the request is plain HTTP."),
+    (
+        "TOKEN_EXPIRY_UNUSABLE",
+        "The time at which a token is to expire is not to come, or cannot be told.",
+    ),
+    ("TOKEN_NAME_TAKEN", "There is a token of this name already."),
+    ("TOKEN_NAME_UNUSABLE", "This cannot be the name of a token."),
+    ("TOKEN_UNKNOWN", "There is no token of this name that could be revoked."),
+    (
+        "VALUE_ONE_WAY",
+        "The value was stored one way: it can be the input of a task, and is given back to nobody.",
+    ),
     (
         "VALUE_OUT_OF_RANGE",
         "A parameter has the right type and an impossible value.",
@@ -321,6 +344,7 @@ const SIDES: [(Side, &[&str]); 4] = [
             "CONNECTIONS_BUSY",
             "INTERNAL",
             "NOT_READY",
+            "ISSUER_UNREACHABLE",
             "PROBES_BUSY",
             "QUOTA",
             "STORAGE_FAILED",
@@ -343,9 +367,9 @@ const SIDES: [(Side, &[&str]); 4] = [
             "POLICY_PEER",
             "POLICY_TOO_FEW_ORGANISATIONS",
             "POLICY_TOO_FEW_PARTIES",
-            "ROLE_REFUSED",
             "POLICY_TOO_FEW_SAMPLES",
             "POLICY_TWO_PARTIES",
+            "ROLE_REFUSED",
         ],
     ),
     (
@@ -607,12 +631,17 @@ impl IntoResponse for Problem {
             code: self.code,
             exceeds: self.exceeds,
         };
+        let retry_after = self.extra.iter().find(|(name, _)| *name == "retry_after");
+        let retry_after = retry_after.and_then(|(_, seconds)| seconds.as_u64());
         let mut response = (status, [(header::CONTENT_TYPE, content_type)], self.body().to_string()).into_response();
         if status == StatusCode::UNAUTHORIZED {
             let scheme = HeaderValue::from_static("Bearer");
             response.headers_mut().insert(header::WWW_AUTHENTICATE, scheme);
         }
         response.extensions_mut().insert(refusal);
+        if let Some(seconds) = retry_after {
+            response.headers_mut().insert(header::RETRY_AFTER, seconds.into());
+        }
         response
     }
 }
@@ -709,6 +738,9 @@ mod tests {
         let response = Problem::too_many("QUOTA", "full", "delete something").into_response();
         assert_eq!(response.status().as_u16(), 429);
         assert_eq!(response.headers()["content-type"], "application/problem+json");
+        assert!(!response.headers().contains_key("retry-after"));
+        let later = Problem::too_many("RATE_LIMITED", "slow down", "wait").with("retry_after", 3);
+        assert_eq!(later.into_response().headers()["retry-after"], "3");
     }
 
     #[test]

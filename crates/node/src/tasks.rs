@@ -33,6 +33,8 @@ pub struct Quota {
     pub tasks: usize,
     /// Parties of a task.
     pub parties: usize,
+    /// Tasks at once of one principal.
+    pub tasks_each: usize,
     /// Hellos of tasks not joined here, in all.
     pub hellos: usize,
     /// Hellos of tasks not joined here, of one node.
@@ -55,6 +57,8 @@ struct Table {
     objects: HashMap<Uuid, Arc<Task>>,
     /// By the task's id, which all parties know.
     ids: HashMap<Uuid, Arc<Task>>,
+    /// How many objects each principal has.
+    owned: HashMap<Principal, usize>,
     pending: Pending,
     /// Deleted tasks to which parties may still come, until when, and what they are told then.
     deleted: HashMap<Uuid, (Instant, Bytes)>,
@@ -129,8 +133,22 @@ impl Tasks {
                 )
                 .exceeds("tasks", self.quota.tasks));
             }
-            table.ids.insert(id, Arc::clone(&task));
-            table.objects.insert(task.object, Arc::clone(&task));
+            if table
+                .owned
+                .get(&task.owner)
+                .is_some_and(|count| *count >= self.quota.tasks_each)
+            {
+                return Err(Problem::too_many(
+                    "QUOTA",
+                    format!(
+                        "this node keeps at most {} tasks of one caller at once",
+                        self.quota.tasks_each
+                    ),
+                    "delete tasks of yours that are over, or wait until their time to live ends",
+                )
+                .exceeds("tasks_per_principal", self.quota.tasks_each));
+            }
+            table.insert(&task);
         }
         if let Err(problem) = task.put_record().await {
             self.remove(&task);
@@ -153,15 +171,13 @@ impl Tasks {
             .cloned()
     }
 
-    /// A task that the caller may look at, by the id that all parties know.
-    fn of_id(&self, who: &Principal, id: &Uuid) -> Option<Arc<Task>> {
-        self.lock().ids.get(id).filter(|task| may_look(who, task)).cloned()
-    }
-
-    /// The caller's task by its object's id, which its owner alone knows (then `true` comes with it), or by the id that all parties know.
-    pub fn find(&self, owner: &Principal, id: &Uuid) -> Option<(Arc<Task>, bool)> {
-        let by_object = self.of_object(owner, id).map(|task| (task, true));
-        by_object.or_else(|| self.of_id(owner, id).map(|task| (task, false)))
+    /// A task that the caller may look at: by its object's id, which its owner alone knows, or by the id that all parties know.
+    pub fn find(&self, who: &Principal, id: &Uuid) -> Option<Arc<Task>> {
+        let table = self.lock();
+        // Both look-ups are always made, so that no answer comes sooner than another.
+        let by_object = table.objects.get(id).filter(|task| task.owner == *who);
+        let by_id = table.ids.get(id).filter(|task| may_look(who, task));
+        by_object.or(by_id).cloned()
     }
 
     /// What this node would hand to whoever has a link to its open task.
@@ -229,8 +245,11 @@ impl Tasks {
         self.arrivals.subscribe()
     }
 
-    /// For people, and for `join`: what [`Tasks::pending`] has.
-    pub fn invitations(&self) -> Vec<Value> {
+    /// For people, and for `join`: what [`Tasks::pending`] has. Nothing for anonymous callers: whoever finds an invitation can join it.
+    pub fn invitations(&self, who: &Principal) -> Vec<Value> {
+        if who.is_anonymous() {
+            return Vec::new();
+        }
         self.pending().iter().map(|entry| self.shown(entry)).collect()
     }
 
@@ -392,14 +411,19 @@ impl Tasks {
     }
 
     fn insert(&self, task: &Arc<Task>) {
-        let mut table = self.lock();
-        table.ids.insert(task.id(), Arc::clone(task));
-        table.objects.insert(task.object, Arc::clone(task));
+        self.lock().insert(task);
     }
 
     fn remove(&self, task: &Arc<Task>) {
         let mut table = self.lock();
-        table.objects.remove(&task.object);
+        if table.objects.remove(&task.object).is_some()
+            && let Some(count) = table.owned.get_mut(&task.owner)
+        {
+            *count -= 1;
+            if *count == 0 {
+                table.owned.remove(&task.owner);
+            }
+        }
         if table
             .ids
             .get(&task.id())
@@ -416,6 +440,13 @@ impl Tasks {
 }
 
 impl Table {
+    fn insert(&mut self, task: &Arc<Task>) {
+        self.ids.insert(task.id(), Arc::clone(task));
+        if self.objects.insert(task.object, Arc::clone(task)).is_none() {
+            *self.owned.entry(task.owner.clone()).or_default() += 1;
+        }
+    }
+
     /// Remembers a task that has ended, for parties that have not joined yet or join again after a restart.
     fn bury(&mut self, task: &Task, most: usize) {
         if let Some(epitaph) = task.epitaph()
@@ -426,9 +457,13 @@ impl Table {
     }
 }
 
-/// Their own, and all for those who watch over the node. How a task goes on tells no data and no result.
+/// Their own, and all for those who watch over the node. How a task goes on tells no data and no result. Anonymous callers have no tasks of their own
+/// by any name but that of the object: they are many, and one of them is not to see what another does.
 fn may_look(who: &Principal, task: &Task) -> bool {
-    task.owner == *who || who.role() != Role::Analyst
+    match who.role() {
+        Role::Viewer | Role::Owner => true,
+        Role::Analyst => !who.is_anonymous() && task.owner == *who,
+    }
 }
 
 fn taken(party: usize) -> Problem {

@@ -41,7 +41,7 @@ _CLASSES: dict[int, type[Error]] = {
 # Used when the answer itself says nothing: message, code, hint.
 _DEFAULTS: dict[int, tuple[str, str, str]] = {
     400: ("the request was not understood", "BAD_REQUEST", "check the names and types of the arguments"),
-    401: ("the node wants credentials", "UNAUTHORIZED", "give HttpInterface token=…"),
+    401: ("the node wants credentials", "UNAUTHORIZED", "give HttpInterface token=…, or set FDRTD_TOKEN"),
     403: ("access was denied", "FORBIDDEN", "check the function's name and your credentials"),
     413: (
         "the request is too large",

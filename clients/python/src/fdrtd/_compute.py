@@ -44,6 +44,7 @@ def compute(
     invitation: None = ...,
     timeout: float | None = ...,
     interface: HttpInterface | str | None = ...,
+    token: str | None = ...,
     progress: bool | None = ...,
 ) -> Result: ...
 
@@ -57,6 +58,7 @@ def compute(
     network: Network | None = ...,
     timeout: float | None = ...,
     interface: HttpInterface | str | None = ...,
+    token: str | None = ...,
     progress: bool | None = ...,
 ) -> Result: ...
 
@@ -71,6 +73,7 @@ def compute(
     invitation: Invitation | None = None,
     timeout: float | None = None,
     interface: HttpInterface | str | None = None,
+    token: str | None = None,
     progress: bool | None = None,
 ) -> Result:
     """Computes with the other parties and returns the result, as ``task.result()`` would.
@@ -82,16 +85,18 @@ def compute(
     that of the invitation.
 
     ``data`` is what ``input(data=…)`` takes, or the handle of a stored value. The own node is
-    ``nodes[myself]`` unless ``interface`` (or its URL) says otherwise. ``timeout`` limits the whole call, in
+    ``nodes[myself]`` unless ``interface`` (or its URL) says otherwise; ``token`` says to it who calls (as
+    ``HttpInterface(token=…)`` does; without it ``FDRTD_TOKEN``). ``timeout`` limits the whole call, in
     seconds; without it the task's own durations do.
 
     If anything goes wrong, time runs out or Ctrl-C is pressed, the task is cancelled for all parties, so that
     nobody waits in vain. Raises NotReady when time has run out, and what ``input()`` and ``result()`` raise.
     """
     call = _Call(microprotocol, data, network, parameters, durations, invitation, timeout)
+    _check_token(interface, token)
     with contextlib.ExitStack() as stack:
         own = interface if isinstance(interface, HttpInterface) else None
-        own = own or stack.enter_context(HttpInterface(call.own_url(interface)))
+        own = own or stack.enter_context(HttpInterface(call.own_url(interface), token=token))
         return run(call.run(Api(own, progress=progress)))
 
 
@@ -106,6 +111,7 @@ async def aio_compute(
     invitation: None = ...,
     timeout: float | None = ...,
     interface: HttpInterface | str | None = ...,
+    token: str | None = ...,
     progress: bool | None = ...,
 ) -> Result: ...
 
@@ -119,6 +125,7 @@ async def aio_compute(
     network: Network | None = ...,
     timeout: float | None = ...,
     interface: HttpInterface | str | None = ...,
+    token: str | None = ...,
     progress: bool | None = ...,
 ) -> Result: ...
 
@@ -133,12 +140,18 @@ async def aio_compute(
     invitation: Invitation | None = None,
     timeout: float | None = None,
     interface: HttpInterface | str | None = None,
+    token: str | None = None,
     progress: bool | None = None,
 ) -> Result:
     """:func:`compute` for programs with an event loop. Cancelling it cancels the task as well."""
     call = _Call(microprotocol, data, network, parameters, durations, invitation, timeout)
+    _check_token(interface, token)
     given = isinstance(interface, HttpInterface)
-    own = interface if isinstance(interface, HttpInterface) else HttpInterface(call.own_url(interface))
+    own = (
+        interface
+        if isinstance(interface, HttpInterface)
+        else HttpInterface(call.own_url(interface), token=token)
+    )
     api = AsyncApi(own, progress=progress)
     try:
         return await call.run(api)
@@ -146,6 +159,15 @@ async def aio_compute(
         api.end_threads()
         if not given:
             own.close()
+
+
+def _check_token(interface: HttpInterface | str | None, token: str | None) -> None:
+    if token is not None and isinstance(interface, HttpInterface):
+        raise CallError(
+            "compute() was given an HttpInterface, and a token beside it",
+            code="ARGUMENTS_CLASH",
+            hint="give HttpInterface the token",
+        )
 
 
 class _Call:

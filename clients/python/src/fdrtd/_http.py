@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import math
 import os
 import re
@@ -50,8 +51,10 @@ class HttpInterface:
     directory as OpenSSL wants it), else in what ``FDRTD_CA_FILE``, ``SSL_CERT_FILE`` or
     ``REQUESTS_CA_BUNDLE`` names, else the system's. ``verify`` may also be that file; ``verify=False`` turns
     verification off, which gives an :class:`fdrtd.InsecureWarning`.
-    ``token`` is sent as a bearer token. Redirects are never followed and proxy variables of the environment
-    never used: private data go to the address that is written here and to no other.
+    ``token`` says who calls, as a bearer token; without it ``FDRTD_TOKEN`` does. One that travels over plain
+    http to another machine gives an :class:`fdrtd.InsecureWarning`. Redirects are never followed and
+    proxy variables of the environment never used: private data go to the address that is written here
+    and to no other.
 
     Raises InputError if an argument cannot be used.
     """
@@ -79,7 +82,18 @@ class HttpInterface:
                 InsecureWarning,
                 stacklevel=2,
             )
-        self._headers = _parse_headers(headers, token)
+        self._headers = _parse_headers(headers, _find_token(headers, token))
+        if (
+            parts.scheme == "http"
+            and any(name.lower() == "authorization" for name in self._headers)
+            and not _is_loopback(parts.hostname or "")
+        ):
+            warnings.warn(
+                f"the credentials for {parts.hostname} travel unencrypted: "
+                "anybody on the way can read and use them; use its https:// URL",
+                InsecureWarning,
+                stacklevel=2,
+            )
         self._lock = threading.Lock()
         self._pool: urllib3.PoolManager | None = None
         self._pool_owner = 0
@@ -288,6 +302,22 @@ def _parse_headers(headers: Mapping[str, str] | None, token: str | None) -> dict
                 hint="does the token end with a line feed? Use token.strip()",
             )
     return result
+
+
+def _find_token(headers: Mapping[str, str] | None, token: str | None) -> str | None:
+    """The token that was given, else that of the environment, unless the headers say who calls."""
+    if token is not None or any(name.lower() == "authorization" for name in headers or ()):
+        return token
+    return os.environ.get("FDRTD_TOKEN", "").strip() or None
+
+
+def _is_loopback(host: str) -> bool:
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
 
 
 def _find_ca_file(ca_file: str | os.PathLike[str] | None) -> tuple[str | None, str | None]:

@@ -96,8 +96,8 @@ async fn call(node: &Node, who: &Principal, text: &str) -> Result<Response, Prob
     let mut parameters = Parameters::parse(&call.function, call.parameters)?;
     if node.is_public(service, &call.function) {
         parameters.resolve(&node.config.limits.json(), |reference: &ObjectRef| {
-            let service = service_of(node, &reference.handle)?;
-            node.value_of(service, who, &reference.callback)
+            let from = service_of(node, &reference.handle)?;
+            node.value_of(from, who, &reference.callback, (service, &call.function))
         })?;
     }
     let reply = node

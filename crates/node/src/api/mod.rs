@@ -4,12 +4,11 @@
 //! {base}               the handle API            {base}/tasks     tasks and pending invitations; see `tasks` for what is below
 //! {base}/peer          WebSocket between nodes   {base}/metrics   Prometheus text
 //! {base}/identity      this node's keys          {base}/healthz, {base}/readyz
-//! {base}/probe         the way to another node    {base}/peers     the known nodes
-//! {base}/policy        what this node's owner allows
+//! {base}/probe         the way to another node   {base}/tokens   who may call; see `tokens`
+//! {base}/peers         the known nodes           {base}/policy   what this node's owner allows
 //! {base}/openapi.json  all of this for programs
 //! ```
-//! All of them are in the table of [`routes`].
-//! Doubled slashes collapse, a slash at the end makes no difference.
+//! All of them, and what each of them takes, are in the table of `routes`. Doubled slashes collapse, a slash at the end makes no difference.
 
 mod answer;
 mod body;
@@ -23,8 +22,9 @@ mod policy;
 mod prefix;
 mod probe;
 mod ready;
-mod routes;
+pub(crate) mod routes;
 mod tasks;
+mod tokens;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -40,6 +40,7 @@ use tower_http::cors::{AllowOrigin, CorsLayer};
 
 use self::forwarded::Forwarded;
 use self::routes::Route;
+use crate::access::{Caller, credentials_refused};
 use crate::node::Node;
 use crate::problem::{Problem, Refusal};
 
@@ -98,9 +99,9 @@ fn cors(origins: &[String]) -> CorsLayer {
     };
     CorsLayer::new()
         .allow_origin(allowed)
-        .allow_methods([Method::GET, Method::HEAD, Method::PUT, Method::POST])
+        .allow_methods([Method::GET, Method::HEAD, Method::PUT, Method::POST, Method::DELETE])
         .allow_headers([header::CONTENT_TYPE, header::AUTHORIZATION])
-        .expose_headers([header::HeaderName::from_static(WAITING)])
+        .expose_headers([header::HeaderName::from_static(WAITING), header::RETRY_AFTER])
         .max_age(Duration::from_secs(3600))
 }
 
@@ -162,35 +163,59 @@ async fn route(site: &Site, parts: Parts, body: &mut Body) -> Response {
         tracing::debug!(caller = ?forwarded.caller, code = problem.code, "a request was refused");
         return problem.into_response();
     }
-    let who = match caller::authenticate(node, &parts.headers) {
-        Ok(who) => who,
-        Err(problem) => return problem.into_response(),
-    };
-    let Some(page) = Route::find(&rest) else {
+    let Some(found) = Route::find(&rest) else {
         return path_unknown(site, &parts).into_response();
     };
-    if !page.allows(&parts.method) {
-        return not_allowed(page.allow);
-    }
-    let result = match (rest.as_str(), &parts.method) {
-        ("", _) => handles::answer(node, &who, &parts.method, &parts.headers, body).await,
+    let admitted = match found.need(&parts.method) {
+        Some(need) => caller::admit(node, found, need, &parts.headers, forwarded.caller).await,
+        None => caller::count(node, found, forwarded.caller).and(Ok(None)),
+    };
+    let caller = match admitted {
+        Ok(Some(caller)) => caller,
+        Ok(None) => return not_allowed(found.allow),
+        Err(problem) => return problem.into_response(),
+    };
+    let over = caller.lease.clone().over();
+    let result = tokio::select! {
+        // A request that has its answer gets it.
+        biased;
+        result = page(site, node, &rest, &caller, parts, body) => result,
+        () = over => Err(credentials_refused()),
+    };
+    result.unwrap_or_else(IntoResponse::into_response)
+}
+
+/// Only for what `routes` lists, and for whom it admits.
+async fn page(
+    site: &Site,
+    node: &Node,
+    page: &str,
+    caller: &Caller,
+    parts: Parts,
+    body: &mut Body,
+) -> Result<Response, Problem> {
+    let who = &caller.who;
+    match (page, &parts.method) {
+        ("", _) => handles::answer(node, who, &parts.method, &parts.headers, body).await,
         ("/peer", _) => Ok(peer(node, Request::from_parts(parts, Body::empty()))),
         ("/identity", _) => Ok(json(&node.identity_document())),
-        ("/tasks", _) => Ok(tasks::list(node, &who)),
+        ("/tasks", _) => Ok(tasks::list(node, who)),
         ("/probe", _) => probe::answer(node, &parts.headers, body).await,
-        ("/peers", _) => peers::answer(node, &who, &parts, body).await,
+        ("/peers", _) => peers::answer(node, who, &parts, body).await,
         ("/healthz", _) => Ok(json("{\"status\":\"ok\"}")),
         ("/readyz", _) => ready::answer(node).await,
         ("/metrics", _) => Ok(metrics(node)),
         ("/openapi.json", _) => Ok(openapi(node)),
-        ("/policy" | "/policy/check", _) => policy::answer(node, &who, &rest, &parts.headers, body).await,
+        ("/policy" | "/policy/check", _) => policy::answer(node, who, page, &parts.headers, body).await,
         (page, _) if let Some(found) = decisions::find(page) => {
-            decisions::answer(node, &who, found, &parts.headers, body).await
+            decisions::answer(node, who, found, &parts.headers, body).await
         }
-        (page, method) if let Some(page) = tasks::Page::find(page) => page.answer(node, &who, method, &parts.headers),
+        (page, method) if let Some(page) = tasks::Page::find(page) => page.answer(node, caller, method, &parts.headers),
+        (page, method) if let Some(name) = tokens::find(page) => {
+            tokens::answer(node, who, name, method, &parts.headers, body).await
+        }
         _ => Err(path_unknown(site, &parts)),
-    };
-    result.unwrap_or_else(IntoResponse::into_response)
+    }
 }
 
 fn peer(node: &Node, request: Request) -> Response {

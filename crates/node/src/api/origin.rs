@@ -36,7 +36,7 @@ pub(super) fn check(config: &Config, parts: &Parts, forwarded: &Forwarded<'_>, p
     let Some(origin) = parts.headers.get(header::ORIGIN).map(text) else {
         return Ok(());
     };
-    let changes = matches!(parts.method, Method::PUT | Method::POST | Method::DELETE);
+    let changes = !matches!(parts.method, Method::GET | Method::HEAD | Method::OPTIONS);
     if page != "/peer" && (!changes || is_allowed(config, origin, parts, forwarded)) {
         return Ok(());
     }

@@ -7,14 +7,14 @@
 //! POST {base}/tasks/{id}/cancel     ends it for all parties
 //! GET  {base}/invitations/{task}    what a link to the task leads to
 //! ```
-//! `{id}` is the task's id, which all parties know, or the object's, which only its owner knows: it takes the latter, or the operator's token, to end
-//! a task.
+//! `{id}` is the task's id, which all parties know, or the object's, which only its owner knows. For anonymous callers, who are many, only the latter
+//! names a task. To end one takes being its owner, or an owner of the node.
 
 use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 use axum::response::sse::{Event, KeepAlive, Sse};
 use axum::response::{IntoResponse, Response};
 use futures_util::{Stream, stream};
@@ -22,10 +22,11 @@ use serde_json::{Value, json};
 use tokio::sync::{OwnedSemaphorePermit, watch};
 use uuid::Uuid;
 
+use crate::access::roles::{self, Action};
+use crate::access::{Caller, Lease};
 use crate::node::Node;
-use crate::principal::Role;
+use crate::principal::{Principal, Role};
 use crate::problem::Problem;
-use crate::services::Principal;
 use crate::task::Task;
 
 /// A comment is sent so often, so that no proxy takes a quiet stream for a dead one.
@@ -56,18 +57,18 @@ impl<'a> Page<'a> {
     pub(super) fn answer(
         self,
         node: &Node,
-        who: &Principal,
+        caller: &Caller,
         method: &Method,
         headers: &HeaderMap,
     ) -> Result<Response, Problem> {
+        let who = &caller.who;
         let answered = match (self, method) {
-            (Page::Progress(id), _) => find(node, who, id).map(|(task, by_owner)| {
-                let known = by_owner || who.role() == Role::Owner;
-                super::json(&task.progress_for(known).to_string())
-            }),
+            (Page::Progress(id), _) => {
+                find(node, who, id).map(|task| super::json(&task.progress_for(knows(who, &task)).to_string()))
+            }
             (Page::Events(id), &Method::HEAD) => find(node, who, id).map(|_| event_stream(stream::empty())),
-            (Page::Events(id), _) => events(node, who, id),
-            (Page::Cancel(id), _) => cancel(node, who, id, headers),
+            (Page::Events(id), _) => events(node, caller, id),
+            (Page::Cancel(id), _) => cancel(node, who, id),
             (Page::Invitation(id), _) => invitation(node, id),
         };
         answered.map_err(|problem| super::handles::with_place(node, headers, problem))
@@ -78,19 +79,19 @@ pub(super) fn list(node: &Node, who: &Principal) -> Response {
     let tasks = node.simon.tasks();
     let body = json!({
         "tasks": tasks.list(who),
-        "invitations": tasks.invitations(),
+        "invitations": tasks.invitations(who),
     });
     super::json(&body.to_string())
 }
 
-/// Also whether the id is that of the object.
-pub(super) fn find(node: &Node, who: &Principal, id: &str) -> Result<(Arc<Task>, bool), Problem> {
+pub(super) fn find(node: &Node, who: &Principal, id: &str) -> Result<Arc<Task>, Problem> {
     let parsed = Uuid::try_parse(id).ok();
     parsed.and_then(|id| node.simon.tasks().find(who, &id)).ok_or_else(|| {
         Problem::unknown(
             "TASK_UNKNOWN",
             "this node has no task with this id",
-            "it may be deleted or expired, or another node's: GET {base}/tasks lists the tasks of this node",
+            "it may be deleted or expired, or another node's: GET {base}/tasks lists your tasks at this node; without a token a task is found by the id \
+             of its object (the callback of its handle) only",
         )
     })
 }
@@ -108,28 +109,23 @@ fn invitation(node: &Node, id: &str) -> Result<Response, Problem> {
     Ok(super::json(&invitation.to_string()))
 }
 
-fn cancel(node: &Node, who: &Principal, id: &str, headers: &HeaderMap) -> Result<Response, Problem> {
-    let (task, by_owner) = find(node, who, id)?;
-    let token = headers.get(header::AUTHORIZATION);
-    if !by_owner && !token.is_some_and(|token| node.operator.admits(token.as_bytes())) {
-        let what = if token.is_some() {
-            "the token in the header Authorization is not that of this node's operator"
-        } else {
-            "everybody knows this task's id; to end the task takes more"
-        };
-        return Err(Problem::unauthorized(
-            "OPERATOR_ONLY",
-            what,
-            "name the task by its object's id (the callback of its handle), or send 'Authorization: Bearer …' with the text of the file \
-             operator.token in this node's data directory",
-        ));
+fn cancel(node: &Node, who: &Principal, id: &str) -> Result<Response, Problem> {
+    let task = find(node, who, id)?;
+    if task.owner != *who {
+        roles::check(who, Action::Decide)?;
     }
+    node.audit().note(who, "task.cancel", Some(&task.id()), &Value::Null);
     task.cancel();
     Ok(StatusCode::NO_CONTENT.into_response())
 }
 
-fn events(node: &Node, who: &Principal, id: &str) -> Result<Response, Problem> {
-    let (task, by_owner) = find(node, who, id)?;
+/// Whether they are told everything about a task that they may look at.
+fn knows(who: &Principal, task: &Task) -> bool {
+    task.owner == *who || who.role() == Role::Owner
+}
+
+fn events(node: &Node, caller: &Caller, id: &str) -> Result<Response, Problem> {
+    let task = find(node, &caller.who, id)?;
     let most = node.config.limits.streams;
     let room = Arc::clone(&node.streams).try_acquire_owned().map_err(|_| {
         Problem::unavailable(
@@ -142,10 +138,11 @@ fn events(node: &Node, who: &Principal, id: &str) -> Result<Response, Problem> {
     let watching = Watching {
         changes: task.changes(),
         stopping: node.simon.tasks().context().stopping.subscribe(),
+        known: knows(&caller.who, &task),
         task,
-        known: by_owner || who.role() == Role::Owner,
         last: Value::Null,
         over: false,
+        lease: caller.lease.clone(),
         _room: room,
     };
     Ok(event_stream(stream::unfold(watching, Watching::next)))
@@ -173,6 +170,8 @@ struct Watching {
     /// What was told last.
     last: Value,
     over: bool,
+    /// The stream ends with it.
+    lease: Lease,
     _room: OwnedSemaphorePermit,
 }
 
@@ -197,6 +196,7 @@ impl Watching {
             tokio::select! {
                 changed = self.changes.changed() => changed.ok()?,
                 _ = self.stopping.wait_for(|stopping| *stopping) => return None,
+                () = self.lease.clone().over() => return None,
             }
         }
         None

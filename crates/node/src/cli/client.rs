@@ -1,12 +1,15 @@
 //! A small client of one node: one connection per request, bounded answers, no redirects, no proxies.
 
-use std::path::PathBuf;
+use std::io::Read;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use axum::http::{HeaderMap, Method, Request, header};
 use bytes::Bytes;
 use clap::Args;
 use fdrtd::connect::Connector;
+use fdrtd::here;
+use fdrtd::operator::TOKEN_FILE;
 use fdrtd::peer::{PeerError, TlsFault};
 use fdrtd::url::NodeUrl;
 use http_body_util::{BodyExt, Full, Limited};
@@ -23,6 +26,8 @@ use super::failure::{Exit, Failure, printable};
 const MAX_ANSWER: usize = 64 << 20;
 /// Longest server-sent event, in bytes.
 const MAX_EVENT: usize = 1 << 20;
+/// Longest file with a token, in bytes: a JWT can be long.
+const MAX_TOKEN: u64 = 16 << 10;
 /// A request that waits for nothing but the node.
 pub(crate) const SHORT: Duration = Duration::from_secs(30);
 /// A stream of events has a sign of life at least every 15 seconds.
@@ -35,9 +40,12 @@ pub(crate) struct NodeArgs {
     pub(crate) node: Option<NodeUrl>,
     #[command(flatten)]
     pub(crate) trust: TrustArgs,
-    /// Sent to your node as a bearer token; better in the environment than on the command line, which other users of the machine see
+    /// Sent to your node as a bearer token; better in the environment or a file than on the command line, which other users of the machine see
     #[arg(long, env = "FDRTD_TOKEN", hide_env_values = true)]
     pub(crate) token: Option<String>,
+    /// File with the token; wins over --token
+    #[arg(long, env = "FDRTD_TOKEN_FILE", value_name = "FILE")]
+    pub(crate) token_file: Option<PathBuf>,
 }
 
 #[derive(Args)]
@@ -62,11 +70,49 @@ impl NodeArgs {
         let usual = || NodeUrl::parse("http://127.0.0.1:55500").expect("a usual URL");
         let base = self.node.as_ref().or(otherwise).cloned().unwrap_or_else(usual);
         let mut client = Client::new(self.trust.connector()?, base);
-        if let Some(token) = &self.token {
-            client.set_token(token)?;
+        match (&self.token_file, &self.token) {
+            (Some(file), _) => client.set_token(&read_token(file)?)?,
+            (None, Some(token)) => client.set_token(token)?,
+            (None, None) => {}
         }
         Ok(client)
     }
+
+    /// The same; if no token is given and the node is the one of `data_dir` on this machine, with its operator's token.
+    pub(crate) fn client_of(&self, data_dir: &Path) -> Result<Client, Failure> {
+        let mut client = self.client(None)?;
+        let same = |noted: NodeUrl| {
+            let base = client.base();
+            base.is_loopback() && noted.is_loopback() && (noted.port(), noted.path()) == (base.port(), base.path())
+        };
+        // Nobody else's node is told it, and to another one it would be a wrong token.
+        if !client.has_token() && here::read(data_dir).is_some_and(same) {
+            // Somebody else's file, or none: then without.
+            if let Ok(token) = read_token(&data_dir.join(TOKEN_FILE)) {
+                client.set_token(&token)?;
+            }
+        }
+        Ok(client)
+    }
+}
+
+/// The token in a file: one line.
+pub(crate) fn read_token(file: &Path) -> Result<Zeroizing<String>, Failure> {
+    let unusable = |what: String| {
+        let hint = "name a file that holds a token and nothing else, or give it in FDRTD_TOKEN";
+        Failure::usage(
+            format!("the token file {}: {what}", file.display()),
+            hint,
+            "TOKEN_FILE_UNUSABLE",
+        )
+    };
+    let mut text = Zeroizing::new(String::new());
+    let opened = std::fs::File::open(file).map_err(|error| unusable(error.to_string()))?;
+    let read = opened.take(MAX_TOKEN + 1).read_to_string(&mut text);
+    if read.map_err(|error| unusable(error.to_string()))? as u64 > MAX_TOKEN {
+        return Err(unusable("it is too long".to_owned()));
+    }
+    Ok(Zeroizing::new(text.trim().to_owned()))
 }
 
 /// Calls the node at one base URL.
@@ -120,7 +166,7 @@ impl Client {
             ));
         }
         if !token.bytes().all(|byte| byte.is_ascii_graphic()) || token.is_empty() {
-            let hint = "it is one line of letters and digits, as in the file operator.token of the node";
+            let hint = "it is one line of letters and digits, as fdrtd token create prints it";
             return Err(Failure::usage("the token cannot be used", hint, "TOKEN_UNUSABLE"));
         }
         self.token = Some(Zeroizing::new(token.to_owned()));
@@ -350,7 +396,7 @@ fn not_a_node(status: u16, headers: &HeaderMap) -> Failure {
             Exit::Refused,
             format!("what stands before the node wants credentials (HTTP status {status})"),
             side,
-            "give --token or FDRTD_TOKEN, if you have one",
+            "give FDRTD_TOKEN or --token-file, if you have a token",
             code,
         ),
         (502..=504, _) => Failure::new(

@@ -5,6 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 
 use clap::Args;
+use fdrtd::access::settings::{AccessConfig, Anonymous};
 use fdrtd::config::{Config, LogFormat};
 use fdrtd::node::StartError;
 use fdrtd::policy::Profile;
@@ -155,6 +156,11 @@ fn config(known: &Known, ca: Option<&DemoCa>, bound: SocketAddr, url: &NodeUrl, 
         // Pages from anywhere may use nodes that only this machine's user reaches: lessons in a browser. Nodes that others reach would otherwise be open
         // to every page that somebody in their network looks at, and so to people far outside of it.
         cors_origins: if here { vec!["*".to_owned()] } else { Vec::new() },
+        // For lessons; `warn` says what it means.
+        access: AccessConfig {
+            anonymous: Anonymous::Yes,
+            ..AccessConfig::default()
+        },
         allow_plain_http: !url.is_tls() && !url.is_loopback(),
         // The three reach each other under the address by which others reach them.
         allow_peer_addresses: known.address().into_iter().collect(),

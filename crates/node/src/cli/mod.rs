@@ -14,6 +14,7 @@ pub(crate) mod policy;
 pub(crate) mod serve;
 mod simon;
 pub(crate) mod task;
+pub(crate) mod token;
 
 use std::io::{self, Write};
 use std::net::SocketAddr;

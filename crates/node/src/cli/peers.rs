@@ -10,7 +10,6 @@ use fdrtd::operator::TOKEN_FILE;
 use fdrtd::tls::date;
 use fdrtd::url::NodeUrl;
 use serde_json::{Value, json};
-use zeroize::Zeroizing;
 
 use super::client::{Client, NodeArgs, SHORT};
 use super::failure::{EXIT_HELP, Exit, Failure, printable};
@@ -93,15 +92,7 @@ pub(crate) fn peers(args: PeersArgs) -> Result<Exit, Failure> {
 
 impl Common {
     fn client(&self) -> Result<Client, Failure> {
-        let mut client = self.node.client(None)?;
-        // The token of this machine's node is nothing for others.
-        if !client.has_token() && client.base().is_loopback() {
-            let path = self.data_dir.join(TOKEN_FILE);
-            if let Ok(token) = std::fs::read_to_string(&path).map(Zeroizing::new) {
-                client.set_token(token.trim())?;
-            }
-        }
-        Ok(client)
+        self.node.client_of(&self.data_dir)
     }
 
     async fn ask(&self, method: Method, page: &str, body: Option<&Value>) -> Result<Value, Failure> {
@@ -109,7 +100,7 @@ impl Common {
         let body = body.map(|body| Bytes::from(body.to_string()));
         let answer = client.accepted(client.send(method, page, body, SHORT).await?);
         let answer = answer.map_err(|mut failure| {
-            if failure.code == "ROLE_REFUSED" {
+            if matches!(failure.code.as_str(), "ROLE_REFUSED" | "CREDENTIALS_MISSING") {
                 failure.hint = format!(
                     "give --data-dir with the directory of that node (it has {TOKEN_FILE}), or a token with that role in FDRTD_TOKEN"
                 );

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 use clap::builder::BoolishValueParser;
+use fdrtd::access::settings::Anonymous;
 use fdrtd::addresses::AddressRange;
 use fdrtd::config::{Config, LogFormat, TrustMode};
 use fdrtd::node::StartError;
@@ -50,6 +51,9 @@ pub(crate) struct ServeArgs {
     /// Disclosure rules [default: standard]
     #[arg(long, env = "FDRTD_POLICY")]
     policy: Option<Profile>,
+    /// Whether callers without a token are admitted [default: auto, as long as only this machine reaches the node and it has no tokens]
+    #[arg(long, env = "FDRTD_ANONYMOUS")]
+    anonymous: Option<Anonymous>,
     /// Web origin whose pages may call this node, or *; may be given several times
     #[arg(long, env = "FDRTD_CORS_ORIGIN", value_delimiter = ',')]
     cors_origin: Vec<String>,
@@ -87,9 +91,9 @@ pub(crate) fn serve(args: ServeArgs) -> Result<(), StartError> {
     let config = merge(args)?.checked()?;
     start_log(&config.log, config.log_format)?;
     let listen = config.listen;
-    if !listen.ip().is_loopback() {
+    if !listen.ip().is_loopback() && config.access.anonymous == Anonymous::Yes {
         tracing::warn!(
-            "this version knows no users: whoever reaches {listen} can use this node; put an authenticating proxy in front"
+            "whoever reaches {listen} can use this node (--anonymous yes): for lessons in a network you trust"
         );
     }
     let scheme = if config.tls.cert_file.is_some() {
@@ -149,6 +153,7 @@ fn merge(args: ServeArgs) -> Result<Config, StartError> {
     set(&mut config.ephemeral, args.ephemeral);
     set(&mut config.policy, args.policy);
     set(&mut config.trust, args.trust);
+    set(&mut config.access.anonymous, args.anonymous);
     set(&mut config.allow_plain_http, args.allow_plain_http);
     if args.operator_token_file.is_some() {
         config.operator_token_file = args.operator_token_file;

@@ -7,11 +7,9 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use clap::{Args, Subcommand};
-use fdrtd::operator::TOKEN_FILE;
 use serde_json::Value;
 use tokio::time::sleep;
 use uuid::Uuid;
-use zeroize::Zeroizing;
 
 use super::client::{Client, NodeArgs};
 use super::failure::{EXIT_HELP, Exit, Failure, printable};
@@ -23,6 +21,9 @@ const SHORTEST: usize = 4;
 const AWAY: Duration = Duration::from_secs(60);
 /// Open tasks whose progress is asked for in a list.
 const ASKED: usize = 100;
+
+/// What somebody without a token can do about it.
+const NO_TOKEN: &str = "give --data-dir with the directory of a node of this machine (operator.token in it), a token in FDRTD_TOKEN or --token-file";
 
 /// Shows, watches and ends the tasks of a node.
 #[derive(Args)]
@@ -51,9 +52,9 @@ enum TaskCommand {
     /// Follows a task until it has ended.
     Watch(IdArgs),
     /// Ends a task at all parties.
-    Cancel(CancelArgs),
+    Cancel(IdArgs),
     /// Lets a task go on that waits for this node's owner.
-    Approve(CancelArgs),
+    Approve(IdArgs),
     /// Ends a task that does not compute yet; the others are told that this node declined, and not why.
     Decline(DeclineArgs),
 }
@@ -61,7 +62,7 @@ enum TaskCommand {
 #[derive(Args)]
 struct LsArgs {
     #[command(flatten)]
-    node: NodeArgs,
+    node: OwnNodeArgs,
     /// As JSON
     #[arg(long)]
     json: bool,
@@ -72,25 +73,31 @@ struct IdArgs {
     /// The task's id, or its beginning
     id: String,
     #[command(flatten)]
-    node: NodeArgs,
+    node: OwnNodeArgs,
     /// As JSON; for watch a line per change
     #[arg(long)]
     json: bool,
 }
 
 #[derive(Args)]
-struct CancelArgs {
+struct OwnNodeArgs {
     #[command(flatten)]
-    id: IdArgs,
-    /// Data directory of the node: the operator's token in it lets you decide about tasks that are not yours. Used for nodes on this machine only
+    node: NodeArgs,
+    /// Data directory of the node: the operator's token in it lets you see all tasks and decide about them. Used for its node on this machine only
     #[arg(long, env = "FDRTD_DATA_DIR", default_value = "fdrtd-data", value_name = "DIRECTORY")]
     data_dir: PathBuf,
+}
+
+impl OwnNodeArgs {
+    fn client(&self) -> Result<Client, Failure> {
+        self.node.client_of(&self.data_dir)
+    }
 }
 
 #[derive(Args)]
 struct DeclineArgs {
     #[command(flatten)]
-    task: CancelArgs,
+    task: IdArgs,
     /// For this node's audit and the task's owner
     #[arg(long, value_name = "TEXT")]
     reason: Option<String>,
@@ -122,7 +129,7 @@ pub(crate) fn task(args: TaskArgs) -> Result<Exit, Failure> {
 }
 
 async fn ls(args: &LsArgs) -> Result<Exit, Failure> {
-    let client = args.node.client(None)?;
+    let client = args.node.client()?;
     let answer = client.get("/tasks").await?;
     if args.json {
         say(&answer.text())?;
@@ -143,14 +150,22 @@ async fn ls(args: &LsArgs) -> Result<Exit, Failure> {
         tasks.push((task.clone(), progress));
     }
     let invitations = list["invitations"].as_array().map_or(&[][..], Vec::as_slice);
+    if tasks.is_empty() && invitations.is_empty() && !client.has_token() {
+        // Standard output stays what it is with a token.
+        writeln!(
+            io::stderr(),
+            "fdrtd: callers without a token are shown no list; {NO_TOKEN}"
+        )?;
+    }
     say(&show::list(&tasks, invitations))?;
     Ok(Exit::Ok)
 }
 
 async fn show_one(args: &IdArgs) -> Result<Exit, Failure> {
-    let client = args.node.client(None)?;
+    let client = args.node.client()?;
     let id = resolve(&client, &args.id).await?;
-    let answer = client.get(&format!("/tasks/{id}")).await?;
+    let answer = client.get(&format!("/tasks/{id}")).await;
+    let answer = answer.map_err(|failure| unknown_to_strangers(&client, failure))?;
     let text = if args.json {
         answer.text()
     } else {
@@ -161,7 +176,7 @@ async fn show_one(args: &IdArgs) -> Result<Exit, Failure> {
 }
 
 async fn watch(args: &IdArgs) -> Result<Exit, Failure> {
-    let client = args.node.client(None)?;
+    let client = args.node.client()?;
     let id = resolve(&client, &args.id).await?;
     let mut lines = Lines {
         terminal: io::stdout().is_terminal() && !args.json,
@@ -188,7 +203,8 @@ async fn watch(args: &IdArgs) -> Result<Exit, Failure> {
             Some(failure) if failure.exit == Exit::Unreachable && !lines.last.is_empty() && patient => {}
             failure => {
                 lines.end()?;
-                return Err(failure.unwrap_or_else(|| client.silent()));
+                let failure = failure.unwrap_or_else(|| client.silent());
+                return Err(unknown_to_strangers(&client, failure));
             }
         }
         sleep(Duration::from_secs(1)).await;
@@ -231,36 +247,28 @@ fn ended(progress: &Value) -> Result<Exit, Failure> {
     Err(Failure::new(exit, what, "the task", &text("hint"), &text("code")))
 }
 
-async fn decide(args: &CancelArgs, what: &str, done: &str, body: Option<String>) -> Result<Exit, Failure> {
-    let mut client = args.id.node.client(None)?;
-    let id = resolve(&client, &args.id.id).await?;
-    // The token of this machine's node is nothing for others.
-    if !client.has_token() && client.base().is_loopback() {
-        let path = args.data_dir.join(TOKEN_FILE);
-        if let Ok(token) = std::fs::read_to_string(&path).map(Zeroizing::new) {
-            client.set_token(token.trim())?;
-        }
-    }
-    let refused = client.post(&format!("/tasks/{id}/{what}"), body.map(Into::into)).await;
-    refused.map_err(|mut failure| {
-        if failure.code == "OPERATOR_ONLY" {
-            let or = if what == "cancel" {
-                ", or the id of the task's object"
-            } else {
-                ""
-            };
-            failure.hint = format!(
-                "give --data-dir with the directory of that node (it has {TOKEN_FILE}), or its token in FDRTD_TOKEN{or}"
-            );
-        }
-        failure
-    })?;
-    if args.id.json {
+async fn decide(args: &IdArgs, what: &str, done: &str, body: Option<String>) -> Result<Exit, Failure> {
+    let client = args.node.client()?;
+    let id = resolve(&client, &args.id).await?;
+    client
+        .post(&format!("/tasks/{id}/{what}"), body.map(Into::into))
+        .await
+        .map_err(|failure| unknown_to_strangers(&client, failure))?;
+    if args.json {
         say(&serde_json::json!({done: id}).to_string())?;
     } else {
         say(&format!("{done} {id}"))?;
     }
     Ok(Exit::Ok)
+}
+
+/// Who calls without a token is shown no task by the id that all parties know.
+fn unknown_to_strangers(client: &Client, mut failure: Failure) -> Failure {
+    if failure.code == "TASK_UNKNOWN" && !client.has_token() {
+        failure.hint =
+            format!("{NO_TOKEN}, or the id of the task's object; `fdrtd task ls` shows the tasks you may see");
+    }
+    failure
 }
 
 /// The one task whose id begins so. A whole id is taken as it is: it may be that of an object, which is in no list.
@@ -289,7 +297,8 @@ async fn resolve(client: &Client, beginning: &str) -> Result<Uuid, Failure> {
             "your call",
             "`fdrtd task ls` shows the tasks of the node; --node chooses another one",
             "TASK_UNKNOWN",
-        )),
+        ))
+        .map_err(|failure| unknown_to_strangers(client, failure)),
         _ => Err(Failure::usage(
             format!("{} tasks have ids that begin with {beginning}", found.len()),
             "give more characters",

@@ -64,6 +64,16 @@ pub struct Limits {
     pub objects: usize,
     /// Bytes of stored values.
     pub object_bytes: usize,
+    /// Tasks of one principal.
+    pub tasks_per_principal: usize,
+    /// Stored values of one principal.
+    pub objects_per_principal: usize,
+    /// Bytes of the stored values of one principal.
+    pub object_bytes_per_principal: usize,
+    /// Meeting points of one principal, for each of the two services.
+    pub points_per_principal: usize,
+    /// Bytes at meeting points of one principal, for each of the two services.
+    pub point_bytes_per_principal: usize,
     /// Pending invitations in all, and of one node.
     pub invitations: usize,
     /// Pending invitations of one node.
@@ -99,6 +109,11 @@ impl Default for Limits {
             task_bytes: 1 << 30,
             objects: 10_000,
             object_bytes: 1 << 30,
+            tasks_per_principal: 5_000,
+            objects_per_principal: 5_000,
+            object_bytes_per_principal: 512 << 20,
+            points_per_principal: 5_000,
+            point_bytes_per_principal: 128 << 20,
             invitations: 1_000,
             invitations_per_peer: 200,
             time_to_live: 48.0 * 3600.0,
@@ -169,6 +184,11 @@ impl Limits {
             ("task_bytes", self.task_bytes, 64 << 10, MOST),
             ("objects", self.objects, 0, MOST),
             ("object_bytes", self.object_bytes, 0, MOST),
+            ("tasks_per_principal", self.tasks_per_principal, 1, MOST),
+            ("objects_per_principal", self.objects_per_principal, 0, MOST),
+            ("object_bytes_per_principal", self.object_bytes_per_principal, 0, MOST),
+            ("points_per_principal", self.points_per_principal, 0, MOST),
+            ("point_bytes_per_principal", self.point_bytes_per_principal, 0, MOST),
             ("invitations", self.invitations, 0, MOST),
             ("invitations_per_peer", self.invitations_per_peer, 0, MOST),
         ];
@@ -249,7 +269,8 @@ mod tests {
             change(&mut limits);
             limits.check().err().map(|error| error.to_string())
         };
-        let wrong: [(&str, fn(&mut Limits)); 6] = [
+        type Change = fn(&mut Limits);
+        let wrong: [(&str, Change); 6] = [
             ("limits.json_depth is 1 to 100", |l| l.json_depth = 0),
             ("limits.parties is 2 to 64", |l| l.parties = 65),
             ("limits.connections is 1 to 1000000", |l| l.connections = 0),

@@ -1,5 +1,7 @@
 //! KeyValueStorage 0.2: keeps a JSON value, as the text that came, and gives it back to its owner.
 //!
+//! What was stored one way goes back to nobody, its owner included: it can be the input of a task, replaced and deleted.
+//!
 //! An object is named by `{"storage", "uuid"}`; the uuid is random and, together with the owner, opens the value. Another's object
 //! answers like one that does not exist.
 
@@ -37,16 +39,22 @@ pub struct KvQuota {
     pub max_objects: usize,
     /// Most bytes of all values together.
     pub max_bytes: usize,
+    /// Most objects of one owner.
+    pub max_objects_each: usize,
+    /// Most bytes of one owner's values together.
+    pub max_bytes_each: usize,
     /// Time to live of a value, from its last `create` or `store`.
     pub ttl: Duration,
 }
 
 impl Default for KvQuota {
-    /// 10 000 objects, 1 GiB, one week.
+    /// 10 000 objects, 1 GiB, half of it for each owner at most; one week.
     fn default() -> KvQuota {
         KvQuota {
             max_objects: 10_000,
             max_bytes: 1 << 30,
+            max_objects_each: 5_000,
+            max_bytes_each: 512 << 20,
             ttl: Duration::from_secs(7 * 24 * 3600),
         }
     }
@@ -75,12 +83,22 @@ struct State {
     entries: HashMap<Uuid, Entry>,
     /// Sum of the sizes of all values.
     bytes: usize,
+    /// The share of each owner who has any.
+    owned: HashMap<Principal, Share>,
+}
+
+#[derive(Clone, Copy, Default)]
+struct Share {
+    objects: usize,
+    bytes: usize,
 }
 
 #[derive(Clone)]
 struct Entry {
     owner: Principal,
     storage: Arc<str>,
+    /// Whether the value is given back to nobody.
+    one_way: bool,
     text: ValueText,
     expires_at: u64,
 }
@@ -142,8 +160,12 @@ impl KeyValueStorage {
         if function == "create" {
             let value = params.required("value")?;
             let storage = params.optional("storage");
+            let one_way = match params.optional("one_way") {
+                Some(raw) => raw.bool()?,
+                None => false,
+            };
             params.finish()?;
-            return self.create(who, value, storage).await;
+            return self.create(who, value, storage, one_way).await;
         }
         // A client sends null for "no object".
         let callback = callback.filter(|callback| !callback.is_null());
@@ -165,16 +187,19 @@ impl KeyValueStorage {
         }
     }
 
-    /// The value of an object, for a reference to it inside a parameter.
+    /// The value of an object, for a reference to it inside a parameter. `as_input` if it becomes the input of a task, which is all that a value that
+    /// was stored one way is good for.
     ///
     /// # Errors
-    /// 422 for a callback of another form, 404 for an object that is not the caller's.
-    pub fn value_text(&self, who: &Principal, callback: &Callback) -> Result<ValueText, Problem> {
+    /// 422 for a callback of another form, 404 for an object that is not the caller's, 403 for one that was stored one way.
+    pub fn value_text(&self, who: &Principal, callback: &Callback, as_input: bool) -> Result<ValueText, Problem> {
         let name = Name::parse(callback)?;
         let entry = self.find(&self.state(), who, &name);
-        entry
-            .map(|(_, entry)| entry.text)
-            .ok_or_else(|| object_unknown(SERVICE))
+        let (_, entry) = entry.ok_or_else(|| object_unknown(SERVICE))?;
+        if entry.one_way && !as_input {
+            return Err(one_way());
+        }
+        Ok(entry.text)
     }
 
     /// Forgets what has expired by `now` (seconds since 1970) and tells how many objects that were. The records in the store go
@@ -193,7 +218,7 @@ impl KeyValueStorage {
         self.len() == 0
     }
 
-    async fn create(&self, who: &Principal, value: Raw, storage: Option<Raw>) -> Result<Reply, Problem> {
+    async fn create(&self, who: &Principal, value: Raw, storage: Option<Raw>, one_way: bool) -> Result<Reply, Problem> {
         let storage = match storage {
             Some(storage) => storage_name(&storage)?,
             None => Arc::from(DEFAULT_STORAGE),
@@ -203,12 +228,13 @@ impl KeyValueStorage {
         let entry = Entry {
             owner: who.clone(),
             storage,
+            one_way,
             text: Arc::new(value.into_text()),
             expires_at: self.expiry(),
         };
         let written = {
             let mut state = self.state();
-            self.check_room(&mut state, 1, entry.text.len())?;
+            self.check_room(&mut state, who, 1, entry.text.len())?;
             let written = self.write(uuid, &entry);
             state.insert(uuid, entry);
             written
@@ -227,7 +253,7 @@ impl KeyValueStorage {
         let (uuid, before, written) = {
             let mut state = self.state();
             let (uuid, before) = self.find(&state, who, name).ok_or_else(|| object_unknown(SERVICE))?;
-            self.check_room(&mut state, 0, text.len().saturating_sub(before.text.len()))?;
+            self.check_room(&mut state, who, 0, text.len().saturating_sub(before.text.len()))?;
             let entry = Entry {
                 text: text.clone(),
                 expires_at: self.expiry(),
@@ -256,6 +282,9 @@ impl KeyValueStorage {
     fn retrieve(&self, who: &Principal, name: &Name) -> Result<Reply, Problem> {
         let entry = self.find(&self.state(), who, name);
         let (_, entry) = entry.ok_or_else(|| object_unknown(SERVICE))?;
+        if entry.one_way {
+            return Err(one_way());
+        }
         if entry.text.as_str() == "null" {
             return Ok(Reply::Nothing);
         }
@@ -284,29 +313,40 @@ impl KeyValueStorage {
         found.then(|| (uuid, entry.clone()))
     }
 
-    fn check_room(&self, state: &mut State, objects: usize, bytes: usize) -> Result<(), Problem> {
+    fn check_room(&self, state: &mut State, who: &Principal, objects: usize, bytes: usize) -> Result<(), Problem> {
         let quota = self.quota;
-        let full = |state: &State| {
+        let node_full = |state: &State| {
             if state.entries.len() + objects > quota.max_objects {
                 return Some(("objects", quota.max_objects));
             }
             (state.bytes.saturating_add(bytes) > quota.max_bytes).then_some(("object_bytes", quota.max_bytes))
         };
-        if full(state).is_some() {
+        let share_full = |state: &State| {
+            let share = state.owned.get(who).copied().unwrap_or_default();
+            if share.objects + objects > quota.max_objects_each {
+                return Some(("objects_per_principal", quota.max_objects_each));
+            }
+            let full = share.bytes.saturating_add(bytes) > quota.max_bytes_each;
+            full.then_some(("object_bytes_per_principal", quota.max_bytes_each))
+        };
+        if node_full(state).is_some() || share_full(state).is_some() {
             state.sweep(self.clock.now());
         }
-        let Some((name, most)) = full(state) else {
-            return Ok(());
-        };
-        Err(Problem::too_many(
-            "QUOTA",
-            format!(
-                "this node stores at most {} objects and {} bytes, and is full",
-                quota.max_objects, quota.max_bytes
-            ),
-            "delete what is no longer needed, or try again later",
-        )
-        .exceeds(name, most))
+        let hint = "delete what is no longer needed, or try again later";
+        // The own share first: it is what the caller can do something about.
+        if let Some((name, most)) = share_full(state) {
+            let (objects, bytes) = (quota.max_objects_each, quota.max_bytes_each);
+            let message = format!(
+                "this node stores at most {objects} objects and {bytes} bytes for one caller, and yours are full"
+            );
+            return Err(Problem::too_many("QUOTA", message, hint).exceeds(name, most));
+        }
+        if let Some((name, most)) = node_full(state) {
+            let (objects, bytes) = (quota.max_objects, quota.max_bytes);
+            let message = format!("this node stores at most {objects} objects and {bytes} bytes, and is full");
+            return Err(Problem::too_many("QUOTA", message, hint).exceeds(name, most));
+        }
+        Ok(())
     }
 
     fn write(&self, uuid: Uuid, entry: &Entry) -> impl Future<Output = Result<(), StoreError>> + Send + use<> {
@@ -331,41 +371,57 @@ impl KeyValueStorage {
 
 impl State {
     fn insert(&mut self, uuid: Uuid, entry: Entry) {
+        self.remove(uuid);
         self.bytes += entry.text.len();
-        if let Some(before) = self.entries.insert(uuid, entry) {
-            self.bytes -= before.text.len();
-        }
+        let share = self.owned.entry(entry.owner.clone()).or_default();
+        share.objects += 1;
+        share.bytes += entry.text.len();
+        self.entries.insert(uuid, entry);
     }
 
     fn remove(&mut self, uuid: Uuid) {
         if let Some(entry) = self.entries.remove(&uuid) {
-            self.bytes -= entry.text.len();
+            self.forget(&entry);
+        }
+    }
+
+    /// An entry that is no longer there counts no longer.
+    fn forget(&mut self, entry: &Entry) {
+        self.bytes -= entry.text.len();
+        if let Some(share) = self.owned.get_mut(&entry.owner) {
+            share.objects -= 1;
+            share.bytes -= entry.text.len();
+            if share.objects == 0 {
+                self.owned.remove(&entry.owner);
+            }
         }
     }
 
     fn sweep(&mut self, now: u64) -> usize {
-        let before = self.entries.len();
-        let bytes = &mut self.bytes;
-        self.entries.retain(|_, entry| {
-            let alive = entry.expires_at > now;
-            if !alive {
-                *bytes -= entry.text.len();
-            }
-            alive
-        });
-        before - self.entries.len()
+        let over: Vec<Entry> = self
+            .entries
+            .extract_if(|_, entry| entry.expires_at <= now)
+            .map(|(_, entry)| entry)
+            .collect();
+        for entry in &over {
+            self.forget(entry);
+        }
+        over.len()
     }
 }
 
 /// First byte of a record: the version of its form.
-const RECORD_VERSION: u8 = 1;
+const RECORD_VERSION: u8 = 2;
+/// The older one, without the second byte.
+const WITHOUT_DIRECTION: u8 = 1;
 
 impl Entry {
-    /// Version, owner, storage, value; the first two texts with their length (u32, little endian) before them.
+    /// Version, whether it is stored one way, owner, storage, value; the first two texts with their length (u32, little endian) before them.
     fn to_record(&self) -> Zeroizing<Vec<u8>> {
         let (owner, storage) = (self.owner.recorded().as_bytes(), self.storage.as_bytes());
-        let mut bytes = Vec::with_capacity(9 + owner.len() + storage.len() + self.text.len());
+        let mut bytes = Vec::with_capacity(10 + owner.len() + storage.len() + self.text.len());
         bytes.push(RECORD_VERSION);
+        bytes.push(u8::from(self.one_way));
         for part in [owner, storage] {
             let length = u32::try_from(part.len()).expect("names are far shorter than 4 GiB");
             bytes.extend_from_slice(&length.to_le_bytes());
@@ -377,19 +433,30 @@ impl Entry {
 
     fn from_record(bytes: &[u8], expires_at: u64) -> Option<Entry> {
         let (version, rest) = bytes.split_first()?;
-        if *version != RECORD_VERSION {
-            return None;
-        }
+        let (one_way, rest) = match *version {
+            RECORD_VERSION => rest.split_first().map(|(one_way, rest)| (*one_way != 0, rest))?,
+            WITHOUT_DIRECTION => (false, rest),
+            _ => return None,
+        };
         let (owner, rest) = split_text(rest)?;
         let (storage, text) = split_text(rest)?;
         let text = std::str::from_utf8(text).ok()?;
         Some(Entry {
             owner: Principal::from_record(owner),
             storage: Arc::from(storage),
+            one_way,
             text: Arc::new(Zeroizing::new(text.to_owned())),
             expires_at,
         })
     }
+}
+
+fn one_way() -> Problem {
+    Problem::not_public(
+        "VALUE_ONE_WAY",
+        "this value was stored with one_way=true: the node gives it back to nobody",
+        "use it as the input of a task, task.input(source=handle); whoever stored it has it where it came from",
+    )
 }
 
 fn split_text(bytes: &[u8]) -> Option<(&str, &[u8])> {

@@ -113,7 +113,7 @@ impl Simon {
             "create_task" => self.create(who, parameters, Mode::OnStart).await,
             "join" => self.join(who, parameters, Mode::OnInput).await,
             "join_task" => self.join(who, parameters, Mode::OnStart).await,
-            "invitations" => Ok(value(&self.invitations(parameters).await?)),
+            "invitations" => Ok(value(&self.invitations(who, parameters).await?)),
             _ if Self::PUBLIC.contains(&function) => self.call_task(who, function, parameters, callback).await,
             _ => Err(not_public("Simon", function, Self::PUBLIC)),
         }

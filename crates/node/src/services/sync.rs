@@ -1,9 +1,9 @@
 //! Barrier and Broadcast 0.2: meeting points that all callers of the node share, found by agreed tokens.
 //!
 //! A point is named by a uuid that the tokens determine, so parties who agree on tokens meet without telling each other a name.
-//! Points are held in memory, bounded in number, size and time.
+//! A point counts for whoever made it, what lies at it for whoever brought it. Points are held in memory, bounded in number, size and time.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -19,7 +19,7 @@ use crate::problem::Problem;
 const BASE: Uuid = uuid!("fede1a7e-0010-4e73-865d-a8e55a223b63");
 /// Most bytes of a party's name.
 const MAX_PARTY: usize = 1024;
-/// What a party costs beyond its name, roughly: the entry in the set.
+/// What a party costs beyond its name, roughly: its entry.
 const PARTY_OVERHEAD: usize = 64;
 
 /// How much one node holds for each of the two services, and for how long.
@@ -33,18 +33,24 @@ pub struct SyncQuota {
     pub max_message: usize,
     /// Most bytes of all messages, or of all parties' names, together.
     pub max_bytes: usize,
+    /// Most meeting points that one caller has made.
+    pub max_points_each: usize,
+    /// Most bytes of one caller's messages, or of the names of the parties for which one caller arrived, together.
+    pub max_bytes_each: usize,
     /// Time to live of a point, from its last `create` (or `send`).
     pub ttl: Duration,
 }
 
 impl Default for SyncQuota {
-    /// 10 000 points, 10 000 parties a barrier, messages of 1 MiB, 256 MiB together, one week.
+    /// 10 000 points, 10 000 parties a barrier, messages of 1 MiB, 256 MiB together, half of all that for each caller at most; one week.
     fn default() -> SyncQuota {
         SyncQuota {
             max_points: 10_000,
             max_parties: 10_000,
             max_message: 1 << 20,
             max_bytes: 256 << 20,
+            max_points_each: 5_000,
+            max_bytes_each: 128 << 20,
             ttl: Duration::from_secs(7 * 24 * 3600),
         }
     }
@@ -55,10 +61,11 @@ pub struct Barrier {
     points: Points<Parties>,
 }
 
+/// Each party with the caller that spoke for it.
 #[derive(Default)]
 struct Parties {
-    arrived: HashSet<String>,
-    departed: HashSet<String>,
+    arrived: HashMap<String, Principal>,
+    departed: HashMap<String, Principal>,
 }
 
 impl Barrier {
@@ -84,7 +91,7 @@ impl Barrier {
     /// 403 for a function that is not public, 422 for parameters, 404 for an unknown point, 429 for the quota.
     pub fn call(
         &self,
-        _who: &Principal,
+        who: &Principal,
         function: &str,
         mut params: Parameters,
         callback: Option<&Callback>,
@@ -94,7 +101,7 @@ impl Barrier {
         }
         if function == "create" {
             let uuid = point_of(Barrier::SERVICE, params)?;
-            self.points.create(uuid)?;
+            self.points.create(who, uuid)?;
             return Ok(Reply::Object(uuid.to_string().into()));
         }
         let uuid = named(Barrier::SERVICE, function, callback)?;
@@ -109,24 +116,23 @@ impl Barrier {
         if function == "delete" {
             return held.delete(uuid, self.points.clock.now()).ok_or_else(unknown);
         }
-        let room = self.points.quota.max_bytes.saturating_sub(held.bytes);
-        let point = held.get(uuid, self.points.clock.now()).ok_or_else(unknown)?;
-        let (parties, bytes) = (&mut point.content, &mut point.bytes);
-        let before = *bytes;
-        let reply = match (function, party) {
-            ("arrive", Some(party)) => self.add(&mut parties.arrived, party, room, bytes)?,
-            ("depart", Some(party)) => self.add(&mut parties.departed, party, room, bytes)?,
+        let Held { points, ledger } = &mut *held;
+        let now = self.points.clock.now();
+        let point = points.get_mut(&uuid).filter(|point| point.expires_at > now);
+        let parties = &mut point.ok_or_else(unknown)?.content;
+        Ok(match (function, party) {
+            ("arrive", Some(party)) => self.add(&mut parties.arrived, who, party, ledger)?,
+            ("depart", Some(party)) => self.add(&mut parties.departed, who, party, ledger)?,
             ("arrived", _) => Reply::Value(parties.arrived.len().to_string()),
             ("departed", _) => Reply::Value(parties.departed.len().to_string()),
             // "reset": those who have departed stay departed.
             _ => {
-                *bytes -= parties.arrived.drain().map(|party| cost(&party)).sum::<usize>();
+                for (party, payer) in parties.arrived.drain() {
+                    ledger.release(&payer, cost(&party));
+                }
                 Reply::Nothing
             }
-        };
-        let after = *bytes;
-        held.bytes = held.bytes + after - before;
-        Ok(reply)
+        })
     }
 
     /// Forgets the points that have expired by `now` (seconds since 1970) and tells how many those were.
@@ -146,12 +152,12 @@ impl Barrier {
 
     fn add(
         &self,
-        parties: &mut HashSet<String>,
+        parties: &mut HashMap<String, Principal>,
+        who: &Principal,
         party: String,
-        room: usize,
-        bytes: &mut usize,
+        ledger: &mut Ledger,
     ) -> Result<Reply, Problem> {
-        if parties.contains(&party) {
+        if parties.contains_key(&party) {
             return Ok(Reply::Nothing);
         }
         if parties.len() >= self.points.quota.max_parties {
@@ -160,20 +166,21 @@ impl Barrier {
                 self.points.quota.max_parties
             )));
         }
-        if cost(&party) > room {
-            return Err(quota(
-                "the parties of all barriers together need too much memory".to_owned(),
-            ));
-        }
-        *bytes += cost(&party);
-        parties.insert(party);
+        ledger.charge(who, cost(&party), &self.points.quota, "the parties of all barriers")?;
+        parties.insert(party, who.clone());
         Ok(Reply::Nothing)
     }
 }
 
 /// Broadcast: one party leaves a message, the others read it.
 pub struct Broadcast {
-    points: Points<Option<String>>,
+    points: Points<Option<Message>>,
+}
+
+/// What was sent, and by whom.
+struct Message {
+    text: String,
+    sender: Principal,
 }
 
 impl Broadcast {
@@ -200,7 +207,7 @@ impl Broadcast {
     /// quota.
     pub fn call(
         &self,
-        _who: &Principal,
+        who: &Principal,
         function: &str,
         mut params: Parameters,
         callback: Option<&Callback>,
@@ -210,7 +217,7 @@ impl Broadcast {
         }
         if function == "create" {
             let uuid = point_of(Broadcast::SERVICE, params)?;
-            self.points.create(uuid)?;
+            self.points.create(who, uuid)?;
             return Ok(Reply::Object(uuid.to_string().into()));
         }
         let uuid = named(Broadcast::SERVICE, function, callback)?;
@@ -223,7 +230,7 @@ impl Broadcast {
         let unknown = || object_unknown(Broadcast::SERVICE);
         let uuid = uuid.ok_or_else(unknown)?;
         match (function, message) {
-            ("send", Some(message)) => self.send(uuid, message),
+            ("send", Some(message)) => self.send(who, uuid, message),
             ("delete", _) => {
                 let now = self.points.clock.now();
                 self.points.lock().delete(uuid, now).ok_or_else(unknown)
@@ -247,7 +254,7 @@ impl Broadcast {
         self.len() == 0
     }
 
-    fn send(&self, uuid: Uuid, message: Raw) -> Result<Reply, Problem> {
+    fn send(&self, who: &Principal, uuid: Uuid, message: Raw) -> Result<Reply, Problem> {
         let limits = self.points.quota;
         let message = std::mem::take(&mut *message.into_text());
         if message.len() > limits.max_message {
@@ -263,18 +270,26 @@ impl Broadcast {
         }
         let now = self.points.clock.now();
         let mut held = self.points.lock();
-        let total = held.bytes;
-        let point = held.get(uuid, now).ok_or_else(|| object_unknown(Broadcast::SERVICE))?;
-        let total = total - point.bytes + message.len();
-        if total > limits.max_bytes {
-            return Err(quota(
-                "the messages of all points together need too much memory".to_owned(),
-            ));
+        let Held { points, ledger } = &mut *held;
+        let point = points.get_mut(&uuid).filter(|point| point.expires_at > now);
+        let point = point.ok_or_else(|| object_unknown(Broadcast::SERVICE))?;
+        // The new message takes the place of the old one, whoever sent that.
+        let before = point.content.take();
+        if let Some(before) = &before {
+            ledger.release(&before.sender, before.text.len());
         }
-        point.bytes = message.len();
-        point.content = Some(message);
+        if let Err(problem) = ledger.charge(who, message.len(), &limits, "the messages of all points") {
+            if let Some(before) = before {
+                ledger.add(&before.sender, before.text.len());
+                point.content = Some(before);
+            }
+            return Err(problem);
+        }
+        point.content = Some(Message {
+            text: message,
+            sender: who.clone(),
+        });
         point.expires_at = now.saturating_add(limits.ttl.as_secs());
-        held.bytes = total;
         Ok(Reply::Nothing)
     }
 
@@ -285,7 +300,7 @@ impl Broadcast {
             .points
             .lock()
             .get(uuid, now)
-            .and_then(|point| point.content.clone());
+            .and_then(|point| point.content.as_ref().map(|message| message.text.clone()));
         message
             .filter(|text| text != "null")
             .map_or(Reply::Nothing, Reply::Value)
@@ -301,30 +316,100 @@ struct Points<T> {
 
 struct Held<T> {
     points: HashMap<Uuid, Point<T>>,
-    /// Sum over all points.
-    bytes: usize,
+    ledger: Ledger,
 }
 
 struct Point<T> {
     content: T,
-    bytes: usize,
+    maker: Principal,
     expires_at: u64,
 }
 
-impl<T: Default> Points<T> {
+/// Who takes how much room.
+#[derive(Default)]
+struct Ledger {
+    /// Sum over all callers.
+    bytes: usize,
+    shares: HashMap<Principal, Share>,
+}
+
+#[derive(Clone, Copy, Default, PartialEq)]
+struct Share {
+    points: usize,
+    bytes: usize,
+}
+
+/// What lies at a point, and who has brought how many bytes of it.
+trait Charged: Default {
+    fn charges(&self) -> Vec<(&Principal, usize)>;
+}
+
+impl Charged for Parties {
+    fn charges(&self) -> Vec<(&Principal, usize)> {
+        let all = self.arrived.iter().chain(&self.departed);
+        all.map(|(party, payer)| (payer, cost(party))).collect()
+    }
+}
+
+impl Charged for Option<Message> {
+    fn charges(&self) -> Vec<(&Principal, usize)> {
+        self.iter()
+            .map(|message| (&message.sender, message.text.len()))
+            .collect()
+    }
+}
+
+impl Ledger {
+    /// Notes bytes if there is room for them.
+    fn charge(&mut self, who: &Principal, bytes: usize, limits: &SyncQuota, what: &str) -> Result<(), Problem> {
+        if self.share(who).bytes.saturating_add(bytes) > limits.max_bytes_each {
+            return Err(quota(format!("of {what} together, yours need too much memory")));
+        }
+        if self.bytes.saturating_add(bytes) > limits.max_bytes {
+            return Err(quota(format!("{what} together need too much memory")));
+        }
+        self.add(who, bytes);
+        Ok(())
+    }
+
+    fn add(&mut self, who: &Principal, bytes: usize) {
+        self.bytes += bytes;
+        self.shares.entry(who.clone()).or_default().bytes += bytes;
+    }
+
+    fn release(&mut self, who: &Principal, bytes: usize) {
+        self.bytes -= bytes;
+        self.change(who, |share| share.bytes -= bytes);
+    }
+
+    fn share(&self, who: &Principal) -> Share {
+        self.shares.get(who).copied().unwrap_or_default()
+    }
+
+    /// A share of nothing is not kept.
+    fn change(&mut self, who: &Principal, change: impl FnOnce(&mut Share)) {
+        let share = self.shares.entry(who.clone()).or_default();
+        change(share);
+        if *share == Share::default() {
+            self.shares.remove(who);
+        }
+    }
+}
+
+impl<T: Charged> Points<T> {
     fn new(quota: SyncQuota, clock: Clock) -> Points<T> {
         Points {
             quota,
             clock,
             held: Mutex::new(Held {
                 points: HashMap::new(),
-                bytes: 0,
+                ledger: Ledger::default(),
             }),
         }
     }
 
     /// Makes the point, or prolongs the one that is there without changing it.
-    fn create(&self, uuid: Uuid) -> Result<(), Problem> {
+    fn create(&self, who: &Principal, uuid: Uuid) -> Result<(), Problem> {
         let now = self.clock.now();
         let expires_at = now.saturating_add(self.quota.ttl.as_secs());
         let mut held = self.lock();
@@ -334,8 +419,15 @@ impl<T: Default> Points<T> {
         }
         // An expired point of this name is made anew; its bytes count no longer.
         held.remove(uuid);
-        if held.points.len() >= self.quota.max_points {
+        let share_full = |held: &Held<T>| held.ledger.share(who).points >= self.quota.max_points_each;
+        if held.points.len() >= self.quota.max_points || share_full(&held) {
             held.sweep(now);
+        }
+        if share_full(&held) {
+            return Err(quota(format!(
+                "this node holds at most {} meeting points of one caller",
+                self.quota.max_points_each
+            )));
         }
         if held.points.len() >= self.quota.max_points {
             return Err(quota(format!(
@@ -347,10 +439,11 @@ impl<T: Default> Points<T> {
             uuid,
             Point {
                 content: T::default(),
-                bytes: 0,
+                maker: who.clone(),
                 expires_at,
             },
         );
+        held.ledger.change(who, |share| share.points += 1);
         Ok(())
     }
 
@@ -360,7 +453,7 @@ impl<T: Default> Points<T> {
     }
 }
 
-impl<T> Held<T> {
+impl<T: Charged> Held<T> {
     fn get(&mut self, uuid: Uuid, now: u64) -> Option<&mut Point<T>> {
         self.points.get_mut(&uuid).filter(|point| point.expires_at > now)
     }
@@ -374,15 +467,28 @@ impl<T> Held<T> {
 
     fn remove(&mut self, uuid: Uuid) {
         if let Some(point) = self.points.remove(&uuid) {
-            self.bytes -= point.bytes;
+            self.settle(&point);
         }
     }
 
+    /// A point that is no longer there counts no longer.
+    fn settle(&mut self, point: &Point<T>) {
+        for (payer, bytes) in point.content.charges() {
+            self.ledger.release(payer, bytes);
+        }
+        self.ledger.change(&point.maker, |share| share.points -= 1);
+    }
+
     fn sweep(&mut self, now: u64) -> usize {
-        let before = self.points.len();
-        self.points.retain(|_, point| point.expires_at > now);
-        self.bytes = self.points.values().map(|point| point.bytes).sum();
-        before - self.points.len()
+        let over: Vec<Point<T>> = self
+            .points
+            .extract_if(|_, point| point.expires_at <= now)
+            .map(|(_, point)| point)
+            .collect();
+        for point in &over {
+            self.settle(point);
+        }
+        over.len()
     }
 }
 

@@ -55,6 +55,7 @@ fn tasks() -> Tasks {
     let quota = Quota {
         parties: 64,
         tasks: 10,
+        tasks_each: 3,
         hellos: 10,
         hellos_per_peer: 5,
     };
@@ -140,7 +141,7 @@ async fn hellos_with_unusable_durations_are_dropped() {
     let tasks = tasks();
     let good = descriptor(Durations::default());
     message(&tasks, &good, hello(&good));
-    assert_eq!(tasks.invitations().len(), 1);
+    assert_eq!(tasks.invitations(&Principal::operator()).len(), 1);
     for silence in [0, 99, u64::MAX] {
         let bad = descriptor(Durations {
             silence,
@@ -148,7 +149,62 @@ async fn hellos_with_unusable_durations_are_dropped() {
         });
         message(&tasks, &bad, hello(&bad));
     }
-    assert_eq!(tasks.invitations().len(), 1);
+    assert_eq!(tasks.invitations(&Principal::operator()).len(), 1);
+}
+
+#[tokio::test]
+async fn who_sees_which_task_and_how_many_somebody_may_have() {
+    let tasks = tasks();
+    let anna = Principal::from_record("token:anna");
+    let made = |who: Principal| {
+        let tasks = &tasks;
+        async move {
+            let descriptor = descriptor(Durations::default());
+            let question = Question::of(&descriptor).unwrap();
+            let permit = Policy::of(Profile::Teaching)
+                .permit(who, &question, &Organisations::default(), &[])
+                .unwrap();
+            let configured = Entry::find("SecureSum").unwrap().configure("{}").unwrap();
+            let me = Party::new(0, 2).unwrap();
+            tasks
+                .add(&permit, descriptor, configured, me, Mode::OnInput, Vec::new())
+                .await
+        }
+    };
+    let hers = made(anna.clone()).await.unwrap();
+    let nobodys = made(Principal::anonymous()).await.unwrap();
+    let sees = |who: &Principal| {
+        let by = |id: &Uuid| tasks.find(who, id).is_some();
+        [
+            by(&hers.id()),
+            by(&hers.object),
+            by(&nobodys.id()),
+            by(&nobodys.object),
+            tasks.list(who).len() == 2,
+        ]
+    };
+    assert_eq!(sees(&anna), [true, true, false, false, false]);
+    assert_eq!(tasks.list(&anna).len(), 1);
+    assert_eq!(sees(&Principal::from_record("token:ben")), [false; 5]);
+    assert_eq!(sees(&Principal::anonymous()), [false, false, false, true, false]);
+    assert!(tasks.list(&Principal::anonymous()).is_empty());
+    for role in [Role::Viewer, Role::Owner] {
+        assert_eq!(
+            sees(&Principal::new("token:carl", role)),
+            [true, false, true, false, true]
+        );
+    }
+
+    for _ in 1..3 {
+        made(anna.clone()).await.unwrap();
+    }
+    let refused = made(anna.clone()).await.unwrap_err();
+    assert_eq!((refused.status, refused.code), (429, "QUOTA"));
+    assert!(made(Principal::from_record("token:ben")).await.is_ok());
+    tasks.delete(&hers).await;
+    tasks.delete(&hers).await;
+    assert!(made(anna.clone()).await.is_ok());
+    assert!(made(anna).await.is_err());
 }
 
 #[tokio::test]

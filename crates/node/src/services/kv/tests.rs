@@ -7,6 +7,8 @@ use crate::store::tests::Scratch;
 const QUOTA: KvQuota = KvQuota {
     max_objects: 3,
     max_bytes: 100,
+    max_objects_each: 3,
+    max_bytes_each: 100,
     ttl: Duration::from_secs(60),
 };
 
@@ -96,7 +98,10 @@ async fn values_come_back_to_the_byte() {
         let bench = Bench::ephemeral();
         let callback = bench.create(text).await;
         assert_eq!(bench.on(&callback, "retrieve").await, value(text), "{text}");
-        assert_eq!(bench.service.value_text(&bench.who, &callback).unwrap().as_str(), text);
+        assert_eq!(
+            bench.service.value_text(&bench.who, &callback, false).unwrap().as_str(),
+            text
+        );
     }
 }
 
@@ -107,7 +112,7 @@ async fn null_is_retrieved_as_nothing_and_exists() {
     assert_eq!(bench.on(&callback, "retrieve").await, Ok(Reply::Nothing));
     assert_eq!(bench.on(&callback, "exists").await, value("true"));
     assert_eq!(
-        bench.service.value_text(&bench.who, &callback).unwrap().as_str(),
+        bench.service.value_text(&bench.who, &callback, false).unwrap().as_str(),
         "null"
     );
 }
@@ -183,9 +188,19 @@ async fn anothers_object_looks_like_none() {
     }
     let store = |callback| bench.call("store", r#"{"value": 0}"#, Some(callback));
     assert_eq!(store(&callback).await, store(&absent).await);
-    assert_eq!(bench.service.value_text(&bench.who, &callback).unwrap_err().status, 404);
+    assert_eq!(
+        bench
+            .service
+            .value_text(&bench.who, &callback, false)
+            .unwrap_err()
+            .status,
+        404
+    );
     let owner = Principal::anonymous();
-    assert_eq!(bench.service.value_text(&owner, &callback).unwrap().as_str(), "4711");
+    assert_eq!(
+        bench.service.value_text(&owner, &callback, false).unwrap().as_str(),
+        "4711"
+    );
 }
 
 #[tokio::test]
@@ -219,6 +234,82 @@ async fn unusable_calls_are_refused_with_a_hint() {
         (422, "VALUE_OUT_OF_RANGE")
     );
     assert_eq!(bench.service.len(), 1);
+}
+
+#[tokio::test]
+async fn what_goes_in_one_way_comes_back_to_nobody() {
+    let scratch = Scratch::new();
+    let mut bench = Bench::new(scratch.open());
+    let Ok(Reply::Object(callback)) = bench.call("create", r#"{"value": 4711, "one_way": true}"#, None).await else {
+        unreachable!()
+    };
+    drop(bench);
+    bench = Bench::new(scratch.open());
+    for value in ["4711", "4712"] {
+        assert_eq!(refusal(bench.on(&callback, "retrieve").await), (403, "VALUE_ONE_WAY"));
+        let text = |as_input| bench.service.value_text(&bench.who, &callback, as_input);
+        assert_eq!(text(false).unwrap_err().code, "VALUE_ONE_WAY");
+        assert_eq!(text(true).unwrap().as_str(), value);
+        assert_eq!(bench.on(&callback, "exists").await, Ok(Reply::Value("true".into())));
+        bench
+            .call("store", r#"{"value": 4712}"#, Some(&callback))
+            .await
+            .unwrap();
+    }
+    // To a stranger it is not even that.
+    let owner = std::mem::replace(&mut bench.who, Principal::from_record("mallory"));
+    assert_eq!(refusal(bench.on(&callback, "retrieve").await), (404, "OBJECT_UNKNOWN"));
+    assert_eq!(
+        bench
+            .service
+            .value_text(&bench.who, &callback, true)
+            .unwrap_err()
+            .status,
+        404
+    );
+    bench.who = owner;
+    bench.on(&callback, "delete").await.unwrap();
+    assert_eq!(bench.on(&callback, "exists").await, Ok(Reply::Value("false".into())));
+    assert_eq!(
+        refusal(bench.call("create", r#"{"value": 1, "one_way": 1}"#, None).await),
+        (422, "WRONG_TYPE")
+    );
+}
+
+#[tokio::test]
+async fn one_owner_cannot_take_all_the_room() {
+    let mut bench = Bench::ephemeral();
+    bench.service.quota.max_objects_each = 2;
+    bench.service.quota.max_bytes_each = 20;
+    let first = bench.create("1").await;
+    let second = bench.create("1").await;
+    let full = (429, "QUOTA");
+    let refused = bench.call("create", r#"{"value": 1}"#, None).await.unwrap_err();
+    assert!(refused.message.contains("one caller"), "{}", refused.message);
+    let store = |callback: &Callback, length: usize| {
+        let params = format!(r#"{{"value": "{}"}}"#, "x".repeat(length - 2));
+        let callback = callback.clone();
+        let bench = &bench;
+        async move { bench.call("store", &params, Some(&callback)).await }
+    };
+    store(&first, 19).await.unwrap();
+    assert_eq!(refusal(store(&second, 2).await), full);
+    store(&first, 10).await.unwrap();
+    store(&second, 10).await.unwrap();
+    bench.on(&first, "delete").await.unwrap();
+    store(&second, 20).await.unwrap();
+    bench.who = Principal::from_record("ben");
+    bench.create("1").await;
+    bench.create("1").await;
+    assert_eq!(refusal(bench.call("create", r#"{"value": 1}"#, None).await), full);
+    bench.now.store(2000, Ordering::Relaxed);
+    bench.create("1").await;
+    bench.service.sweep(5000);
+    let state = bench.service.state();
+    assert!(
+        state.owned.is_empty() && state.bytes == 0,
+        "nothing is left of shares that are gone"
+    );
 }
 
 #[tokio::test]
@@ -343,14 +434,22 @@ fn records_of_another_form_are_no_entries() {
     let entry = Entry {
         owner: Principal::from_record("anna"),
         storage: Arc::from("default"),
+        one_way: true,
         text: Arc::new(Zeroizing::new("1".to_owned())),
         expires_at: 5,
     };
     let record = entry.to_record();
     let read = Entry::from_record(&record, 5).unwrap();
     assert_eq!(
-        (read.owner, &*read.storage, read.text.as_str()),
-        (entry.owner, "default", "1")
+        (read.owner, &*read.storage, read.one_way, read.text.as_str()),
+        (entry.owner, "default", true, "1")
+    );
+    // As records were before values could be stored one way.
+    let older = [&[1], &record[2..]].concat();
+    let read = Entry::from_record(&older, 5).unwrap();
+    assert_eq!(
+        (&*read.storage, read.one_way, read.text.as_str()),
+        ("default", false, "1")
     );
     for length in 0..record.len() - 1 {
         assert!(Entry::from_record(&record[..length], 5).is_none(), "{length}");

@@ -5,7 +5,7 @@ use std::time::Duration;
 use fdrtd_mpc::microprotocol::Entry;
 use fdrtd_mpc::net::Party;
 use futures_util::future::join_all;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::network::{Network, check_nodes, compare_nodes, read_network};
 use super::{FIRST_LOOK, PATIENCE, Simon, find_microprotocol, parse_invitation, refused};
@@ -14,6 +14,7 @@ use crate::identity::PeerKey;
 use crate::invitation::Link;
 use crate::json::{Kind, Parameters, Raw};
 use crate::peer::PeerError;
+use crate::principal::Principal;
 use crate::problem::Problem;
 use crate::url::NodeUrl;
 
@@ -37,7 +38,7 @@ struct Wanted {
 
 impl Simon {
     /// The pending invitations that the caller looks for; waits for one if it is told to.
-    pub(super) async fn invitations(&self, mut parameters: Parameters) -> Result<Value, Problem> {
+    pub(super) async fn invitations(&self, who: &Principal, mut parameters: Parameters) -> Result<Value, Problem> {
         let wanted = Wanted::read(&mut parameters)?;
         let patience = match parameters.optional("timeout") {
             Some(raw) => raw.seconds()?.min(PATIENCE.1),
@@ -47,6 +48,10 @@ impl Simon {
         if let Some(network) = &wanted.network {
             // Who looks as somebody else would wait for an invitation to himself.
             self.check_myself(&network.nodes, network.myself).await?;
+        }
+        if who.is_anonymous() && !wanted.is_whole() {
+            // Whoever finds an invitation can join it; anonymous callers find what they can describe.
+            return Ok(Value::Array(Vec::new()));
         }
         let deadline = tokio::time::Instant::now() + Duration::from_secs_f64(patience);
         // Before the first look, so that nothing is missed in between.
@@ -66,7 +71,12 @@ impl Simon {
             if !news {
                 let similar = pending.iter().filter_map(|entry| {
                     let field = wanted.near(&entry.descriptor)?;
-                    let mut shown = self.tasks.shown(entry);
+                    let mut shown = if who.is_anonymous() {
+                        // That there is one, for people who have mistyped something; not the one itself.
+                        json!({"microprotocol": entry.descriptor.microprotocol, "nodes": entry.descriptor.nodes})
+                    } else {
+                        self.tasks.shown(entry)
+                    };
                     shown["differs"] = field.name().into();
                     Some(shown)
                 });
@@ -274,6 +284,11 @@ impl Wanted {
             parameters,
             network,
         })
+    }
+
+    /// Whether everything is said that a task is made from, the durations aside.
+    fn is_whole(&self) -> bool {
+        self.entry.is_some() && self.parameters.is_some() && self.network.is_some()
     }
 
     /// Whether it is exactly what is looked for.

@@ -9,6 +9,8 @@ const QUOTA: SyncQuota = SyncQuota {
     max_parties: 3,
     max_message: 20,
     max_bytes: 400,
+    max_points_each: 2,
+    max_bytes_each: 400,
     ttl: Duration::from_secs(60),
 };
 type Call = dyn Fn(&str, &str, Option<&Callback>) -> Result<Reply, Problem>;
@@ -207,7 +209,7 @@ fn points_are_bounded_in_number_and_time() {
     assert_eq!(service.sweep(1120), 1);
     assert_eq!(service.sweep(1150), 1);
     assert!(service.is_empty());
-    assert_eq!(service.points.lock().bytes, 0);
+    assert_eq!(service.points.lock().ledger.bytes, 0);
 }
 
 #[test]
@@ -261,7 +263,7 @@ fn messages_are_bounded_one_and_all() {
     send(&b, 11).unwrap();
     call("delete", "{}", Some(&a)).unwrap();
     send(&b, 20).unwrap();
-    assert_eq!(service.points.lock().bytes, 20);
+    assert_eq!(service.points.lock().ledger.bytes, 20);
 }
 
 #[test]
@@ -280,5 +282,77 @@ fn an_expired_point_gives_its_bytes_back_when_it_is_made_anew() {
     assert_eq!(call("receive", "{}", Some(&point)), Ok(Reply::Nothing));
     call("create", T12, None).unwrap();
     assert_eq!(call("receive", "{}", Some(&point)), Ok(Reply::Nothing));
-    assert_eq!(service.points.lock().bytes, 0);
+    assert_eq!(service.points.lock().ledger.bytes, 0);
+}
+
+#[test]
+fn one_caller_cannot_take_all_the_room() {
+    let quota = SyncQuota {
+        max_points: 10,
+        max_points_each: 2,
+        max_bytes_each: 20,
+        ..QUOTA
+    };
+    let (clock, now) = clock();
+    let service = Broadcast::new(quota, clock.clone());
+    let barrier = Barrier::new(
+        SyncQuota {
+            max_bytes_each: 2 * (PARTY_OVERHEAD + 3),
+            ..quota
+        },
+        clock,
+    );
+    let (anna, ben) = (Principal::from_record("anna"), Principal::from_record("ben"));
+    let parameters = |text: &str, function| Parameters::parse(function, text).unwrap();
+    let create = |who: &Principal, token: &str| {
+        let text = format!("{{\"tokens\": [\"{token}\"]}}");
+        match service.call(who, "create", parameters(&text, "create"), None) {
+            Ok(Reply::Object(point)) => Ok(point),
+            other => Err(refusal(other)),
+        }
+    };
+    let send = |who: &Principal, point: &Callback, length: usize| {
+        let text = format!("{{\"message\": \"{}\"}}", "x".repeat(length - 2));
+        service.call(who, "send", parameters(&text, "send"), Some(point))
+    };
+    let full = (429, "QUOTA");
+    let a = create(&anna, "a").unwrap();
+    let b = create(&anna, "b").unwrap();
+    assert_eq!(create(&anna, "c"), Err(full));
+    assert_eq!(create(&anna, "a"), Ok(a.clone()), "the point is there, and is hers");
+    create(&ben, "c").unwrap();
+    send(&anna, &a, 12).unwrap();
+    assert_eq!(refusal(send(&anna, &b, 12)), full);
+    // What lies at a point counts for whoever brought it.
+    send(&ben, &b, 20).unwrap();
+    assert_eq!(refusal(send(&anna, &b, 12)), full);
+    assert!(matches!(
+        service.call(&anna, "receive", parameters("{}", "receive"), Some(&b)),
+        Ok(Reply::Value(text)) if text.len() == 20
+    ));
+    send(&ben, &a, 2).unwrap_err();
+    send(&anna, &b, 8).unwrap();
+    send(&ben, &a, 20).unwrap();
+
+    let Ok(Reply::Object(point)) = barrier.call(&anna, "create", parameters(r#"{"tokens": []}"#, "create"), None)
+    else {
+        unreachable!()
+    };
+    let arrive = |who: &Principal, party: &str| {
+        let text = format!("{{\"party\": \"{party}\"}}");
+        barrier.call(who, "arrive", parameters(&text, "arrive"), Some(&point))
+    };
+    arrive(&anna, "1").unwrap();
+    arrive(&anna, "2").unwrap();
+    assert_eq!(refusal(arrive(&anna, "3")), full);
+    arrive(&ben, "3").unwrap();
+    barrier
+        .call(&ben, "reset", parameters("{}", "reset"), Some(&point))
+        .unwrap();
+    arrive(&anna, "3").unwrap();
+
+    now.store(5000, Ordering::Relaxed);
+    assert_eq!((service.sweep(5000), barrier.sweep(5000)), (3, 1));
+    assert!(service.points.lock().ledger.shares.is_empty() && service.points.lock().ledger.bytes == 0);
+    assert!(barrier.points.lock().ledger.shares.is_empty() && barrier.points.lock().ledger.bytes == 0);
 }

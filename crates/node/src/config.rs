@@ -13,6 +13,7 @@ use crate::identity::PeerKey;
 use crate::peer::{PeerConfig, Trust};
 use crate::policy::Profile;
 use crate::reach::{Allowed, Reach};
+use crate::store::Durability;
 use crate::task::StopAt;
 use crate::tasks::Quota;
 use crate::tls::Certificate;
@@ -65,6 +66,8 @@ pub struct Config {
     pub log_format: LogFormat,
     /// Limits.
     pub limits: Limits,
+    /// How the storage is kept.
+    pub storage: StorageConfig,
     /// Only tests that link this crate can set it.
     #[serde(skip)]
     pub stop_at: Option<StopAt>,
@@ -139,6 +142,25 @@ pub struct Limits {
     pub time_to_live: f64,
 }
 
+/// How the storage is kept.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct StorageConfig {
+    /// What an acknowledged write survives.
+    pub sync: Durability,
+    /// Most bytes of all records together, encrypted.
+    pub max_bytes: u64,
+}
+
+impl Default for StorageConfig {
+    fn default() -> StorageConfig {
+        StorageConfig {
+            sync: Durability::Full,
+            max_bytes: 4 << 30,
+        }
+    }
+}
+
 impl Default for Config {
     fn default() -> Config {
         Config {
@@ -162,6 +184,7 @@ impl Default for Config {
             log: "info".to_owned(),
             log_format: LogFormat::Text,
             limits: Limits::default(),
+            storage: StorageConfig::default(),
             stop_at: None,
         }
     }

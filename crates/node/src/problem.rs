@@ -13,6 +13,7 @@ pub const CODES: &[(&str, &str)] = &[
         "ALREADY_STARTED",
         "The task has its input and has started; it takes no more.",
     ),
+    ("AUDIT_CLOSED", "The audit is for the node's owners and viewers only."),
     (
         "BODY_BUSY",
         "The node is receiving as many large requests as it can hold; nothing was done.",
@@ -113,6 +114,10 @@ pub const CODES: &[(&str, &str)] = &[
     ("NOT_UTF8", "The request body is not UTF-8 text."),
     ("NO_INPUT", "The task has no input yet."),
     (
+        "NO_RECEIPT",
+        "The task has no receipt: it has not ended with a result that all parties have confirmed.",
+    ),
+    (
         "OBJECT_UNKNOWN",
         "No such object, or it belongs to somebody else, or its time to live is over.",
     ),
@@ -195,6 +200,10 @@ pub const CODES: &[(&str, &str)] = &[
         "The node could not write to or read from its storage.",
     ),
     (
+        "STORAGE_FULL",
+        "The node's storage is full: nothing was stored, and nothing is lost.",
+    ),
+    (
         "STREAMS_BUSY",
         "As many streams of events are open as this node has room for.",
     ),
@@ -263,6 +272,7 @@ const SIDES: [(Side, &[&str]); 4] = [
             "PROBES_BUSY",
             "QUOTA",
             "STORAGE_FAILED",
+            "STORAGE_FULL",
             "STREAMS_BUSY",
         ],
     ),
@@ -301,6 +311,7 @@ const SIDES: [(Side, &[&str]); 4] = [
             "BUSY",
             "MYSELF_TAKEN",
             "NO_INPUT",
+            "NO_RECEIPT",
             "TASK_FAILED",
             "TASK_FINISHED",
         ],
@@ -336,6 +347,8 @@ pub enum Fault {
     Method,
     /// The node cannot do it at the moment.
     Unavailable,
+    /// The node has no room for it.
+    Full,
     /// A mistake of the node.
     Internal,
 }
@@ -356,6 +369,7 @@ impl Fault {
             Fault::TooMany => 429,
             Fault::Internal => 500,
             Fault::Unavailable => 503,
+            Fault::Full => 507,
         }
     }
 }
@@ -579,6 +593,7 @@ mod tests {
             (Fault::Method, 405),
             (Fault::Unavailable, 503),
             (Fault::Internal, 500),
+            (Fault::Full, 507),
         ];
         for (fault, status) in expected {
             assert_eq!(fault.status(), status, "{fault:?}");

@@ -5,9 +5,11 @@
 //! {base}/peer          WebSocket between nodes   {base}/metrics   Prometheus text
 //! {base}/identity      this node's keys          {base}/healthz, {base}/readyz
 //! {base}/probe         the way to another node    {base}/peers     the known nodes
+//! {base}/audit         entries of the audit
 //! ```
 //! Doubled slashes collapse, a slash at the end makes no difference.
 
+mod audit;
 mod caller;
 mod forwarded;
 mod handles;
@@ -45,7 +47,15 @@ const SMALL_BODY: u64 = 64 << 10;
 const BODY_WAIT: Duration = Duration::from_millis(if cfg!(test) { 50 } else { 5_000 });
 
 /// What is there beside the handle API, and what is allowed there.
-const PAGES: [&str; 6] = ["/peer", "/identity", "/tasks", "/healthz", "/readyz", "/metrics"];
+const PAGES: [&str; 7] = [
+    "/peer",
+    "/identity",
+    "/tasks",
+    audit::PATH,
+    "/healthz",
+    "/readyz",
+    "/metrics",
+];
 const PAGE_METHODS: &str = "GET, HEAD, OPTIONS";
 
 /// Says who is waited for, on an empty answer to `result`.
@@ -152,6 +162,7 @@ async fn route(site: &Site, parts: Parts, body: &mut Body) -> Response {
         ("/peer", &Method::GET | &Method::HEAD) => Ok(peer(node, Request::from_parts(parts, Body::empty()))),
         ("/identity", &Method::GET | &Method::HEAD) => Ok(json(&node.identity_document())),
         ("/tasks", &Method::GET | &Method::HEAD) => Ok(tasks::list(node, &who)),
+        (audit::PATH, &Method::GET | &Method::HEAD) => audit::answer(node, &who, parts.uri.query()).await,
         ("/probe", &Method::POST) => probe::answer(node, &parts.headers, body).await,
         ("/probe", _) => return not_allowed(probe::METHODS),
         ("/peers", &Method::GET | &Method::HEAD | &Method::POST | &Method::DELETE) => {
@@ -161,7 +172,9 @@ async fn route(site: &Site, parts: Parts, body: &mut Body) -> Response {
         ("/healthz" | "/readyz", &Method::GET | &Method::HEAD) => Ok(json("{\"status\":\"ok\"}")),
         ("/metrics", &Method::GET | &Method::HEAD) => Ok(metrics(node)),
         (page, _) if PAGES.contains(&page) => return not_allowed(PAGE_METHODS),
-        (page, method) if let Some(page) = tasks::Page::find(page) => page.answer(node, &who, method, &parts.headers),
+        (page, method) if let Some(page) = tasks::Page::find(page) => {
+            page.answer(node, &who, method, &parts.headers).await
+        }
         _ => Err(path_unknown(site, &parts)),
     };
     result.unwrap_or_else(IntoResponse::into_response)

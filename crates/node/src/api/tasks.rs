@@ -4,6 +4,7 @@
 //! GET  {base}/tasks                 the caller's tasks without what gives access to them, and the pending invitations
 //! GET  {base}/tasks/{id}            progress
 //! GET  {base}/tasks/{id}/events     progress at every change, as server-sent events, until the task has ended
+//! GET  {base}/tasks/{id}/receipt    its receipt; with the salt for its owner only
 //! POST {base}/tasks/{id}/cancel     ends it for all parties
 //! GET  {base}/invitations/{task}    what a link to the task leads to
 //! ```
@@ -38,6 +39,7 @@ const CANCEL_METHODS: &str = "POST, OPTIONS";
 pub(super) enum Page<'a> {
     Progress(&'a str),
     Events(&'a str),
+    Receipt(&'a str),
     Cancel(&'a str),
     Invitation(&'a str),
 }
@@ -49,6 +51,7 @@ impl<'a> Page<'a> {
         match segments[..] {
             ["tasks", id] => Some(Page::Progress(id)),
             ["tasks", id, "events"] => Some(Page::Events(id)),
+            ["tasks", id, "receipt"] => Some(Page::Receipt(id)),
             ["tasks", id, "cancel"] => Some(Page::Cancel(id)),
             ["invitations", id] => Some(Page::Invitation(id)),
             _ => None,
@@ -59,11 +62,11 @@ impl<'a> Page<'a> {
     pub(super) fn methods(self) -> &'static str {
         match self {
             Page::Cancel(_) => CANCEL_METHODS,
-            Page::Progress(_) | Page::Events(_) | Page::Invitation(_) => PAGE_METHODS,
+            Page::Progress(_) | Page::Events(_) | Page::Receipt(_) | Page::Invitation(_) => PAGE_METHODS,
         }
     }
 
-    pub(super) fn answer(
+    pub(super) async fn answer(
         self,
         node: &Node,
         who: &Principal,
@@ -76,7 +79,8 @@ impl<'a> Page<'a> {
             }
             (Page::Events(id), &Method::HEAD) => find(node, who, id).map(|_| event_stream(stream::empty())),
             (Page::Events(id), &Method::GET) => events(node, who, id),
-            (Page::Cancel(id), &Method::POST) => cancel(node, who, id, headers),
+            (Page::Receipt(id), &Method::GET | &Method::HEAD) => receipt(node, who, id),
+            (Page::Cancel(id), &Method::POST) => cancel(node, who, id, headers).await,
             (Page::Invitation(id), &Method::GET | &Method::HEAD) => invitation(node, id),
             _ => Ok(not_allowed(self.methods())),
         };
@@ -105,6 +109,13 @@ fn find(node: &Node, who: &Principal, id: &str) -> Result<(Arc<Task>, bool), Pro
     })
 }
 
+/// Whoever has the salt can test guesses of the result, so it is for those who may have the result.
+fn receipt(node: &Node, who: &Principal, id: &str) -> Result<Response, Problem> {
+    let (task, by_object) = find(node, who, id)?;
+    let with_salt = by_object || (task.owner == *who && !who.is_anonymous());
+    task.receipt(with_salt).map(|receipt| super::json(&receipt.to_string()))
+}
+
 fn invitation(node: &Node, id: &str) -> Result<Response, Problem> {
     let parsed = Uuid::try_parse(id).ok();
     let invitation = parsed.and_then(|id| node.simon.tasks().invitation_to(&id));
@@ -118,7 +129,7 @@ fn invitation(node: &Node, id: &str) -> Result<Response, Problem> {
     Ok(super::json(&invitation.to_string()))
 }
 
-fn cancel(node: &Node, who: &Principal, id: &str, headers: &HeaderMap) -> Result<Response, Problem> {
+async fn cancel(node: &Node, who: &Principal, id: &str, headers: &HeaderMap) -> Result<Response, Problem> {
     let (task, by_owner) = find(node, who, id)?;
     let token = headers.get(header::AUTHORIZATION);
     if !by_owner && !token.is_some_and(|token| node.operator.admits(token.as_bytes())) {
@@ -134,7 +145,8 @@ fn cancel(node: &Node, who: &Principal, id: &str, headers: &HeaderMap) -> Result
              operator.token in this node's data directory",
         ));
     }
-    task.cancel();
+    task.cancel(if by_owner { &task.owner } else { who });
+    task.flush_records().await?;
     Ok(StatusCode::NO_CONTENT.into_response())
 }
 

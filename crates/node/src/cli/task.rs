@@ -31,6 +31,7 @@ Examples:
   fdrtd task ls
   fdrtd task watch 3f2a9c1b --node https://a.example/public1
   fdrtd task cancel 3f2a9c1b
+  fdrtd task receipt 3f2a9c1b > receipt.json
 
 An id may be shortened to its first characters, four at least, as long as it is the only one.
 
@@ -48,6 +49,8 @@ enum TaskCommand {
     Show(IdArgs),
     /// Follows a task until it has ended.
     Watch(IdArgs),
+    /// Prints the receipt of a task whose result all parties have confirmed, as JSON; with the salt only by the id of the task's object, or to its owner.
+    Receipt(ReceiptArgs),
     /// Ends a task at all parties.
     Cancel(CancelArgs),
 }
@@ -73,6 +76,14 @@ struct IdArgs {
 }
 
 #[derive(Args)]
+struct ReceiptArgs {
+    /// The task's id, or its beginning; or the whole id of its object
+    id: String,
+    #[command(flatten)]
+    node: NodeArgs,
+}
+
+#[derive(Args)]
 struct CancelArgs {
     #[command(flatten)]
     id: IdArgs,
@@ -89,6 +100,7 @@ pub(crate) fn task(args: TaskArgs) -> Result<Exit, Failure> {
                 TaskCommand::Ls(args) => ls(&args).await,
                 TaskCommand::Show(args) => show_one(&args).await,
                 TaskCommand::Watch(args) => watch(&args).await,
+                TaskCommand::Receipt(args) => receipt(&args).await,
                 TaskCommand::Cancel(args) => cancel(&args).await,
             }
         };
@@ -135,6 +147,13 @@ async fn show_one(args: &IdArgs) -> Result<Exit, Failure> {
         show::whole(&answer.json()?)
     };
     say(&text)?;
+    Ok(Exit::Ok)
+}
+
+async fn receipt(args: &ReceiptArgs) -> Result<Exit, Failure> {
+    let client = args.node.client(None)?;
+    let id = resolve(&client, &args.id).await?;
+    say(&client.get(&format!("/tasks/{id}/receipt")).await?.text())?;
     Ok(Exit::Ok)
 }
 

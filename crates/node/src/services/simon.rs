@@ -11,7 +11,7 @@ use std::time::Duration;
 use fdrtd_mpc::microprotocol::{ALL, Entry, Refusal};
 use fdrtd_mpc::net::{MAX_PARTIES, Party};
 use futures_util::future::join_all;
-use serde_json::Value;
+use serde_json::{Value, json};
 use uuid::Uuid;
 use zeroize::Zeroizing;
 
@@ -72,6 +72,7 @@ impl Simon {
         "start",
         "result",
         "progress",
+        "receipt",
         "cancel",
         "delete",
     ];
@@ -112,11 +113,32 @@ impl Simon {
         parameters: Parameters,
         callback: Option<&Callback>,
     ) -> Result<Reply, Problem> {
-        match function {
+        let made = match function {
             "create" => self.create(who, parameters, Mode::OnInput).await,
             "create_task" => self.create(who, parameters, Mode::OnStart).await,
             "join" => self.join(who, parameters, Mode::OnInput).await,
             "join_task" => self.join(who, parameters, Mode::OnStart).await,
+            _ => return self.call_other(who, function, parameters, callback).await,
+        };
+        if let Err(problem) = &made
+            && problem.side == Side::Policy
+            // Those have entries of their own, with the task.
+            && !problem.code.starts_with("PEER_")
+        {
+            let detail = json!({"function": function, "code": problem.code, "message": problem.message});
+            self.tasks.context().audit.note(who, "task.refuse", None, &detail);
+        }
+        made
+    }
+
+    async fn call_other(
+        &self,
+        who: &Principal,
+        function: &str,
+        parameters: Parameters,
+        callback: Option<&Callback>,
+    ) -> Result<Reply, Problem> {
+        match function {
             "invitations" => Ok(value(&self.invitations(parameters).await?)),
             _ if Self::PUBLIC.contains(&function) => self.call_task(who, function, parameters, callback).await,
             _ => Err(not_public("Simon", function, Self::PUBLIC)),
@@ -158,16 +180,18 @@ impl Simon {
                 match function {
                     "invite" => Ok(value(&task.invitation().shown())),
                     "progress" => Ok(value(&task.progress())),
+                    "receipt" => Ok(value(&task.receipt(true)?)),
                     "start" => {
                         task.start().await?;
                         Ok(Reply::Nothing)
                     }
                     "cancel" => {
-                        task.cancel();
+                        task.cancel(who);
+                        task.flush_records().await?;
                         Ok(Reply::Nothing)
                     }
                     _ => {
-                        self.tasks.delete(&task).await;
+                        self.tasks.delete(&task, who).await?;
                         Ok(Reply::Nothing)
                     }
                 }
@@ -203,8 +227,18 @@ impl Simon {
             keys: &[],
             inviter: None,
         };
-        self.make(who, entry, configured, descriptor, network.myself, mode, promised)
-            .await
+        let action = "task.create";
+        self.make(
+            action,
+            who,
+            entry,
+            configured,
+            descriptor,
+            network.myself,
+            mode,
+            promised,
+        )
+        .await
     }
 
     async fn join(&self, who: &Principal, mut parameters: Parameters, mode: Mode) -> Result<Reply, Problem> {
@@ -231,13 +265,24 @@ impl Simon {
             keys: &invitation.keys,
             inviter,
         };
-        self.make(who, entry, configured, descriptor, network.myself, mode, promised)
-            .await
+        let action = "task.join";
+        self.make(
+            action,
+            who,
+            entry,
+            configured,
+            descriptor,
+            network.myself,
+            mode,
+            promised,
+        )
+        .await
     }
 
     #[allow(clippy::too_many_arguments)] // everything that create and join have found out, once
     async fn make(
         &self,
+        action: &'static str,
         who: &Principal,
         entry: &Entry,
         configured: fdrtd_mpc::microprotocol::Configured,
@@ -266,7 +311,10 @@ impl Simon {
             let detail = serde_json::json!({"code": problem.code, "message": problem.message});
             audit.note(who, "peer.refused", Some(&descriptor.task), &detail);
         })?;
-        let task = self.tasks.add(&permit, descriptor, configured, me, mode, known).await?;
+        let tasks = &self.tasks;
+        let task = tasks
+            .add(action, &permit, descriptor, configured, me, mode, known)
+            .await?;
         Ok(Reply::Object(Value::from(task.object.to_string())))
     }
 

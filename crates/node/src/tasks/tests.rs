@@ -94,7 +94,15 @@ async fn task_that_knows(tasks: &Tasks, descriptor: &Descriptor, known: Vec<(Par
     let configured = Entry::find("SecureSum").unwrap().configure("{}").unwrap();
     let me = Party::new(0, 2).unwrap();
     tasks
-        .add(&permit, descriptor.clone(), configured, me, Mode::OnInput, known)
+        .add(
+            "task.create",
+            &permit,
+            descriptor.clone(),
+            configured,
+            me,
+            Mode::OnInput,
+            known,
+        )
         .await
         .unwrap()
 }
@@ -122,7 +130,7 @@ async fn a_peer_that_hears_no_answers_gets_no_more() {
         let descriptor = descriptor(Durations::default());
         let task = task(&tasks, &descriptor).await;
         if ended {
-            task.cancel();
+            task.cancel(&Principal::anonymous());
         }
         let queued = || tasks.context.peers.queued_of(STRANGER, *descriptor.task.as_bytes());
         message(&tasks, &descriptor, hello(&descriptor));
@@ -180,9 +188,9 @@ async fn who_said_hello_and_was_not_found_is_told_the_end() {
         message(&tasks, &descriptor, hello(&descriptor));
         assert!(task.ended().is_none());
         if delete {
-            tasks.delete(&task).await;
+            tasks.delete(&task, &Principal::anonymous()).await.unwrap();
         } else {
-            task.cancel();
+            task.cancel(&Principal::anonymous());
         }
         assert_eq!(answer(&tasks, &descriptor).await, cancelled(0).len());
         assert!(tasks.lock().pending.take_all(&descriptor.task).is_empty());
@@ -194,7 +202,7 @@ async fn whose_key_is_found_after_the_end_is_told() {
     let tasks = tasks();
     let descriptor = descriptor(Durations::default());
     let task = task_that_knows(&tasks, &descriptor, Vec::new()).await;
-    task.cancel();
+    task.cancel(&Principal::anonymous());
     task.found(peer(), STRANGER, Some(hello(&descriptor)));
     assert_eq!(answer(&tasks, &descriptor).await, cancelled(0).len());
     // It is not kept connected for a task that is over.

@@ -43,6 +43,7 @@ bench: venv
 # The end-to-end tests again and again, to find what happens seldom.
 test-long: venv
 	$(CARGO) build --locked --workspace --bins --examples
+	FDRTD_KILLS=100 $(BIN)/python -m pytest -q tests/e2e/test_kills.py
 	FDRTD_FROM_SCRATCH=1 $(BIN)/python -m pytest -q tests/first_minutes
 	for i in $$(seq 20); do $(BIN)/python -m pytest -q -n 2 tests/e2e || exit 1; done
 

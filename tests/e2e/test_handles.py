@@ -62,7 +62,7 @@ SERVICES: list[tuple[dict[str, str], list[str]]] = [
         },
         [
             *["create", "join", "create_task", "join_task", "invitations"],
-            *["invite", "input", "start", "result", "progress", "cancel", "delete"],
+            *["invite", "input", "start", "result", "progress", "receipt", "cancel", "delete"],
         ],
     ),
 ]
@@ -909,7 +909,7 @@ def test_a_task_in_the_list_cannot_be_used_by_its_public_id(shared: list[Node]) 
     simon = wire.handle("Simon")
     public = task.progress()["task"]
     assert public != task["callback"]
-    for function in ("progress", "result", "cancel", "delete", "input", "invite"):
+    for function in ("progress", "result", "cancel", "delete", "input", "invite", "receipt"):
         parameters = {"data": 1} if function == "input" else {}
         wire.call(simon, function, parameters, public).problem(404, "OBJECT_UNKNOWN")
     assert wire.call(simon, "progress", {}, task["callback"]).value()["state"] in ("joining", "joined")

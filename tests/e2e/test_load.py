@@ -23,8 +23,9 @@ PEERS = 2
 # SecureSum has one round; the closing digest follows.
 DATA_MESSAGES = PEERS * (1 + 1)
 # To each peer: a Hello as soon as its key is known, when nothing else is known of it; another one that answers the
-# peer's, which for the same reason says that it has not heard of this node; Ready; the data messages.
-MESSAGES = PEERS * (2 + 1) + DATA_MESSAGES
+# peer's, which for the same reason says that it has not heard of this node; Ready; the data messages; the
+# receipt's signature.
+MESSAGES = PEERS * (2 + 1 + 1) + DATA_MESSAGES
 
 
 def metric(node: Node, name: str) -> int:

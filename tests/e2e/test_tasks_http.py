@@ -94,7 +94,8 @@ def watching(node: Node, id_: str) -> Iterator[Events]:
 
 
 def steady(progress: dict[str, Any]) -> dict[str, Any]:
-    return {key: value for key, value in progress.items() if key != "seconds_left"}
+    """Without the time, and the receipt, which is signed after the end."""
+    return {key: value for key, value in progress.items() if key not in ("seconds_left", "receipt")}
 
 
 def test_progress_by_either_id(shared: list[Node]) -> None:

@@ -16,6 +16,7 @@ use crate::identity::PeerKey;
 use crate::peer::{PeerConfig, Trust};
 use crate::policy::{Changes, Organisations, Policy, Profile};
 use crate::reach::{Allowed, Reach};
+use crate::store::Durability;
 use crate::task::StopAt;
 use crate::tasks::Quota;
 use crate::tls::Certificate;
@@ -74,6 +75,8 @@ pub struct Config {
     pub access: AccessConfig,
     /// Limits.
     pub limits: Limits,
+    /// How the storage is kept.
+    pub storage: StorageConfig,
     /// Only tests that link this crate can set it.
     #[serde(skip)]
     pub stop_at: Option<StopAt>,
@@ -127,6 +130,25 @@ pub enum LogFormat {
     Json,
 }
 
+/// How the storage is kept.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct StorageConfig {
+    /// What an acknowledged write survives.
+    pub sync: Durability,
+    /// Most bytes of all records together, encrypted.
+    pub max_bytes: u64,
+}
+
+impl Default for StorageConfig {
+    fn default() -> StorageConfig {
+        StorageConfig {
+            sync: Durability::Full,
+            max_bytes: 4 << 30,
+        }
+    }
+}
+
 impl Default for Config {
     fn default() -> Config {
         Config {
@@ -153,6 +175,7 @@ impl Default for Config {
             log_format: LogFormat::Text,
             access: AccessConfig::default(),
             limits: Limits::default(),
+            storage: StorageConfig::default(),
             stop_at: None,
         }
     }

@@ -13,6 +13,7 @@ use crate::acquaintances;
 use crate::api::{Answers, Bodies, Readiness};
 use crate::approvals::Approvals;
 use crate::audit::Audit;
+use crate::backup::STORAGE_KEY;
 use crate::config::Config;
 use crate::identity::Identity;
 use crate::json::Parameters;
@@ -25,7 +26,7 @@ use crate::services::kv::{self, KeyValueStorage, KvQuota, ValueText};
 use crate::services::simon::Simon;
 use crate::services::sync::{Barrier, Broadcast, SyncQuota};
 use crate::services::{Callback, Clock, Identifiers, Principal, Reply, not_public};
-use crate::store::{Store, load_or_create_key, make_directory};
+use crate::store::{Options, Store, load_or_create_key, make_directory};
 use crate::task::{Context, Memory};
 use crate::tasks::Tasks;
 use crate::url::NodeUrl;
@@ -119,9 +120,8 @@ impl Node {
     /// An unusable data directory.
     pub async fn start(config: Config) -> Result<Arc<Node>, StartError> {
         let (identity, store) = open(&config)?;
-        let audit = Audit::default();
+        let audit = Audit::new(store.clone());
         let access = open_access(&config, &store, &audit)?;
-        let identity = Arc::new(identity);
         let memory = acquaintances::load(&store)?;
         let tasks: Arc<std::sync::OnceLock<Tasks>> = Arc::default();
         let on_event = {
@@ -151,7 +151,7 @@ impl Node {
             identity: Arc::clone(&identity),
             peers,
             store: store.clone(),
-            audit,
+            audit: audit.clone(),
             policy,
             organisations: config.organisations(),
             ledger: Ledger::open(&store)?,
@@ -210,6 +210,8 @@ impl Node {
             access,
         });
         node.warn_of_strangers();
+        let detail = json!({"version": env!("CARGO_PKG_VERSION"), "policy": node.config.policy, "tasks": restored});
+        audit.noted(&Principal::node(), "node.start", None, &detail).await?;
         tokio::spawn(sweep(Arc::downgrade(&node)));
         Ok(node)
     }
@@ -217,6 +219,11 @@ impl Node {
     /// The other nodes.
     pub fn peers(&self) -> &Peers {
         &self.simon.tasks().context().peers
+    }
+
+    /// What was done here.
+    pub fn audit(&self) -> &Audit {
+        &self.simon.tasks().context().audit
     }
 
     /// This node's key for people.
@@ -245,6 +252,7 @@ impl Node {
     pub async fn stop(&self) {
         self.peers().drain(Duration::from_secs(2)).await;
         self.peers().shutdown();
+        self.audit().note(&Principal::node(), "node.stop", None, &json!({}));
         if self.store.flush().await.is_err() {
             tracing::error!("the storage failed at the end");
         }
@@ -335,11 +343,6 @@ impl Node {
         }
     }
 
-    /// What was done here.
-    pub(crate) fn audit(&self) -> &Audit {
-        &self.simon.tasks().context().audit
-    }
-
     /// Who listens on loopback behind a proxy may believe that nobody else comes in.
     fn warn_of_strangers(&self) {
         let beyond = self.config.public_url.iter().find(|url| !url.is_loopback());
@@ -389,9 +392,10 @@ impl Node {
     }
 }
 
-fn open(config: &Config) -> Result<(Identity, Store), StartError> {
+fn open(config: &Config) -> Result<(Arc<Identity>, Store), StartError> {
     if config.ephemeral {
-        return Ok((Identity::ephemeral()?, Store::ephemeral()));
+        let identity = Arc::new(Identity::ephemeral()?);
+        return Ok((Arc::clone(&identity), Store::in_memory(identity)));
     }
     let create = make_directory(&config.data_dir);
     create.map_err(|error| {
@@ -400,13 +404,21 @@ fn open(config: &Config) -> Result<(Identity, Store), StartError> {
             config.data_dir.display()
         )
     })?;
+    let identity = Arc::new(Identity::open(&config.data_dir)?);
     let key_file = config
         .storage_key_file
         .clone()
-        .unwrap_or_else(|| config.data_dir.join("storage.key"));
-    // The storage locks the directory: only then nobody gives the node a new key any more.
-    let store = Store::open(&config.data_dir, load_or_create_key(&key_file)?)?;
-    let identity = Identity::open(&config.data_dir)?;
+        .unwrap_or_else(|| config.data_dir.join(STORAGE_KEY));
+    let options = Options {
+        identity: Arc::clone(&identity),
+        sync: config.storage.sync,
+        max_bytes: config.storage.max_bytes,
+    };
+    let store = Store::open(&config.data_dir, load_or_create_key(&key_file)?, &options)?;
+    // The storage locks the directory: only now nobody gives the node a new key any more.
+    if Identity::open(&config.data_dir)?.key() != identity.key() {
+        return Err("the node's key was just changed; start it again".into());
+    }
     Ok((identity, store))
 }
 

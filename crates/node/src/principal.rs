@@ -67,6 +67,11 @@ impl Principal {
         Principal::new("operator", Role::Owner)
     }
 
+    /// This node itself, for what nobody asked it to do.
+    pub(crate) fn node() -> Principal {
+        Principal::new("node", Role::Viewer)
+    }
+
     /// Somebody whose credentials this node has checked.
     pub(crate) fn new(name: &str, role: Role) -> Principal {
         Principal {

@@ -142,6 +142,10 @@ pub const CODES: &[(&str, &str)] = &[
     ("NOT_UTF8", "The request body is not UTF-8 text."),
     ("NO_INPUT", "The task has no input yet."),
     (
+        "NO_RECEIPT",
+        "The task has no receipt: it has not ended with a result that all parties have confirmed.",
+    ),
+    (
         "OBJECT_UNKNOWN",
         "No such object, or it belongs to somebody else, or its time to live is over.",
     ),
@@ -257,6 +261,10 @@ pub const CODES: &[(&str, &str)] = &[
         "The node could not write to or read from its storage.",
     ),
     (
+        "STORAGE_FULL",
+        "The node's storage is full: nothing was stored, and nothing is lost.",
+    ),
+    (
         "STREAMS_BUSY",
         "As many streams of events are open as this node has room for.",
     ),
@@ -348,6 +356,7 @@ const SIDES: [(Side, &[&str]); 4] = [
             "PROBES_BUSY",
             "QUOTA",
             "STORAGE_FAILED",
+            "STORAGE_FULL",
             "STREAMS_BUSY",
             "TASK_TOO_LARGE",
         ],
@@ -395,6 +404,7 @@ const SIDES: [(Side, &[&str]); 4] = [
             "BUSY",
             "MYSELF_TAKEN",
             "NO_INPUT",
+            "NO_RECEIPT",
             "TASK_FAILED",
             "TASK_FINISHED",
             "TASK_NOT_WAITING",
@@ -433,6 +443,8 @@ pub enum Fault {
     Method,
     /// The node cannot do it at the moment.
     Unavailable,
+    /// The node has no room for it.
+    Full,
     /// A mistake of the node.
     Internal,
 }
@@ -454,6 +466,7 @@ impl Fault {
             Fault::TooMany => 429,
             Fault::Internal => 500,
             Fault::Unavailable => 503,
+            Fault::Full => 507,
         }
     }
 }
@@ -714,6 +727,7 @@ mod tests {
             (Fault::Method, 405),
             (Fault::Unavailable, 503),
             (Fault::Internal, 500),
+            (Fault::Full, 507),
         ];
         for (fault, status) in expected {
             assert_eq!(fault.status(), status, "{fault:?}");

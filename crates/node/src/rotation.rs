@@ -7,11 +7,15 @@
 use std::fs::{self, File};
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use ed25519_dalek::{Signature, VerifyingKey};
 
+use crate::audit::Audit;
+use crate::chain::ROTATION;
 use crate::identity::{Identity, IdentityError, KEY_FILE, PeerKey, base32, random_seed, unbase32, write_private};
+use crate::principal::Principal;
 use crate::store;
 
 /// Name of the chain's file in the data directory.
@@ -137,7 +141,7 @@ pub fn verify_chain(chain: &[Succession], last: PeerKey) -> Result<(), IdentityE
 ///
 /// # Errors
 /// A node that runs, no key to come from, or files that cannot be written.
-pub fn rotate(directory: &Path) -> Result<(Identity, Identity), RotationError> {
+pub fn rotate(directory: &Path) -> Result<(Arc<Identity>, Identity), RotationError> {
     if !directory.join(KEY_FILE).exists() {
         return Err(RotationError::NoKey(directory.to_owned()));
     }
@@ -146,7 +150,7 @@ pub fn rotate(directory: &Path) -> Result<(Identity, Identity), RotationError> {
         error => RotationError::Store(error),
     })?;
     sweep(directory);
-    let old = Identity::open(directory)?;
+    let old = Arc::new(Identity::open(directory)?);
     let seed = random_seed()?;
     let new = Identity::from_seed(&seed);
     let last = old.chain().last();
@@ -156,9 +160,20 @@ pub fn rotate(directory: &Path) -> Result<(Identity, Identity), RotationError> {
     chain.push(Succession::make(&old, &new, serial, time));
     chain.drain(..chain.len().saturating_sub(MAX_CHAIN));
     keep_chain(directory, &chain)?;
+    tell_the_audit(directory, &old, new.key())?;
     // From here on the key is the new one. Before, the last succession of the file is one that never came to be.
     replace(directory, KEY_FILE, &seed[..])?;
     Ok((old, new.with_chain(chain)))
+}
+
+/// The old key names the new one as the last thing that it signs. If the rotation is cut off after it, the old key goes on.
+fn tell_the_audit(directory: &Path, old: &Arc<Identity>, new: PeerKey) -> Result<(), RotationError> {
+    if !directory.join(store::DATABASE).exists() {
+        return Ok(());
+    }
+    let detail = serde_json::json!({"key": new});
+    let note = Audit::default().entry(&Principal::operator(), ROTATION, None, &detail);
+    store::append_locked(directory, Arc::clone(old), &note).map_err(RotationError::Store)
 }
 
 /// Why there is no new key.

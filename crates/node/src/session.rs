@@ -5,6 +5,7 @@
 //! Ready(sid, keys, shape, pair)           once all have joined and the own input is there ─ all ready ─▶ data
 //! Data(sid, round, bytes)                 one per peer and round, then the closing digest
 //! Abort(reason)                           at any time
+//! Receipt(signature)                      after a result that all have confirmed
 //! ```
 //!
 //! **sid** = H(version, task, descriptor, all keys, all rules, all nonces). The secret of a pair is both parties' seeds; every key is derived
@@ -24,13 +25,15 @@
 //!
 //! **Deadlines.** Joining and waiting for inputs begin anew when a node was started anew, and together never last longer than both durations.
 //!
-//! Read on: `gathering.rs` (up to Ready), `binding.rs` (what makes a session one), `job.rs` (the computation), `message.rs` (bytes).
+//! Read on: `gathering.rs` (up to Ready), `binding.rs` (what makes a session one), `job.rs` (the computation), `receipts.rs` (what is signed after it),
+//! `message.rs` (bytes).
 
 mod binding;
 mod consent;
 mod gathering;
 mod job;
 mod message;
+mod receipts;
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -43,14 +46,15 @@ use zeroize::Zeroizing;
 
 pub use consent::Declined;
 pub use job::{Job, JobDone};
-pub use message::{is_abort, is_data, is_hello, peek_hello};
+pub use message::{is_abort, is_data, is_hello, is_receipt, peek_hello};
 
 use crate::descriptor::Descriptor;
 use crate::identity::PeerKey;
 use crate::policy::{Effective, Question, Rules};
 use crate::reason::{Reason, Report, Stage};
 use consent::Gate;
-use message::{ABORT, DATA, HELLO, Hello, READY, Ready, decode_abort, encode_abort};
+use message::{ABORT, DATA, HELLO, Hello, READY, RECEIPT, Ready, decode_abort, encode_abort};
+use receipts::Receipts;
 
 /// Longest message before the computation; also what a node keeps of a task it has not joined.
 pub const CONTROL_BYTES: usize = 4_096;
@@ -150,6 +154,7 @@ pub struct Session {
     since: Millis,
     outgoing: Vec<(Party, Bytes)>,
     sent: u64,
+    receipts: Receipts,
 }
 
 impl fmt::Debug for Session {
@@ -200,6 +205,7 @@ impl Session {
             since: now,
             outgoing: Vec::new(),
             sent: 0,
+            receipts: Receipts::default(),
         }
     }
 
@@ -352,13 +358,14 @@ impl Session {
 
     /// A message of a peer. Hostile bytes: what no correct peer sends ends the task.
     pub fn receive(&mut self, from: Party, message: &Bytes, now: Millis) {
-        if self.end().is_some() || from == self.me {
+        if from == self.me || (self.end().is_some() && !is_receipt(message)) {
             return;
         }
         let result = match message.first() {
             Some(&HELLO) => self.receive_hello(from, message, now),
             Some(&READY) => self.receive_ready(from, message, now),
             Some(&DATA) => self.receive_data(from, message),
+            Some(&RECEIPT) => self.receive_receipt(from, message),
             Some(&ABORT) => decode_abort(message, self.peers.len()).map(|(reason, by)| self.told(from, reason, by)),
             _ => Err(Malformed::Value),
         };
@@ -560,6 +567,8 @@ impl Session {
     }
 }
 
+#[cfg(test)]
+mod receipt_tests;
 #[cfg(test)]
 mod restarts;
 #[cfg(test)]

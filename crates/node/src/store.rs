@@ -1,41 +1,69 @@
-//! What must survive a restart: encrypted records in one SQLite file, written by one thread.
+//! What must survive a restart: encrypted records and the audit in one SQLite file, written by one thread.
 //!
 //! A record is `(kind, id)` → bytes and the time at which it expires. Each is sealed with AES-256-GCM under a key of its own,
 //! derived from the storage key and a random salt, and bound to its kind and id: whoever holds the file alone can read nothing,
-//! and moving a record under another name makes it unreadable. Visible in the file are kinds, ids, sizes and times.
+//! and moving a record under another name makes it unreadable. Visible in the file are kinds, ids, sizes and times, and the audit.
 //!
-//! Writes wait in a queue; the writer thread commits everything queued in one transaction. With `--ephemeral` nothing is kept:
-//! the live structures of the services are the memory.
+//! Writes wait in a queue; the writer thread commits everything queued in one transaction. What a write has to say to the audit is in the
+//! transaction of the write. With `--ephemeral` nothing is kept: the live structures of the services are the memory, and the end of the audit.
 
 use std::fs::File;
 use std::future::Future;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::mpsc;
+use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
-use std::time::Instant;
 
-use rusqlite::{Connection, OptionalExtension, Transaction, params};
+use serde::Deserialize;
 use tokio::sync::oneshot;
 use zeroize::Zeroizing;
 
+use crate::chain::{Broken, Entry, Note};
+use crate::identity::Identity;
 use crate::metrics::Metrics;
-use crate::problem::Problem;
+use crate::problem::{Fault, Problem};
 
+mod copy;
 mod files;
+mod log;
+mod memory;
+mod schema;
 mod seal;
+mod writer;
 
-pub(crate) use files::{create_private, load_or_create, lock};
-pub use files::{load_or_create_key, make_directory};
-use files::{make_private, private_options};
-use seal::{open, seal};
+pub use copy::{Reader, inspect};
+pub(crate) use copy::{append_locked, authenticator, check_copy};
+pub(crate) use files::{create_private, load_or_create, lock, private_options};
+pub use files::{create_private_file, load_or_create_key, make_directory};
+use memory::Memory;
+use writer::Writer;
+
+/// Name of the database in the data directory.
+pub const DATABASE: &str = "node.db";
 
 /// The key under which all records are sealed.
 pub type StorageKey = Zeroizing<[u8; 32]>;
 
-/// Most writes in one transaction; the rest waits for the next.
-const MAX_BATCH: usize = 1024;
-const SCHEMA_VERSION: i64 = 1;
+/// What a commit survives.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Durability {
+    /// A loss of power: each commit waits for the disk.
+    Full,
+    /// The death of the process. After a loss of power the last moments may be missing, never part of a commit.
+    Process,
+}
+
+/// How a store is kept.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// Who signs the audit.
+    pub identity: Arc<Identity>,
+    /// What a commit survives.
+    pub sync: Durability,
+    /// Most bytes of all records together, as they are on the disk.
+    pub max_bytes: u64,
+}
 
 /// Why the storage refuses or fails. Paths and causes are for the operator; a client only sees [`Problem`].
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -47,8 +75,21 @@ pub enum StoreError {
     #[error("the storage key does not open the data in {0}; use the key with which it was written")]
     WrongKey(PathBuf),
     /// The file was written by a later version.
-    #[error("the data in {0} has schema version {1}, this program knows {SCHEMA_VERSION}; update it")]
+    #[error("the data in {0} has schema version {1}, this program knows {known}; update it", known = schema::VERSION)]
     Newer(PathBuf, i64),
+    /// The file is damaged, or none of ours.
+    #[error(
+        "the database {path} is damaged ({what}); nothing in it was changed. Put a backup back with: fdrtd restore BACKUP --data-dir {dir} --force. \
+         Without a backup, move the file away: the node begins anew with an empty one",
+        path = .0.display(), what = .1, dir = .0.parent().unwrap_or(Path::new(".")).display()
+    )]
+    Corrupt(PathBuf, String),
+    /// The quota is reached, or the disk is full.
+    #[error("there is no room for it: {0}")]
+    Full(String),
+    /// The audit cannot be read.
+    #[error("the audit is damaged: {0}")]
+    Audit(#[from] Broken),
     /// The key file may be read by others.
     #[error("the key file {0} is open to other users; run: chmod 600 {0}")]
     KeyFileOpen(PathBuf),
@@ -71,12 +112,24 @@ pub enum StoreError {
 
 impl From<rusqlite::Error> for StoreError {
     fn from(error: rusqlite::Error) -> StoreError {
+        if error.sqlite_error_code() == Some(rusqlite::ErrorCode::DiskFull) {
+            return StoreError::Full("the disk is full".to_owned());
+        }
         StoreError::Database(error.to_string())
     }
 }
 
 impl From<StoreError> for Problem {
     fn from(error: StoreError) -> Problem {
+        if let StoreError::Full(why) = &error {
+            tracing::warn!(why, "the storage is full");
+            return Problem::new(
+                Fault::Full,
+                "STORAGE_FULL",
+                "this node's storage is full; nothing was stored, and nothing is lost",
+                "delete values and tasks that are no longer needed, or ask the operator for more room (storage.max_bytes, or the disk)",
+            );
+        }
         tracing::error!(%error, "storage failed");
         Problem::unavailable(
             "STORAGE_FAILED",
@@ -105,34 +158,97 @@ pub struct Loaded {
     pub unreadable: usize,
 }
 
+/// One write, and what it tells the audit: both are in the database, or neither.
+pub struct Write {
+    work: Work,
+    notes: Vec<Note>,
+    /// Whether it is done beyond the quota, too.
+    beyond: bool,
+}
+
+impl Write {
+    /// A record, over an older one of the same name.
+    pub fn put(kind: &'static str, id: String, bytes: impl Into<Zeroizing<Vec<u8>>>, expires_at: u64) -> Write {
+        Write::of(Work::Put {
+            kind,
+            id,
+            bytes: bytes.into(),
+            expires_at,
+        })
+    }
+
+    /// No record of that name any more.
+    pub fn delete(kind: &'static str, id: String) -> Write {
+        Write::of(Work::Delete { kind, id })
+    }
+
+    /// Nothing but an entry in the audit.
+    pub fn note(note: Note) -> Write {
+        Write::of(Work::Nothing).noting([note])
+    }
+
+    /// With entries in the audit.
+    #[must_use]
+    pub fn noting(mut self, notes: impl IntoIterator<Item = Note>) -> Write {
+        self.notes.extend(notes);
+        self
+    }
+
+    /// For what must not be lost even if the quota is reached.
+    #[must_use]
+    pub fn beyond_the_quota(mut self) -> Write {
+        self.beyond = true;
+        self
+    }
+
+    fn of(work: Work) -> Write {
+        Write {
+            work,
+            notes: Vec::new(),
+            beyond: false,
+        }
+    }
+}
+
 /// The storage of one node. Clones share it; the last one to go waits for the queue to be written.
 #[derive(Clone)]
 pub struct Store {
-    inner: Option<Arc<Inner>>,
+    kept: Kept,
+}
+
+#[derive(Clone)]
+enum Kept {
+    /// The end of the audit, if somebody signs it.
+    Memory(Option<Arc<Mutex<Memory>>>),
+    Disk(Arc<Inner>),
 }
 
 impl Store {
     /// A store that keeps nothing.
     pub fn ephemeral() -> Store {
-        Store { inner: None }
+        Store {
+            kept: Kept::Memory(None),
+        }
+    }
+
+    /// A store that keeps nothing but the last entries of the audit, in memory.
+    pub fn in_memory(identity: Arc<Identity>) -> Store {
+        let memory = Memory::new(identity);
+        Store {
+            kept: Kept::Memory(Some(Arc::new(Mutex::new(memory)))),
+        }
     }
 
     /// Opens or creates `node.db` in the directory, which it makes if needed.
     ///
     /// # Errors
     /// When another node uses the directory, the key is not the one of the data, or the file cannot be opened.
-    pub fn open(dir: &Path, key: StorageKey) -> Result<Store, StoreError> {
+    pub fn open(dir: &Path, key: StorageKey, options: &Options) -> Result<Store, StoreError> {
         make_directory(dir).map_err(|error| StoreError::File(dir.to_owned(), error.to_string()))?;
         let lock = lock(dir)?;
-        let connection = open_database(dir, &key)?;
+        let connection = schema::open_database(dir, &key, options.sync)?;
         let (sender, queue) = mpsc::channel();
-        let writer = Writer {
-            connection,
-            key,
-            queue,
-            commits: 0,
-            metrics: Metrics::default(),
-        };
+        let writer = Writer::new(connection, key, queue, options)?;
         let thread = std::thread::Builder::new()
             .name("store".to_owned())
             .spawn(move || writer.run())
@@ -143,13 +259,13 @@ impl Store {
             _lock: lock,
         };
         Ok(Store {
-            inner: Some(Arc::new(inner)),
+            kept: Kept::Disk(Arc::new(inner)),
         })
     }
 
     /// Has the times of commits counted from now on.
     pub fn measure(&self, metrics: Metrics) {
-        if let Some(inner) = &self.inner {
+        if let Kept::Disk(inner) = &self.kept {
             // If the writer has ended, every write says so.
             let _ = inner.send(Command::Measure(metrics));
         }
@@ -157,7 +273,7 @@ impl Store {
 
     /// Whether nothing survives a restart.
     pub fn is_ephemeral(&self) -> bool {
-        self.inner.is_none()
+        matches!(self.kept, Kept::Memory(_))
     }
 
     /// Writes a record, over an older one of the same name; the future ends after the commit.
@@ -174,13 +290,7 @@ impl Store {
         bytes: Bytes,
         expires_at: u64,
     ) -> impl Future<Output = Result<(), StoreError>> + Send + use<Bytes> {
-        let queued = self.write(Work::Put {
-            kind,
-            id,
-            bytes: bytes.into(),
-            expires_at,
-        });
-        async move { queued.await.map(|_| ()) }
+        self.commit(Write::put(kind, id, bytes, expires_at))
     }
 
     /// Deletes a record, queued like [`put`](Store::put). One that does not exist is no error.
@@ -192,7 +302,15 @@ impl Store {
         kind: &'static str,
         id: String,
     ) -> impl Future<Output = Result<(), StoreError>> + Send + use<> {
-        let queued = self.write(Work::Delete { kind, id });
+        self.commit(Write::delete(kind, id))
+    }
+
+    /// Writes, queued like [`put`](Store::put).
+    ///
+    /// # Errors
+    /// When it is not in the database, neither the write nor its entries in the audit.
+    pub fn commit(&self, write: Write) -> impl Future<Output = Result<(), StoreError>> + Send + use<> {
+        let queued = self.write(write);
         async move { queued.await.map(|_| ()) }
     }
 
@@ -201,7 +319,7 @@ impl Store {
     /// # Errors
     /// When the database fails.
     pub fn purge(&self, now: u64) -> impl Future<Output = Result<usize, StoreError>> + Send + use<> {
-        self.write(Work::Purge { now })
+        self.write(Write::of(Work::Purge { now }))
     }
 
     /// Ends when everything that was queued before is written.
@@ -209,8 +327,8 @@ impl Store {
     /// # Errors
     /// When the database fails.
     pub fn flush(&self) -> impl Future<Output = Result<(), StoreError>> + Send + use<> {
-        // Nothing has expired by 1970; what counts is the place in the queue.
-        let queued = self.write(Work::Purge { now: 0 });
+        // What counts is the place in the queue.
+        let queued = self.write(Write::of(Work::Nothing));
         async move { queued.await.map(|_| ()) }
     }
 
@@ -221,7 +339,7 @@ impl Store {
     /// # Errors
     /// When the database fails.
     pub fn load(&self, kind: &'static str) -> Result<Loaded, StoreError> {
-        let Some(inner) = &self.inner else {
+        let Kept::Disk(inner) = &self.kept else {
             return Ok(Loaded::default());
         };
         let (answer, loaded) = mpsc::sync_channel(1);
@@ -237,11 +355,45 @@ impl Store {
         Ok(loaded)
     }
 
-    fn write(&self, work: Work) -> impl Future<Output = Result<usize, StoreError>> + Send + use<> {
-        let queued = self.inner.as_ref().map(|inner| {
-            let (answer, written) = oneshot::channel();
-            inner.send(Command::Write(work, answer)).map(|()| written)
-        });
+    /// At most `limit` entries of the audit after that number, in order. With [`Store::in_memory`] the older ones are forgotten.
+    ///
+    /// # Errors
+    /// When the database fails, or an entry is not one that a node wrote.
+    pub fn audit(
+        &self,
+        after: u64,
+        limit: usize,
+    ) -> impl Future<Output = Result<Vec<Entry>, StoreError>> + Send + use<> {
+        let asked = match &self.kept {
+            Kept::Memory(memory) => Ok(Err(memory
+                .as_ref()
+                .map_or_else(Vec::new, |memory| memory::lock(memory).after(after, limit)))),
+            Kept::Disk(inner) => {
+                let (answer, entries) = oneshot::channel();
+                inner.send(Command::Audit(after, limit, answer)).map(|()| Ok(entries))
+            }
+        };
+        async move {
+            match asked? {
+                Err(entries) => Ok(entries),
+                Ok(entries) => entries.await.map_err(|_| StoreError::Closed)?,
+            }
+        }
+    }
+
+    fn write(&self, write: Write) -> impl Future<Output = Result<usize, StoreError>> + Send + use<> {
+        let queued = match &self.kept {
+            Kept::Memory(memory) => {
+                if let Some(memory) = memory {
+                    memory::lock(memory).note(&write.notes);
+                }
+                None
+            }
+            Kept::Disk(inner) => {
+                let (answer, written) = oneshot::channel();
+                Some(inner.send(Command::Write(write, answer)).map(|()| written))
+            }
+        };
         async move {
             match queued {
                 None => Ok(0),
@@ -302,203 +454,27 @@ enum Work {
     Purge {
         now: u64,
     },
+    Nothing,
 }
 
 enum Command {
     /// Answered with the number of rows after the commit.
-    Write(Work, oneshot::Sender<Result<usize, StoreError>>),
+    Write(Write, oneshot::Sender<Result<usize, StoreError>>),
     Load(&'static str, mpsc::SyncSender<Result<Loaded, StoreError>>),
+    /// Counts the times of commits from now on.
     Measure(Metrics),
+    /// Entries of the audit after that number, at most so many.
+    Audit(u64, usize, oneshot::Sender<Result<Vec<Entry>, StoreError>>),
     #[cfg(test)]
     Commits(mpsc::SyncSender<u64>),
-}
-
-struct Writer {
-    connection: Connection,
-    key: StorageKey,
-    queue: mpsc::Receiver<Command>,
-    commits: u64,
-    metrics: Metrics,
-}
-
-impl Writer {
-    fn run(mut self) {
-        while let Ok(first) = self.queue.recv() {
-            let mut writes = Vec::new();
-            let mut next = Some(first);
-            while let Some(command) = next.take() {
-                match command {
-                    Command::Write(work, answer) => writes.push((work, answer)),
-                    Command::Measure(metrics) => self.metrics = metrics,
-                    other => {
-                        // A load sees what was queued before it.
-                        self.commit(std::mem::take(&mut writes));
-                        self.answer(other);
-                    }
-                }
-                next = if writes.len() < MAX_BATCH {
-                    self.queue.try_recv().ok()
-                } else {
-                    None
-                };
-            }
-            self.commit(writes);
-        }
-    }
-
-    fn answer(&self, command: Command) {
-        match command {
-            // Nobody waits for the answer if the asker is gone.
-            Command::Load(kind, answer) => drop(answer.send(load(&self.connection, &self.key, kind))),
-            #[cfg(test)]
-            Command::Commits(answer) => drop(answer.send(self.commits)),
-            Command::Write(..) | Command::Measure(_) => {}
-        }
-    }
-
-    /// One transaction for all; an answer goes out after the commit. A write that fails alone fails alone.
-    fn commit(&mut self, writes: Vec<(Work, oneshot::Sender<Result<usize, StoreError>>)>) {
-        if writes.is_empty() {
-            return;
-        }
-        let begin = Instant::now();
-        let erases = writes.iter().any(|(work, _)| !matches!(work, Work::Put { .. }));
-        let (works, answers): (Vec<Work>, Vec<_>) = writes.into_iter().unzip();
-        let done = self.connection.transaction().and_then(|transaction| {
-            let done: Vec<_> = works
-                .into_iter()
-                .map(|work| perform(&transaction, &self.key, work))
-                .collect();
-            transaction.commit().map(|()| done)
-        });
-        let results = match done {
-            Ok(results) => {
-                self.commits += 1;
-                self.metrics.committed(begin);
-                results
-            }
-            Err(error) => vec![Err(StoreError::from(error)); answers.len()],
-        };
-        for (answer, result) in answers.into_iter().zip(results) {
-            // The caller may have gone; the write stands.
-            drop(answer.send(result));
-        }
-        if erases {
-            // What was deleted is overwritten in the file; this takes it out of the log as well.
-            let truncated = self
-                .connection
-                .query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()));
-            if let Err(error) = truncated {
-                tracing::warn!(%error, "the log of the database could not be shortened");
-            }
-        }
-    }
-}
-
-fn perform(transaction: &Transaction<'_>, key: &StorageKey, work: Work) -> Result<usize, StoreError> {
-    match work {
-        Work::Put {
-            kind,
-            id,
-            bytes,
-            expires_at,
-        } => {
-            let sealed = seal(key, kind, &id, &bytes)?;
-            let mut statement = transaction.prepare_cached(
-                "INSERT INTO records (kind, id, sealed, expires_at) VALUES (?1, ?2, ?3, ?4)
-                 ON CONFLICT (kind, id) DO UPDATE SET sealed = ?3, expires_at = ?4",
-            )?;
-            Ok(statement.execute(params![kind, id, sealed, seconds(expires_at)])?)
-        }
-        Work::Delete { kind, id } => {
-            let mut statement = transaction.prepare_cached("DELETE FROM records WHERE kind = ?1 AND id = ?2")?;
-            Ok(statement.execute(params![kind, id])?)
-        }
-        Work::Purge { now } => {
-            Ok(transaction.execute("DELETE FROM records WHERE expires_at <= ?1", params![seconds(now)])?)
-        }
-    }
-}
-
-fn load(connection: &Connection, key: &StorageKey, kind: &'static str) -> Result<Loaded, StoreError> {
-    let mut statement = connection.prepare("SELECT id, sealed, expires_at FROM records WHERE kind = ?1 ORDER BY id")?;
-    let mut rows = statement.query(params![kind])?;
-    let mut loaded = Loaded::default();
-    while let Some(row) = rows.next()? {
-        let fields = (row.get::<_, String>(0), row.get_ref(1)?.as_blob(), row.get::<_, i64>(2));
-        let record = match fields {
-            (Ok(id), Ok(sealed), Ok(expires)) => open(key, kind, &id, sealed).map(|bytes| Record {
-                id,
-                bytes,
-                expires_at: u64::try_from(expires).unwrap_or(0),
-            }),
-            _ => None,
-        };
-        match record {
-            Some(record) => loaded.records.push(record),
-            None => loaded.unreadable += 1,
-        }
-    }
-    Ok(loaded)
+    /// From now on the database has at most so many pages, as if the disk were full.
+    #[cfg(test)]
+    FillDisk(u64),
 }
 
 /// SQLite counts in 63 bits; a later time means "for ever".
 fn seconds(time: u64) -> i64 {
     i64::try_from(time).unwrap_or(i64::MAX)
-}
-
-fn open_database(dir: &Path, key: &StorageKey) -> Result<Connection, StoreError> {
-    let path = dir.join("node.db");
-    let file_error = |error: std::io::Error| StoreError::File(path.clone(), error.to_string());
-    // SQLite gives its log files the permissions of this one.
-    let file = private_options()
-        .create(true)
-        .truncate(false)
-        .open(&path)
-        .map_err(file_error)?;
-    make_private(&file).map_err(file_error)?;
-    let mut connection = Connection::open(&path)?;
-    connection.pragma_update(None, "journal_mode", "WAL")?;
-    connection.pragma_update(None, "synchronous", "NORMAL")?;
-    connection.pragma_update(None, "secure_delete", "ON")?;
-    let transaction = connection.transaction()?;
-    transaction
-        .execute_batch("CREATE TABLE IF NOT EXISTS meta (name TEXT PRIMARY KEY, value BLOB NOT NULL) STRICT;")?;
-    let version: Option<Vec<u8>> = meta(&transaction, "schema")?;
-    let version = version.map(|bytes| bytes.try_into().map_or(0, i64::from_le_bytes));
-    match version {
-        None => create_schema(&transaction, key)?,
-        Some(SCHEMA_VERSION) => {}
-        Some(version) => return Err(StoreError::Newer(path, version)),
-    }
-    // Without this a wrong key would look like a directory full of broken records.
-    let check = meta(&transaction, "key")?.unwrap_or_default();
-    if open(key, "meta", "key", &check).is_none() {
-        return Err(StoreError::WrongKey(dir.to_owned()));
-    }
-    transaction.commit()?;
-    Ok(connection)
-}
-
-fn create_schema(transaction: &Transaction<'_>, key: &StorageKey) -> Result<(), StoreError> {
-    transaction.execute_batch(
-        "CREATE TABLE records (
-             kind TEXT NOT NULL, id TEXT NOT NULL, expires_at INTEGER NOT NULL, sealed BLOB NOT NULL,
-             PRIMARY KEY (kind, id)
-         ) STRICT;
-         CREATE INDEX records_by_expiry ON records (expires_at);",
-    )?;
-    let insert = "INSERT INTO meta (name, value) VALUES (?1, ?2)";
-    transaction.execute(insert, params!["schema", SCHEMA_VERSION.to_le_bytes()])?;
-    transaction.execute(insert, params!["key", seal(key, "meta", "key", b"fdrtd")?])?;
-    Ok(())
-}
-
-fn meta(transaction: &Transaction<'_>, name: &str) -> Result<Option<Vec<u8>>, StoreError> {
-    let query = "SELECT value FROM meta WHERE name = ?1";
-    Ok(transaction
-        .query_row(query, params![name], |row| row.get(0))
-        .optional()?)
 }
 
 #[cfg(test)]

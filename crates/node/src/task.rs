@@ -12,18 +12,22 @@ use std::time::{Duration, Instant};
 use fdrtd_mpc::microprotocol::{Configured, Entry, Prepared};
 use fdrtd_mpc::net::Party;
 use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
 use tokio::sync::watch;
 use uuid::Uuid;
 use zeroize::Zeroizing;
 
+use crate::chain::Note;
 use crate::descriptor::{Descriptor, Invitation};
 use crate::identity::PeerKey;
 use crate::peer::PeerError;
 use crate::policy::{Permit, Policy};
 use crate::problem::Problem;
 use crate::reason::Reason;
+use crate::receipt::Receipt;
 use crate::services::Principal;
 use crate::session::{End, JobDone, Millis, Session, is_data};
+use crate::store::StoreError;
 
 pub use context::{Context, Memory, StopAt};
 use progress::whole_result;
@@ -31,6 +35,9 @@ pub(crate) use record::{RECORD, Record};
 
 /// Work on more bytes than this goes to the pool; less is done at once by whoever brings the message.
 pub const INLINE_BYTES: usize = 256 * 1024;
+
+/// How long a node that was started anew looks for peers whose signatures of a receipt are missing.
+const SIGNATURES: Duration = Duration::from_secs(600);
 
 /// How a task is started.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -48,6 +55,8 @@ pub struct Task {
     pub object: Uuid,
     /// Whose it is.
     pub owner: Principal,
+    /// The same at every party.
+    task_id: Uuid,
     /// Its microprotocol's name in the table.
     pub microprotocol: &'static str,
     policy: Policy,
@@ -75,14 +84,27 @@ struct Core {
     /// Rounds that the metrics have counted.
     rounds: u32,
     consent: consent::Consent,
+    /// The receipt with all signatures is in the record.
+    receipt_recorded: bool,
     ended: Option<Instant>,
+    /// Whether its end would survive a fall. Nobody is told of it before.
+    kept: Kept,
     deleted: bool,
+}
+
+/// How it stands with the record of the end.
+enum Kept {
+    NotYet,
+    Yes,
+    /// The storage failed; this entry is still to be made.
+    Failed(Option<Note>),
 }
 
 impl Core {
     fn restore(&mut self, end: End) {
         self.session.restore(end);
         self.ended = Some(Instant::now());
+        self.kept = Kept::Yes;
     }
 }
 
@@ -139,13 +161,16 @@ impl Task {
             running_recorded: false,
             rounds: 0,
             consent: consent::Consent::default(),
+            receipt_recorded: false,
             ended: None,
+            kept: Kept::NotYet,
             deleted: false,
         };
         let configured = Arc::new(configured);
         Arc::new(Task {
             object,
             owner,
+            task_id: core.session.descriptor().task,
             microprotocol: entry.map_or("other", |entry| entry.name),
             policy,
             mode,
@@ -158,7 +183,30 @@ impl Task {
 
     /// The task's id, the same at every party.
     pub fn id(&self) -> Uuid {
-        self.lock().session.descriptor().task
+        self.task_id
+    }
+
+    /// The receipt, once the result is confirmed by all.
+    ///
+    /// # Errors
+    /// 409 before, and for tasks without such a result.
+    pub fn receipt(&self, with_salt: bool) -> Result<Value, Problem> {
+        let core = self.lock();
+        let receipt = core.session.receipt().map(|receipt| receipt.shown(with_salt));
+        receipt.ok_or_else(|| {
+            let hint = match core.session.end() {
+                None => "wait for the result; the receipt comes with it",
+                Some(End::Done { .. }) => {
+                    "a party did not confirm the result: progress() and the result's warnings name it"
+                }
+                Some(End::Failed { .. }) => "a task without a result has no receipt; the audit says how it ended",
+            };
+            Problem::state(
+                "NO_RECEIPT",
+                "the task has no result that all parties have confirmed, and so no receipt",
+                hint,
+            )
+        })
     }
 
     /// This node's place in it.
@@ -205,11 +253,17 @@ impl Task {
                 }
             });
         }
+        let patience = if self.ended().is_some() {
+            self.ask_for_signatures();
+            SIGNATURES
+        } else {
+            Duration::ZERO
+        };
         let task = Arc::clone(self);
         tokio::spawn(async move {
             task.keep_time().await;
             on_end();
-            task.let_go().await;
+            task.let_go(patience).await;
         });
     }
 
@@ -267,7 +321,12 @@ impl Task {
 
     /// The connection to a peer broke, or is there again.
     pub(crate) fn peer_away(self: &Arc<Self>, party: Party, away: bool) {
-        self.with(|session, now| session.set_away(party, away, now));
+        self.with(|session, now| {
+            session.set_away(party, away, now);
+            if !away {
+                session.ask_for_signature(party);
+            }
+        });
     }
 
     /// A peer sent more than the protocol has room for.
@@ -317,7 +376,8 @@ impl Task {
             core.inputs = texts;
             core.sealed = self.mode == Mode::OnInput;
         }
-        if let Err(problem) = self.put_record().await {
+        let given = self.entry(&self.owner, "task.input", &json!({}));
+        if let Err(problem) = self.put_record(Some(given), false).await {
             // The caller is told that the input was not taken, and may give it again.
             let mut core = self.lock();
             let started = self.mode == Mode::OnStart && core.sealed;
@@ -354,7 +414,8 @@ impl Task {
         let started = async {
             let prepared = self.prepare(texts, parties).await?;
             self.check_samples(&prepared)?;
-            self.put_record().await?;
+            let started = self.entry(&self.owner, "task.start", &json!({}));
+            self.put_record(Some(started), false).await?;
             Ok(prepared)
         };
         match started.await {
@@ -449,26 +510,36 @@ impl Task {
     ///
     /// # Errors
     /// 409 if it failed.
-    pub async fn result(&self, patience: Duration) -> Result<Outcome, Problem> {
+    pub async fn result(self: &Arc<Self>, patience: Duration) -> Result<Outcome, Problem> {
         let mut changed = self.changed.subscribe();
         let mut stopping = self.context.stopping.subscribe();
         let deadline = tokio::time::Instant::now() + patience;
         loop {
-            {
-                let core = self.lock();
-                match core.session.end() {
-                    Some(End::Done { result, unconfirmed }) => {
+            let again = {
+                let mut core = self.lock();
+                let core = &mut *core;
+                match (core.session.end(), &mut core.kept) {
+                    (Some(_), Kept::Failed(entry)) => {
+                        let entry = entry.take();
+                        core.kept = Kept::NotYet;
+                        Some(entry)
+                    }
+                    (_, Kept::NotYet) | (None, _) => None,
+                    (Some(End::Done { result, unconfirmed }), Kept::Yes) => {
                         return Ok(Outcome::Result(whole_result(
                             result,
                             core.session.descriptor().nodes.len(),
                             unconfirmed,
                         )));
                     }
-                    Some(End::Failed { reason, reported_by }) => {
-                        return Err(self.failed(&core, reason, *reported_by));
+                    (Some(End::Failed { reason, reported_by }), Kept::Yes) => {
+                        return Err(self.failed(core, reason, *reported_by));
                     }
-                    None => {}
                 }
+            };
+            if let Some(entry) = again {
+                self.keep_end(entry).await?;
+                continue;
             }
             let news = tokio::select! {
                 news = tokio::time::timeout_at(deadline, changed.changed()) => matches!(news, Ok(Ok(()))),
@@ -485,9 +556,22 @@ impl Task {
         self.changed.subscribe()
     }
 
-    /// Ends it for all parties. Ending an ended task changes nothing.
-    pub fn cancel(self: &Arc<Self>) {
+    /// Ends it for all parties, because `who` wants it. Ending an ended task changes nothing.
+    pub fn cancel(self: &Arc<Self>, who: &Principal) {
+        if self.ended().is_none() {
+            self.context
+                .audit
+                .note(who, "task.cancel", Some(&self.id()), &json!({}));
+        }
         self.with(|session, _| session.cancel());
+    }
+
+    /// Ends when all that was done to it so far would survive a fall.
+    ///
+    /// # Errors
+    /// When the storage fails.
+    pub async fn flush_records(&self) -> Result<(), StoreError> {
+        self.context.store.flush().await
     }
 
     fn heard(&self, keys: &[Option<PeerKey>]) -> Vec<Millis> {
@@ -535,15 +619,21 @@ impl Task {
         core.running_recorded |= entered;
         self.count_rounds(&mut core);
         let ended = core.session.end().is_some() && core.ended.is_none();
+        let mut entry = None;
         if ended {
             core.ended = Some(Instant::now());
             core.inputs.clear();
             core.consent.forget();
             core.sealed = true;
-            self.log_end(&core);
+            core.session.sign_receipt(&self.context.identity);
+            self.flush(&mut core);
+            entry = self.log_end(&core);
             self.audit_declined(&core);
         }
         let (undecided, charge) = self.next_decision(&mut core);
+        let complete = core.session.receipt().is_some_and(Receipt::complete);
+        let signed = complete && !core.receipt_recorded;
+        core.receipt_recorded |= signed;
         drop(core);
         if undecided {
             self.consider();
@@ -552,6 +642,13 @@ impl Task {
             self.charge(sid);
         }
         if ended {
+            let (task, written) = (Arc::clone(self), self.keep_end(entry));
+            tokio::spawn(async move {
+                if written.await.is_err() {
+                    tracing::error!(task = %task.id(), "the end of the task could not be written; whoever asks for the result tries again");
+                }
+            });
+        } else if signed {
             self.keep_record();
         } else if entered {
             self.keep_record_of_run();
@@ -582,6 +679,7 @@ impl Task {
             // Also of those whose key became known after the input was given.
             if let Some(key) = key.filter(|key| *key != self.context.identity.key())
                 && core.limits[party] != limit
+                && core.session.end().is_none()
             {
                 core.limits[party] = limit;
                 self.context.peers.set_limit(key, id, limit);
@@ -641,8 +739,8 @@ impl Task {
         }
     }
 
-    /// After the end: the last messages are still delivered, for as long as a peer may be silent, then the peers are let go.
-    async fn let_go(&self) {
+    /// After the end: the last messages are still delivered, and signatures of the receipt waited for, then the peers are let go.
+    async fn let_go(self: &Arc<Self>, patience: Duration) {
         let (others, id, silence) = {
             let core = self.lock();
             let descriptor = core.session.descriptor();
@@ -652,11 +750,62 @@ impl Task {
                 descriptor.durations.silence,
             )
         };
+        let silence = Duration::from_millis(silence);
         let delivered = self.context.peers.delivered(&others, id);
-        let _ = tokio::time::timeout(Duration::from_millis(silence), delivered).await;
+        let _ = tokio::time::timeout(silence, delivered).await;
+        let mut changed = self.changed.subscribe();
+        let lacks = || {
+            let core = self.lock();
+            !core.deleted && !core.session.unsigned().is_empty()
+        };
+        let signed = async { while lacks() && changed.changed().await.is_ok() {} };
+        let _ = tokio::time::timeout(patience.max(silence), signed).await;
+        // An answer to the last signature may have been asked for.
+        let delivered = self.context.peers.delivered(&others, id);
+        let _ = tokio::time::timeout(silence, delivered).await;
         for key in others {
             self.context.peers.forget(key, id);
         }
+    }
+
+    /// Asks for the signatures that were missing when this node fell over.
+    fn ask_for_signatures(self: &Arc<Self>) {
+        let wanted: Vec<_> = {
+            let core = self.lock();
+            let (keys, descriptor) = (core.session.keys(), core.session.descriptor());
+            let unsigned = core.session.unsigned().into_iter();
+            unsigned
+                .filter_map(|party| Some((party, keys[party.index()]?, descriptor.nodes[party.index()].clone())))
+                .collect()
+        };
+        for (_, key, url) in &wanted {
+            self.context.peers.want(*key, url, *self.id().as_bytes());
+        }
+        self.with(|session, _| {
+            for (party, ..) in wanted {
+                session.ask_for_signature(party);
+            }
+        });
+    }
+
+    /// What the audit is told when it is made.
+    pub(crate) fn entry_of_birth(&self, action: &'static str) -> Note {
+        let core = self.lock();
+        let descriptor = core.session.descriptor();
+        let parameters: Value = serde_json::from_str(&descriptor.parameters).unwrap_or_default();
+        let detail = json!({
+            "microprotocol": descriptor.microprotocol,
+            "parameters": parameters,
+            "nodes": descriptor.nodes,
+            "party": core.session.me().index(),
+            "policy": self.policy.rules.profile,
+        });
+        self.entry(&self.owner, action, &detail)
+    }
+
+    /// An entry about this task for the audit.
+    fn entry(&self, who: &Principal, action: &'static str, detail: &Value) -> Note {
+        self.context.audit.entry(who, action, Some(&self.task_id), detail)
     }
 
     fn touch(&self) {
@@ -667,18 +816,25 @@ impl Task {
         self.core.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn log_end(&self, core: &Core) {
+    /// What the audit is told of the end.
+    fn log_end(&self, core: &Core) -> Option<Note> {
         let descriptor = core.session.descriptor();
-        match core.session.end() {
-            Some(End::Done { unconfirmed, .. }) => {
+        let keys = core.session.keys();
+        match core.session.end()? {
+            End::Done { unconfirmed, .. } => {
                 self.context.metrics.task_done(self.microprotocol);
                 tracing::info!(task = %descriptor.task, unconfirmed = unconfirmed.len(), "task done");
+                let receipt = core.session.receipt().map(Receipt::id);
+                let detail = json!({"receipt": receipt, "unconfirmed": unconfirmed, "keys": keys});
+                Some(self.entry(&self.owner, "task.release", &detail))
             }
-            Some(End::Failed { reason, .. }) => {
+            End::Failed { reason, reported_by } => {
                 self.context.metrics.task_failed(self.microprotocol, reason.code());
                 tracing::info!(task = %descriptor.task, code = reason.code(), party = ?reason.party(), "task failed");
+                let by = reported_by.map(|report| report.by);
+                let detail = json!({"reason": reason, "reported_by": by, "keys": keys});
+                Some(self.entry(&self.owner, "task.fail", &detail))
             }
-            None => {}
         }
     }
 }

@@ -18,7 +18,8 @@ use crate::peer::{Event, TaskId};
 use crate::policy::Permit;
 use crate::principal::{Principal, Role};
 use crate::problem::Problem;
-use crate::session::{CONTROL_BYTES, is_abort, is_hello};
+use crate::session::{CONTROL_BYTES, is_abort, is_hello, is_receipt};
+use crate::store::StoreError;
 use crate::task::{Context, Mode, RECORD, Record, Task};
 use pending::Pending;
 pub use pending::PendingInvitation;
@@ -89,7 +90,7 @@ impl Tasks {
     ///
     /// # Errors
     /// A store that cannot be read.
-    pub fn restore(&self) -> Result<usize, crate::store::StoreError> {
+    pub fn restore(&self) -> Result<usize, StoreError> {
         let mut count = 0;
         for record in self.context.store.load(RECORD)?.records {
             let Ok(record) = serde_json::from_slice::<Record>(&record.bytes) else {
@@ -105,12 +106,14 @@ impl Tasks {
         Ok(count)
     }
 
-    /// Makes a task: a new one, or one that this node was invited to.
+    /// Makes a task: a new one, or one that this node was invited to; `action` is which, for the audit.
     ///
     /// # Errors
     /// 409 if this node takes part in it already; 429 if there are too many.
+    #[allow(clippy::too_many_arguments)] // everything that makes up a task, once
     pub async fn add(
         &self,
+        action: &'static str,
         permit: &Permit,
         descriptor: Descriptor,
         configured: fdrtd_mpc::microprotocol::Configured,
@@ -150,7 +153,7 @@ impl Tasks {
             }
             table.insert(&task);
         }
-        if let Err(problem) = task.put_record().await {
+        if let Err(problem) = task.put_record(Some(task.entry_of_birth(action)), false).await {
             self.remove(&task);
             return Err(problem);
         }
@@ -175,7 +178,8 @@ impl Tasks {
     pub fn find(&self, who: &Principal, id: &Uuid) -> Option<Arc<Task>> {
         let table = self.lock();
         // Both look-ups are always made, so that no answer comes sooner than another.
-        let by_object = table.objects.get(id).filter(|task| task.owner == *who);
+        let named = |task: &&Arc<Task>| task.owner == *who || (task.owner.is_anonymous() && may_look(who, task));
+        let by_object = table.objects.get(id).filter(named);
         let by_id = table.ids.get(id).filter(|task| may_look(who, task));
         by_object.or(by_id).cloned()
     }
@@ -194,17 +198,18 @@ impl Tasks {
             .map_or(Ok(()), |task| Err(taken(task.me().index())))
     }
 
-    /// Ends a task for all and forgets it.
-    pub async fn delete(&self, task: &Arc<Task>) {
-        task.cancel();
+    /// Ends a task for all and forgets it, because `who` wants it.
+    ///
+    /// # Errors
+    /// When it may come back with the next start, since the storage failed.
+    pub async fn delete(&self, task: &Arc<Task>, who: &Principal) -> Result<(), StoreError> {
+        task.cancel(who);
         self.dismiss(task);
         if task.ended().is_some_and(|ended| ended.elapsed() < task.kept()) {
             self.lock().bury(task, self.quota.tasks);
         }
         self.remove(task);
-        if task.delete_record().await.is_err() {
-            tracing::error!("a task's record could not be deleted");
-        }
+        task.delete_record(who).await
     }
 
     /// The tasks that the caller may look at, without what gives access to them.
@@ -297,6 +302,8 @@ impl Tasks {
         let mut table = self.lock();
         let task = table.ids.get(&id).cloned();
         let over = match &task {
+            // Signatures of the receipt come after the end.
+            Some(_) if is_receipt(&bytes) => None,
             Some(task) => task.ended().is_some().then(|| task.farewell(&from, &bytes)),
             None => table.deleted.get(&id).map(|(_, epitaph)| Some(epitaph.clone())),
         };
@@ -346,7 +353,9 @@ impl Tasks {
                 .collect()
         };
         for task in &over {
-            self.delete(task).await;
+            if self.delete(task, &Principal::node()).await.is_err() {
+                tracing::error!("a task's record could not be deleted");
+            }
         }
         over.len()
     }

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use super::*;
 use crate::principal::Role;
 use crate::services::Clock;
-use crate::store::tests::Scratch;
+use crate::store::tests::{Scratch, options};
 use crate::store::{Store, load_or_create_key};
 
 const HERE: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
@@ -175,7 +175,7 @@ async fn names_and_times_of_tokens() {
 async fn tokens_survive_a_restart_and_are_nowhere_in_the_file() {
     let scratch = Scratch::new();
     let key = || load_or_create_key(&scratch.path().join("storage.key")).unwrap();
-    let open = || Tokens::open(Store::open(scratch.path(), key()).unwrap(), Clock::System).unwrap();
+    let open = || Tokens::open(Store::open(scratch.path(), key(), &options()).unwrap(), Clock::System).unwrap();
     let tokens = open();
     let (anna, _) = tokens.create("annabella", Role::Analyst, None, true).await.unwrap();
     let (ben, _) = tokens.create("ben", Role::Analyst, None, true).await.unwrap();
@@ -203,7 +203,7 @@ async fn tokens_survive_a_restart_and_are_nowhere_in_the_file() {
     tokens.revoke("annabella", false).await.unwrap();
     drop(tokens);
     // Long after, nothing is left of them but that there were some.
-    let store = Store::open(scratch.path(), key()).unwrap();
+    let store = Store::open(scratch.path(), key(), &options()).unwrap();
     store.purge(u64::MAX >> 2).await.unwrap();
     let tokens = Tokens::open(store, Clock::System).unwrap();
     assert_eq!(tokens.list(), serde_json::json!([]));

@@ -6,11 +6,12 @@
 //! {base}/identity      this node's keys          {base}/healthz, {base}/readyz
 //! {base}/probe         the way to another node   {base}/tokens   who may call; see `tokens`
 //! {base}/peers         the known nodes           {base}/policy   what this node's owner allows
-//! {base}/openapi.json  all of this for programs
+//! {base}/openapi.json  all of this for programs  {base}/audit    what was done here
 //! ```
 //! All of them, and what each of them takes, are in the table of `routes`. Doubled slashes collapse, a slash at the end makes no difference.
 
 mod answer;
+mod audit;
 mod body;
 mod caller;
 mod decisions;
@@ -200,6 +201,7 @@ async fn page(
         ("/peer", _) => Ok(peer(node, Request::from_parts(parts, Body::empty()))),
         ("/identity", _) => Ok(json(&node.identity_document())),
         ("/tasks", _) => Ok(tasks::list(node, who)),
+        ("/audit", _) => audit::answer(node, parts.uri.query()).await,
         ("/probe", _) => probe::answer(node, &parts.headers, body).await,
         ("/peers", _) => peers::answer(node, who, &parts, body).await,
         ("/healthz", _) => Ok(json("{\"status\":\"ok\"}")),
@@ -210,7 +212,9 @@ async fn page(
         (page, _) if let Some(found) = decisions::find(page) => {
             decisions::answer(node, who, found, &parts.headers, body).await
         }
-        (page, method) if let Some(page) = tasks::Page::find(page) => page.answer(node, caller, method, &parts.headers),
+        (page, method) if let Some(page) = tasks::Page::find(page) => {
+            page.answer(node, caller, method, &parts.headers).await
+        }
         (page, method) if let Some(name) = tokens::find(page) => {
             tokens::answer(node, who, name, method, &parts.headers, body).await
         }

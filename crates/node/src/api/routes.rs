@@ -32,7 +32,7 @@ pub(crate) struct Route {
 const PAGE: &str = "GET, HEAD, OPTIONS";
 const ACTION: &str = "POST, OPTIONS";
 
-pub(crate) const ROUTES: [Route; 20] = [
+pub(crate) const ROUTES: [Route; 22] = [
     route(
         "/",
         "OPTIONS, PUT, POST, GET, HEAD",
@@ -52,6 +52,7 @@ pub(crate) const ROUTES: [Route; 20] = [
     route("/tasks", PAGE, &[("GET", To(Action::Look))]),
     route("/tasks/{id}", PAGE, &[("GET", To(Action::Look))]),
     route("/tasks/{id}/events", PAGE, &[("GET", To(Action::Look))]),
+    route("/tasks/{id}/receipt", PAGE, &[("GET", To(Action::Look))]),
     route("/tasks/{id}/cancel", ACTION, &[("POST", To(Action::Cancel))]),
     route("/tasks/{id}/approve", ACTION, &[("POST", To(Action::Decide))]),
     route("/tasks/{id}/decline", ACTION, &[("POST", To(Action::Decide))]),
@@ -66,6 +67,7 @@ pub(crate) const ROUTES: [Route; 20] = [
             ("DELETE", To(Action::Decide)),
         ],
     ),
+    route("/audit", PAGE, &[("GET", To(Action::Review))]),
     route("/probe", ACTION, &[("POST", To(Action::Probe))]),
     route(
         "/tokens",

@@ -4,6 +4,7 @@
 //! GET  {base}/tasks                 the caller's tasks without what gives access to them, and the pending invitations
 //! GET  {base}/tasks/{id}            progress
 //! GET  {base}/tasks/{id}/events     progress at every change, as server-sent events, until the task has ended
+//! GET  {base}/tasks/{id}/receipt    its receipt; with the salt for its owner only
 //! POST {base}/tasks/{id}/cancel     ends it for all parties
 //! GET  {base}/invitations/{task}    what a link to the task leads to
 //! ```
@@ -37,6 +38,7 @@ const KEEP_ALIVE: Duration = Duration::from_secs(15);
 pub(super) enum Page<'a> {
     Progress(&'a str),
     Events(&'a str),
+    Receipt(&'a str),
     Cancel(&'a str),
     Invitation(&'a str),
 }
@@ -48,13 +50,14 @@ impl<'a> Page<'a> {
         match segments[..] {
             ["tasks", id] => Some(Page::Progress(id)),
             ["tasks", id, "events"] => Some(Page::Events(id)),
+            ["tasks", id, "receipt"] => Some(Page::Receipt(id)),
             ["tasks", id, "cancel"] => Some(Page::Cancel(id)),
             ["invitations", id] => Some(Page::Invitation(id)),
             _ => None,
         }
     }
 
-    pub(super) fn answer(
+    pub(super) async fn answer(
         self,
         node: &Node,
         caller: &Caller,
@@ -68,7 +71,8 @@ impl<'a> Page<'a> {
             }
             (Page::Events(id), &Method::HEAD) => find(node, who, id).map(|_| event_stream(stream::empty())),
             (Page::Events(id), _) => events(node, caller, id),
-            (Page::Cancel(id), _) => cancel(node, who, id),
+            (Page::Receipt(id), _) => receipt(node, who, id),
+            (Page::Cancel(id), _) => cancel(node, who, id).await,
             (Page::Invitation(id), _) => invitation(node, id),
         };
         answered.map_err(|problem| super::handles::with_place(node, headers, problem))
@@ -96,6 +100,15 @@ pub(super) fn find(node: &Node, who: &Principal, id: &str) -> Result<Arc<Task>, 
     })
 }
 
+/// Whoever has the salt can test guesses of the result, so it is for those who may have the result.
+fn receipt(node: &Node, who: &Principal, id: &str) -> Result<Response, Problem> {
+    let task = find(node, who, id)?;
+    // What is nobody's in particular is theirs who can name its object.
+    let named = task.owner.is_anonymous() && Uuid::try_parse(id).is_ok_and(|id| id == task.object);
+    let with_salt = named || task.owner == *who;
+    task.receipt(with_salt).map(|receipt| super::json(&receipt.to_string()))
+}
+
 fn invitation(node: &Node, id: &str) -> Result<Response, Problem> {
     let parsed = Uuid::try_parse(id).ok();
     let invitation = parsed.and_then(|id| node.simon.tasks().invitation_to(&id));
@@ -109,13 +122,13 @@ fn invitation(node: &Node, id: &str) -> Result<Response, Problem> {
     Ok(super::json(&invitation.to_string()))
 }
 
-fn cancel(node: &Node, who: &Principal, id: &str) -> Result<Response, Problem> {
+async fn cancel(node: &Node, who: &Principal, id: &str) -> Result<Response, Problem> {
     let task = find(node, who, id)?;
     if task.owner != *who {
         roles::check(who, Action::Decide)?;
     }
-    node.audit().note(who, "task.cancel", Some(&task.id()), &Value::Null);
-    task.cancel();
+    task.cancel(who);
+    task.flush_records().await?;
     Ok(StatusCode::NO_CONTENT.into_response())
 }
 

@@ -1,6 +1,8 @@
 //! The subcommands, one file each, and what they share.
 
 pub(crate) mod address;
+pub(crate) mod audit;
+pub(crate) mod backup;
 mod client;
 pub(crate) mod completion;
 pub(crate) mod compute;
@@ -11,6 +13,7 @@ pub(crate) mod failure;
 pub(crate) mod identity;
 pub(crate) mod peers;
 pub(crate) mod policy;
+pub(crate) mod receipt;
 pub(crate) mod serve;
 mod simon;
 pub(crate) mod task;

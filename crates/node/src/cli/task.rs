@@ -34,6 +34,7 @@ Examples:
   fdrtd task cancel 3f2a9c1b
   fdrtd task approve 3f2a9c1b
   fdrtd task decline 3f2a9c1b --reason 'no agreement on this column'
+  fdrtd task receipt 3f2a9c1b > receipt.json
 
 An id may be shortened to its first characters, four at least, as long as it is the only one.
 
@@ -51,6 +52,8 @@ enum TaskCommand {
     Show(IdArgs),
     /// Follows a task until it has ended.
     Watch(IdArgs),
+    /// Prints the receipt of a task whose result all parties have confirmed, as JSON; with the salt only by the id of the task's object, or to its owner.
+    Receipt(ReceiptArgs),
     /// Ends a task at all parties.
     Cancel(IdArgs),
     /// Lets a task go on that waits for this node's owner.
@@ -77,6 +80,14 @@ struct IdArgs {
     /// As JSON; for watch a line per change
     #[arg(long)]
     json: bool,
+}
+
+#[derive(Args)]
+struct ReceiptArgs {
+    /// The task's id, or its beginning; or the whole id of its object
+    id: String,
+    #[command(flatten)]
+    node: OwnNodeArgs,
 }
 
 #[derive(Args)]
@@ -111,6 +122,7 @@ pub(crate) fn task(args: TaskArgs) -> Result<Exit, Failure> {
                 TaskCommand::Ls(args) => ls(&args).await,
                 TaskCommand::Show(args) => show_one(&args).await,
                 TaskCommand::Watch(args) => watch(&args).await,
+                TaskCommand::Receipt(args) => receipt(&args).await,
                 TaskCommand::Cancel(args) => decide(&args, "cancel", "cancelled", None).await,
                 TaskCommand::Approve(args) => decide(&args, "approve", "approved", None).await,
                 TaskCommand::Decline(args) => {
@@ -172,6 +184,13 @@ async fn show_one(args: &IdArgs) -> Result<Exit, Failure> {
         show::whole(&answer.json()?)
     };
     say(&text)?;
+    Ok(Exit::Ok)
+}
+
+async fn receipt(args: &ReceiptArgs) -> Result<Exit, Failure> {
+    let client = args.node.client()?;
+    let id = resolve(&client, &args.id).await?;
+    say(&client.get(&format!("/tasks/{id}/receipt")).await?.text())?;
     Ok(Exit::Ok)
 }
 

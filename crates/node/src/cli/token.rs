@@ -6,6 +6,7 @@
 use std::io::{self, IsTerminal, Write};
 use std::path::PathBuf;
 use std::str::FromStr;
+use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use axum::http::Method;
@@ -13,11 +14,12 @@ use clap::{Args, Subcommand};
 use fdrtd::access::tokens::Tokens;
 use fdrtd::config::Config;
 use fdrtd::here;
+use fdrtd::identity::Identity;
 use fdrtd::operator::TOKEN_FILE;
 use fdrtd::principal::Role;
 use fdrtd::problem::Problem;
 use fdrtd::services::Clock;
-use fdrtd::store::{Store, StoreError, load_or_create_key};
+use fdrtd::store::{Options, Store, StoreError, load_or_create_key, make_directory};
 use serde_json::{Value, json};
 use x509_cert::der::DateTime;
 use zeroize::Zeroizing;
@@ -280,7 +282,16 @@ fn open(config: &Config) -> Result<Tokens, StoreError> {
         .storage_key_file
         .clone()
         .unwrap_or_else(|| config.data_dir.join("storage.key"));
-    let store = Store::open(&config.data_dir, load_or_create_key(&key_file)?)?;
+    // The directory has to be there before the identity in it.
+    make_directory(&config.data_dir).map_err(|error| StoreError::File(config.data_dir.clone(), error.to_string()))?;
+    let identity = Identity::open(&config.data_dir)
+        .map_err(|error| StoreError::File(config.data_dir.clone(), error.to_string()))?;
+    let options = Options {
+        identity: Arc::new(identity),
+        sync: config.storage.sync,
+        max_bytes: config.storage.max_bytes,
+    };
+    let store = Store::open(&config.data_dir, load_or_create_key(&key_file)?, &options)?;
     Tokens::open(store, Clock::System)
 }
 

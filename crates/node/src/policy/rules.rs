@@ -285,6 +285,13 @@ impl Rules {
         all.into_iter().collect()
     }
 
+    /// All of them as one text, the same at every party: what a receipt says of the rules.
+    pub fn text(&self) -> String {
+        let mut all = self.shown();
+        all.insert("profile".to_owned(), self.profile.name().into());
+        Value::Object(all).to_string()
+    }
+
     /// Whether nothing has to be looked at in an input.
     pub fn want_no_samples(&self) -> bool {
         self.min_samples_own == 0

@@ -72,6 +72,7 @@ impl Simon {
         "start",
         "result",
         "progress",
+        "receipt",
         "cancel",
         "delete",
     ];
@@ -108,11 +109,33 @@ impl Simon {
         parameters: Parameters,
         callback: Option<&Callback>,
     ) -> Result<Reply, Problem> {
-        match function {
+        let made = match function {
             "create" => self.create(who, parameters, Mode::OnInput).await,
             "create_task" => self.create(who, parameters, Mode::OnStart).await,
             "join" => self.join(who, parameters, Mode::OnInput).await,
             "join_task" => self.join(who, parameters, Mode::OnStart).await,
+            _ => return self.call_other(who, function, parameters, callback).await,
+        };
+        if let Err(problem) = &made
+            && problem.side == Side::Policy
+            // Those have entries of their own, with the task.
+            && !problem.code.starts_with("PEER_")
+            && !problem.code.starts_with("POLICY_")
+        {
+            let detail = json!({"function": function, "code": problem.code, "message": problem.message});
+            self.tasks.context().audit.note(who, "task.refuse", None, &detail);
+        }
+        made
+    }
+
+    async fn call_other(
+        &self,
+        who: &Principal,
+        function: &str,
+        parameters: Parameters,
+        callback: Option<&Callback>,
+    ) -> Result<Reply, Problem> {
+        match function {
             "invitations" => Ok(value(&self.invitations(who, parameters).await?)),
             _ if Self::PUBLIC.contains(&function) => self.call_task(who, function, parameters, callback).await,
             _ => Err(not_public("Simon", function, Self::PUBLIC)),
@@ -154,16 +177,18 @@ impl Simon {
                 match function {
                     "invite" => Ok(value(&task.invitation().shown())),
                     "progress" => Ok(value(&task.progress())),
+                    "receipt" => Ok(value(&task.receipt(true)?)),
                     "start" => {
                         task.start().await?;
                         Ok(Reply::Nothing)
                     }
                     "cancel" => {
-                        task.cancel();
+                        task.cancel(who);
+                        task.flush_records().await?;
                         Ok(Reply::Nothing)
                     }
                     _ => {
-                        self.tasks.delete(&task).await;
+                        self.tasks.delete(&task, who).await?;
                         Ok(Reply::Nothing)
                     }
                 }
@@ -200,7 +225,9 @@ impl Simon {
             keys: &[],
             inviter: None,
         };
+        let action = "task.create";
         self.make(
+            action,
             who,
             policy,
             entry,
@@ -238,7 +265,9 @@ impl Simon {
             keys: &invitation.keys,
             inviter,
         };
+        let action = "task.join";
         self.make(
+            action,
             who,
             policy,
             entry,
@@ -254,6 +283,7 @@ impl Simon {
     #[allow(clippy::too_many_arguments)] // everything that create and join have found out, once
     async fn make(
         &self,
+        action: &'static str,
         who: &Principal,
         policy: Policy,
         entry: &Entry,
@@ -298,7 +328,10 @@ impl Simon {
             audit.note(who, "peer.refused", Some(&descriptor.task), &detail);
         })?;
         let permit = self.permit(who, &policy, &question, &descriptor, me, &known)?;
-        let task = self.tasks.add(&permit, descriptor, configured, me, mode, known).await?;
+        let tasks = &self.tasks;
+        let task = tasks
+            .add(action, &permit, descriptor, configured, me, mode, known)
+            .await?;
         Ok(Reply::Object(Value::from(task.object.to_string())))
     }
 

@@ -113,10 +113,13 @@ impl Session {
                 run.opened = Some(result);
                 self.conclude_if_all_left();
             }
-            State::Confirmed(result) => self.finish_with(End::Done {
-                result,
-                unconfirmed: Vec::new(),
-            }),
+            State::Confirmed(result) => {
+                self.make_receipt(&result);
+                self.finish_with(End::Done {
+                    result,
+                    unconfirmed: Vec::new(),
+                });
+            }
             State::Aborted(abort) => {
                 let reason = Reason::from_abort(abort, self.me);
                 self.lost(reason);

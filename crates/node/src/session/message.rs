@@ -14,6 +14,7 @@ pub(super) const HELLO: u8 = 1;
 pub(super) const READY: u8 = 2;
 pub(super) const DATA: u8 = net::KIND;
 pub(super) const ABORT: u8 = 4;
+pub(super) const RECEIPT: u8 = 5;
 
 /// What a Hello of a task that this node has not joined says.
 ///
@@ -38,6 +39,11 @@ pub fn is_data(message: &[u8]) -> bool {
 /// Whether a message ends its task.
 pub fn is_abort(message: &[u8]) -> bool {
     message.first() == Some(&ABORT)
+}
+
+/// Whether a message is a signature of the receipt.
+pub fn is_receipt(message: &[u8]) -> bool {
+    message.first() == Some(&RECEIPT)
 }
 
 /// A party's part of a session: for all its rules and a nonce, for this peer a seed.

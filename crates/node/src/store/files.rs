@@ -100,8 +100,16 @@ pub fn make_directory(dir: &Path) -> std::io::Result<()> {
     builder.create(dir)
 }
 
+/// Makes a file that is not there yet, for nobody else.
+///
+/// # Errors
+/// Those of the file system.
+pub fn create_private_file(path: &Path) -> std::io::Result<File> {
+    private_options().create_new(true).open(path)
+}
+
 /// Read and write, for nobody else.
-pub(super) fn private_options() -> OpenOptions {
+pub(crate) fn private_options() -> OpenOptions {
     let mut options = OpenOptions::new();
     options.read(true).write(true);
     #[cfg(unix)]

@@ -1,14 +1,53 @@
 //! Encryption of single records.
+//!
+//! ```text
+//! subkey of a use = HKDF-SHA256(storage key; salt "fdrtd storage, version 2", info: the use)      a use is a kind of records, "meta" or "backup"
+//! key of a record = BLAKE3(subkey of its kind; the record's random salt)
+//! ```
 
 use ring::aead::{AES_256_GCM, Aad, LessSafeKey, MAX_TAG_LEN, Nonce, UnboundKey};
+use ring::hkdf;
 use zeroize::{Zeroize, Zeroizing};
 
 use super::{StorageKey, StoreError};
 
 const SALT_LEN: usize = 32;
+const HKDF_SALT: &[u8] = b"fdrtd storage, version 2";
+
+/// The key of one use: two uses never share one.
+pub(super) fn subkey(key: &StorageKey, of: &str) -> Result<StorageKey, StoreError> {
+    let mut subkey = Zeroizing::new([0; 32]);
+    hkdf::Salt::new(hkdf::HKDF_SHA256, HKDF_SALT)
+        .extract(&key[..])
+        .expand(&[of.as_bytes()], hkdf::HKDF_SHA256)
+        .and_then(|output| output.fill(&mut subkey[..]))
+        .map_err(|_| StoreError::Sealing)?;
+    Ok(subkey)
+}
 
 /// Salt, ciphertext and tag.
 pub(super) fn seal(key: &StorageKey, kind: &str, id: &str, bytes: &[u8]) -> Result<Vec<u8>, StoreError> {
+    seal_under(&subkey(key, kind)?, kind, id, bytes)
+}
+
+/// The plain bytes; `None` when they were sealed under another key or name, or were changed.
+pub(super) fn open(key: &StorageKey, kind: &str, id: &str, sealed: &[u8]) -> Option<Zeroizing<Vec<u8>>> {
+    open_under(&subkey(key, kind).ok()?, kind, id, sealed)
+}
+
+/// What version 1 of the schema holds: there all kinds shared the storage key itself.
+pub(super) fn open_version_1(key: &StorageKey, kind: &str, id: &str, sealed: &[u8]) -> Option<Zeroizing<Vec<u8>>> {
+    open_under(key, kind, id, sealed)
+}
+
+/// As version 1 of the schema was written.
+#[cfg(test)]
+pub(super) fn seal_version_1(key: &StorageKey, kind: &str, id: &str, bytes: &[u8]) -> Vec<u8> {
+    #[allow(clippy::unwrap_used)]
+    seal_under(key, kind, id, bytes).unwrap()
+}
+
+fn seal_under(key: &StorageKey, kind: &str, id: &str, bytes: &[u8]) -> Result<Vec<u8>, StoreError> {
     let mut salt = [0_u8; SALT_LEN];
     getrandom::fill(&mut salt).map_err(|_| StoreError::Sealing)?;
     // Room for everything from the start: the plain bytes are encrypted where they stand, and no copy of them stays behind.
@@ -32,8 +71,7 @@ pub(super) fn seal(key: &StorageKey, kind: &str, id: &str, bytes: &[u8]) -> Resu
     }
 }
 
-/// The plain bytes; `None` when they were sealed under another key or name, or were changed.
-pub(super) fn open(key: &StorageKey, kind: &str, id: &str, sealed: &[u8]) -> Option<Zeroizing<Vec<u8>>> {
+fn open_under(key: &StorageKey, kind: &str, id: &str, sealed: &[u8]) -> Option<Zeroizing<Vec<u8>>> {
     let (salt, ciphertext) = sealed.split_at_checked(SALT_LEN)?;
     let record_key = record_key(key, salt).ok()?;
     let mut bytes = Zeroizing::new(ciphertext.to_vec());
@@ -80,6 +118,29 @@ mod tests {
             assert!(open(&key(1), "kv", "b", &sealed).is_none());
             assert!(open(&key(1), "result", "a", &sealed).is_none());
         }
+    }
+
+    #[test]
+    fn every_use_has_a_key_of_its_own() {
+        let uses = ["kv", "task", "trust", "meta", "backup", ""];
+        let mut keys: Vec<_> = uses.map(|of| *subkey(&key(1), of).unwrap()).to_vec();
+        keys.push([1; 32]);
+        keys.push(*subkey(&key(2), "kv").unwrap());
+        for (index, one) in keys.iter().enumerate() {
+            assert!(!keys[..index].contains(one));
+        }
+        // HKDF as RFC 5869 has it, computed by another implementation (Python's hmac).
+        let known = "7234a22944361994d92047f65ef8828b76ae46e730264e76992d5e23ec691302";
+        assert_eq!(data_encoding::HEXLOWER.encode(&keys[0]), known);
+    }
+
+    #[test]
+    fn version_1_is_another_sealing() {
+        let old = seal_version_1(&key(1), "kv", "a", b"4711");
+        assert_eq!(open_version_1(&key(1), "kv", "a", &old).unwrap().as_slice(), b"4711");
+        assert!(open(&key(1), "kv", "a", &old).is_none());
+        let new = seal(&key(1), "kv", "a", b"4711").unwrap();
+        assert!(open_version_1(&key(1), "kv", "a", &new).is_none());
     }
 
     #[test]

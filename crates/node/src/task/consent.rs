@@ -261,14 +261,13 @@ impl Task {
             if let Some(kind) = &kind {
                 self.context.approvals.add(kind).await?;
             }
-            self.put_record().await
+            let entry = self.entry(who, "task.approve", &json!({}));
+            self.put_record(Some(entry), true).await
         };
         if let Err(problem) = written.await {
             self.lock().consent.approved = false;
             return Err(problem);
         }
-        let id = self.id();
-        self.context.audit.note(who, "task.approve", Some(&id), &json!({}));
         self.lock().consent.asked = false;
         // From the beginning: what was released meanwhile counts.
         self.with(|_, _| {});

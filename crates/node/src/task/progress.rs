@@ -106,7 +106,12 @@ impl Task {
             "policy": rules.rules.profile,
             "rules": rules.shown(),
             "messages": {"data": session.data_messages_sent()},
+            "receipt": null,
         });
+        if let Some(receipt) = session.receipt() {
+            progress["receipt"] =
+                json!({"complete": receipt.complete(), "id": receipt.id(), "signed": receipt.signed()});
+        }
         if let Some(End::Failed { reason, reported_by }) = session.end() {
             progress["cause"] = cause(reason, *reported_by, descriptor);
             if let Some(declined) = session.declined().filter(|_| owner) {

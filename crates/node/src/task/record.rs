@@ -6,18 +6,21 @@ use std::time::Duration;
 use fdrtd_mpc::microprotocol::Entry;
 use fdrtd_mpc::net::Party;
 use serde::{Deserialize, Serialize};
+use serde_json::json;
 use uuid::Uuid;
 use zeroize::Zeroizing;
 
-use super::{Context, Core, Mode, Task};
+use super::{Context, Core, Kept, Mode, Task};
+use crate::chain::Note;
 use crate::descriptor::Descriptor;
 use crate::identity::PeerKey;
 use crate::policy::Policy;
 use crate::problem::Problem;
 use crate::reason::{Reason, Report};
+use crate::receipt::Receipt;
 use crate::services::Principal;
 use crate::session::{Declined, End, Session};
-use crate::store::StoreError;
+use crate::store::{StoreError, Write};
 
 /// Kind of a task's record in the store.
 pub(crate) const RECORD: &str = "task";
@@ -57,6 +60,8 @@ pub(crate) enum RecordPhase {
     Done {
         result: String,
         unconfirmed: Vec<usize>,
+        #[serde(default)]
+        receipt: Option<String>,
     },
     Failed {
         reason: Reason,
@@ -106,22 +111,53 @@ impl Task {
                         reported_by: None,
                     });
                 }
-                RecordPhase::Done { result, unconfirmed } => core.restore(End::Done { result, unconfirmed }),
+                RecordPhase::Done {
+                    result,
+                    unconfirmed,
+                    receipt,
+                } => {
+                    core.restore(End::Done { result, unconfirmed });
+                    if let Some(receipt) = receipt.and_then(|text| Receipt::parse(&text).ok()) {
+                        core.receipt_recorded = receipt.complete();
+                        core.session.restore_receipt(receipt);
+                    }
+                }
                 RecordPhase::Failed { reason, reported_by } => core.restore(End::Failed { reason, reported_by }),
             }
         }
         Some(task)
     }
 
-    /// Writes the record without waiting for it.
+    /// Writes the record without waiting for it. What a task has come to is kept even if the quota is reached.
     pub(super) fn keep_record(self: &Arc<Self>) {
+        let (task, written) = (Arc::clone(self), self.put_record(None, true));
         if !self.context.store.is_ephemeral() {
-            let (task, written) = (Arc::clone(self), self.put_record());
             tokio::spawn(async move {
                 if written.await.is_err() {
                     tracing::error!(task = %task.id(), "the task's record could not be written");
                 }
             });
+        }
+    }
+
+    /// Writes the end, with its entry in the audit. Queued by the call itself; when the future ends, whoever waits for the end is told of it.
+    ///
+    /// # Errors
+    /// When it is not written; then the next one who asks for the result tries again.
+    pub(super) fn keep_end(
+        self: &Arc<Self>,
+        entry: Option<Note>,
+    ) -> impl Future<Output = Result<(), Problem>> + Send + use<> {
+        let (task, again) = (Arc::clone(self), entry.clone());
+        let written = self.put_record(entry, true);
+        async move {
+            let written = written.await;
+            task.lock().kept = match &written {
+                Ok(()) => Kept::Yes,
+                Err(_) => Kept::Failed(again),
+            };
+            task.touch();
+            written
         }
     }
 
@@ -139,33 +175,47 @@ impl Task {
         }
     }
 
-    /// Writes what must survive a restart; the future ends when it is written.
+    /// Writes what must survive a restart, together with an entry in the audit; the future ends when both are written.
     ///
     /// It is queued by the call itself and under the task's lock: the last record is that of the last state, and none comes after the deletion.
-    pub(crate) fn put_record(&self) -> impl Future<Output = Result<(), Problem>> + Send + use<> {
+    pub(crate) fn put_record(
+        &self,
+        entry: Option<Note>,
+        beyond_the_quota: bool,
+    ) -> impl Future<Output = Result<(), Problem>> + Send + use<> {
         let core = self.lock();
-        let record = (!self.context.store.is_ephemeral() && !core.deleted).then(|| self.record(&core));
-        let written =
-            record.map(|(bytes, expires)| self.context.store.put(RECORD, self.object.to_string(), bytes, expires));
+        let kept = !self.context.store.is_ephemeral() && !core.deleted;
+        let write = match (kept, entry) {
+            (true, entry) => {
+                let (bytes, expires) = self.record(&core);
+                Some(Write::put(RECORD, self.object.to_string(), bytes, expires).noting(entry))
+            }
+            (false, Some(entry)) => Some(Write::note(entry)),
+            (false, None) => None,
+        };
+        let write = write.map(|write| {
+            if beyond_the_quota {
+                write.beyond_the_quota()
+            } else {
+                write
+            }
+        });
+        let written = write.map(|write| self.context.store.commit(write));
         async move {
             match written {
-                Some(written) => written.await.map_err(|_| {
-                    Problem::internal(
-                        "STORAGE_FAILED",
-                        "the node could not write to its storage",
-                        "tell the node's operator",
-                    )
-                }),
+                Some(written) => written.await.map_err(Problem::from),
                 None => Ok(()),
             }
         }
     }
 
-    /// Deletes what would survive a restart.
-    pub(crate) fn delete_record(&self) -> impl Future<Output = Result<(), StoreError>> + Send + use<> {
+    /// Deletes what would survive a restart, because `who` wants it.
+    pub(crate) fn delete_record(&self, who: &Principal) -> impl Future<Output = Result<(), StoreError>> + Send + use<> {
         let mut core = self.lock();
         core.deleted = true;
-        self.context.store.delete(RECORD, self.object.to_string())
+        let entry = self.entry(who, "task.delete", &json!({}));
+        let write = Write::delete(RECORD, self.object.to_string()).noting([entry]);
+        self.context.store.commit(write)
     }
 
     /// What must survive a restart, and until when.
@@ -175,6 +225,7 @@ impl Task {
             Some(End::Done { result, unconfirmed }) => RecordPhase::Done {
                 result: result.clone(),
                 unconfirmed: unconfirmed.clone(),
+                receipt: session.receipt().map(|receipt| receipt.shown(true).to_string()),
             },
             Some(End::Failed { reason, reported_by }) => RecordPhase::Failed {
                 reason: reason.clone(),

@@ -110,7 +110,15 @@ async fn task_that_knows(tasks: &Tasks, descriptor: &Descriptor, known: Vec<(Par
     let configured = Entry::find("SecureSum").unwrap().configure("{}").unwrap();
     let me = Party::new(0, 2).unwrap();
     tasks
-        .add(&permit, descriptor.clone(), configured, me, Mode::OnInput, known)
+        .add(
+            "task.create",
+            &permit,
+            descriptor.clone(),
+            configured,
+            me,
+            Mode::OnInput,
+            known,
+        )
         .await
         .unwrap()
 }
@@ -129,7 +137,7 @@ async fn a_peer_whose_key_is_not_allowed_ends_the_task() {
         let configured = Entry::find("SecureSum").unwrap().configure("{}").unwrap();
         let me = Party::new(0, 2).unwrap();
         let known = vec![(peer(), STRANGER)];
-        let added = tasks.add(&permit, descriptor, configured, me, Mode::OnInput, known);
+        let added = tasks.add("task.create", &permit, descriptor, configured, me, Mode::OnInput, known);
         let progress = added.await.unwrap().progress();
         let refused = progress["cause"]["code"] == "POLICY_REFUSED" && progress["cause"]["rule"] == "peers";
         assert_eq!(refused, ends);
@@ -167,7 +175,15 @@ async fn who_sees_which_task_and_how_many_somebody_may_have() {
             let configured = Entry::find("SecureSum").unwrap().configure("{}").unwrap();
             let me = Party::new(0, 2).unwrap();
             tasks
-                .add(&permit, descriptor, configured, me, Mode::OnInput, Vec::new())
+                .add(
+                    "task.create",
+                    &permit,
+                    descriptor,
+                    configured,
+                    me,
+                    Mode::OnInput,
+                    Vec::new(),
+                )
                 .await
         }
     };
@@ -201,8 +217,8 @@ async fn who_sees_which_task_and_how_many_somebody_may_have() {
     let refused = made(anna.clone()).await.unwrap_err();
     assert_eq!((refused.status, refused.code), (429, "QUOTA"));
     assert!(made(Principal::from_record("token:ben")).await.is_ok());
-    tasks.delete(&hers).await;
-    tasks.delete(&hers).await;
+    tasks.delete(&hers, &hers.owner).await.unwrap();
+    tasks.delete(&hers, &hers.owner).await.unwrap();
     assert!(made(anna.clone()).await.is_ok());
     assert!(made(anna).await.is_err());
 }
@@ -214,7 +230,7 @@ async fn a_peer_that_hears_no_answers_gets_no_more() {
         let descriptor = descriptor(Durations::default());
         let task = task(&tasks, &descriptor).await;
         if ended {
-            task.cancel();
+            task.cancel(&Principal::anonymous());
         }
         let queued = || tasks.context.peers.queued_of(STRANGER, *descriptor.task.as_bytes());
         message(&tasks, &descriptor, hello(&descriptor));
@@ -272,9 +288,9 @@ async fn who_said_hello_and_was_not_found_is_told_the_end() {
         message(&tasks, &descriptor, hello(&descriptor));
         assert!(task.ended().is_none());
         if delete {
-            tasks.delete(&task).await;
+            tasks.delete(&task, &Principal::anonymous()).await.unwrap();
         } else {
-            task.cancel();
+            task.cancel(&Principal::anonymous());
         }
         assert_eq!(answer(&tasks, &descriptor).await, cancelled(0).len());
         assert!(tasks.lock().pending.take_all(&descriptor.task).is_empty());
@@ -286,7 +302,7 @@ async fn whose_key_is_found_after_the_end_is_told() {
     let tasks = tasks();
     let descriptor = descriptor(Durations::default());
     let task = task_that_knows(&tasks, &descriptor, Vec::new()).await;
-    task.cancel();
+    task.cancel(&Principal::anonymous());
     task.found(peer(), STRANGER, Some(hello(&descriptor)));
     assert_eq!(answer(&tasks, &descriptor).await, cancelled(0).len());
     // It is not kept connected for a task that is over.

@@ -397,8 +397,7 @@ impl Tasks {
         }
     }
 
-    /// A peer of an open task is pinged often enough for the shortest silence that one of its tasks allows. Those of ended tasks are found again when the
-    /// next key becomes known: pinging too often does no harm.
+    /// A peer is pinged often enough for the shortest silence that one of the tasks with it allows.
     fn set_keep_alive(&self, task: &Arc<Task>, peer: PeerKey) {
         let interval = task.silence() * 2 / 5;
         let interval = interval.min(Duration::from_secs(25));

@@ -443,7 +443,8 @@ def hostile() -> Iterator[Peer]:
 
 
 class Part:
-    """The hostile node's part in one SecureSum of single numbers: each step as an honest node would do it, so that a test can do one of them otherwise.
+    """The hostile node's part in one SecureSum of single numbers: each step as an honest node would do it, so that a
+    test can do one of them otherwise.
 
     `links[i]` leads to party i; the own place is `me`.
     """

@@ -72,15 +72,7 @@ pub(super) fn hello_seeds() -> Vec<Vec<u8>> {
 /// different results that count as confirmed.
 pub(super) fn sessions(data: &[u8]) {
     let mut source = Source::new(data);
-    let mut world = World {
-        sessions: parties(),
-        mail: Default::default(),
-        said: Vec::new(),
-        now: 0,
-    };
-    for me in 0..N {
-        world.settle(me);
-    }
+    let mut world = World::new();
     while !source.is_empty() {
         world.act(&mut source);
     }
@@ -93,17 +85,43 @@ struct World {
     mail: [Vec<(usize, Bytes)>; N],
     /// What the hostile party would have said if it were honest, and to whom.
     said: Vec<(usize, Bytes)>,
+    /// How many of these it has said in their order.
+    spoken: usize,
     now: u64,
 }
 
 impl World {
+    fn new() -> World {
+        let mut world = World {
+            sessions: parties(),
+            mail: Default::default(),
+            said: Vec::new(),
+            spoken: 0,
+            now: 0,
+        };
+        for me in 0..N {
+            world.settle(me);
+        }
+        world
+    }
+
     fn act(&mut self, source: &mut Source<'_>) {
-        let (what, me) = (source.below(12), source.below(N));
+        let (what, me) = (source.below(13), source.below(N));
         match what {
             0..=2 => self.deliver(me, source.below(4)),
             3 => {
                 self.sessions[me].give_input(prepared(&format!("{}", source.u8())), self.now);
                 self.settle(me);
+            }
+            // What is next, as an honest party would say it, or with a changed byte.
+            12 => {
+                if let Some((to, message)) = self.said.get(self.spoken).cloned() {
+                    self.spoken += 1;
+                    let mut bytes = message.to_vec();
+                    let at = usize::from(source.u8()) % bytes.len();
+                    bytes[at] ^= source.u8();
+                    self.say(to, &Bytes::from(bytes));
+                }
             }
             // Its own words, as they are, changed, cut, prolonged, or to somebody else.
             4..=7 if !self.said.is_empty() => {
@@ -238,29 +256,50 @@ impl World {
 }
 
 pub(super) fn session_seeds() -> Vec<Vec<u8>> {
-    let deliver = |count: usize| [0, 0, 3, 0, 1, 3, 0, 2, 3].repeat(count);
-    let all_say = |from: u8, count: u8| {
-        (from..from + count)
-            .flat_map(|index| [4, 0, index, 1])
-            .collect::<Vec<u8>>()
-    };
+    let deliver = [0, 0, 3, 0, 1, 3, 0, 2, 3].repeat(3);
+    let speak = |at: u8, change: u8| [12, 0, at, change];
+    let say = |count: usize| speak(0, 0).repeat(count);
     let inputs = [3, 0, 10, 3, 1, 7, 3, 2, 14];
-    let honest = [
-        &all_say(0, 4)[..],
-        &deliver(3),
-        &inputs,
-        &deliver(3),
-        &all_say(2, 20),
-        &deliver(4),
-    ]
-    .concat();
-    let mut raw = honest.clone();
+    // Hellos, Readies, data, closing digests: to each of the two.
+    let joined = [&say(2)[..], &deliver, &say(4), &deliver].concat();
+    let ready = [&joined[..], &inputs, &deliver, &say(2), &deliver].concat();
+    let honest = [&ready[..], &say(2), &deliver, &say(2), &deliver].concat();
+    let two_stories = [&ready[..], &speak(50, 1), &say(1), &deliver, &say(2), &deliver].concat();
+    let mut raw = joined.clone();
     for message in hello_seeds() {
         raw.extend_from_slice(&[8, 0]);
         put(&mut raw, &message);
     }
-    let restarted = [&honest[..40], &[9, 0, 9, 1], &honest[..]].concat();
-    let late = [&honest[..30], &[10, 0, 255, 255, 10, 1, 255, 255]].concat();
-    let abort = [&honest[..], &[8, 0, 30, 0, 4, 2], br#"{"code":"CANCELLED","party":2}"#].concat();
-    vec![honest, raw, restarted, late, abort]
+    let restarted = [&joined[..], &[9, 0, 9, 1], &say(4), &deliver, &honest[..]].concat();
+    let late = [&ready[..], &[10, 0, 255, 255, 10, 1, 255, 255]].concat();
+    let abort = [&ready[..], &[8, 0, 30, 0, 4, 2], br#"{"code":"CANCELLED","party":2}"#].concat();
+    let again = [
+        &ready[..],
+        &[4, 0, 0, 1, 4, 0, 3, 1, 6, 0, 2, 9, 0, 1, 7, 0, 1, 1, 0, 9, 1],
+        &deliver,
+    ]
+    .concat();
+    vec![honest, two_stories, raw, restarted, late, abort, again]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Otherwise everything that is made of the seeds would show little.
+    #[test]
+    fn the_honest_seed_has_a_result_and_two_stories_have_none() {
+        for (seed, done) in session_seeds().iter().zip([true, false]) {
+            let mut source = Source::new(seed);
+            let mut world = World::new();
+            while !source.is_empty() {
+                world.act(&mut source);
+            }
+            for session in &world.sessions[..HOSTILE] {
+                let ended = matches!(session.end(), Some(End::Done { unconfirmed, .. }) if unconfirmed.is_empty());
+                assert_eq!(ended, done, "{:?}", session.end());
+                assert!(session.end().is_some(), "{:?}", session.waiting_for());
+            }
+        }
+    }
 }

@@ -174,7 +174,7 @@ fn replace(bytes: &[u8], word: &[u8], by: &[u8]) -> Vec<u8> {
 }
 
 pub(super) fn handle_seeds() -> Vec<Vec<u8>> {
-    let network = r#""network":{"nodes":["http://127.0.0.1:1/a","http://127.0.0.1:1/b"],"myself":0}"#;
+    let network = r#""network":{"nodes":["http://127.0.0.1:1/a","http://127.0.0.1:1/b"],"myself":0},"durations":{"join":0.2,"input":0.2,"run":0.2,"silence":0.2}"#;
     let call = |handle: &str, function: &str, parameters: &str| {
         format!(r#"{{"handle":"{handle}","function":"{function}","parameters":{{{parameters}}}}}"#)
     };

@@ -780,7 +780,14 @@ def test_a_record_of_an_earlier_connection(two: list[Node]) -> None:
 
 @pytest.mark.parametrize(
     "greeting",
-    [b"", bytes(24), bytes(23), struct.pack("<QQQ", 5, 0, 77), garbage(25), struct.pack("<QQQ", 1, 1 << 63, 1 << 63)],
+    [
+        b"",
+        bytes(24),
+        bytes(23),
+        struct.pack("<QQQ", 5, 0, 77),
+        bytes(range(25)),
+        struct.pack("<QQQ", 1, 1 << 63, 1 << 63),
+    ],
 )
 def test_greetings_of_a_link_that_are_none(two: list[Node], greeting: bytes) -> None:
     """Malformed, or with claims of what it has received from an incarnation that it cannot know."""

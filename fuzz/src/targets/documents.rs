@@ -7,6 +7,8 @@ use fdrtd::invitation::Link;
 use fdrtd::policy::Profile;
 use fdrtd::url::NodeUrl;
 
+use serde_json::Value;
+
 use super::sessions::descriptor;
 
 /// URLs of nodes.
@@ -55,7 +57,11 @@ pub(super) fn invitations(data: &[u8]) {
         assert!(Link::is_meant(&shown));
         assert!(!link.fits(&descriptor()) || link.task == descriptor().task);
     }
-    if let Ok(invitation) = serde_json::from_str::<Invitation>(text) {
+    // Parameters that JSON allows and no microprotocol takes, such as 1e999, are refused before anything is shown.
+    let usable = |invitation: &Invitation| serde_json::from_str::<Value>(invitation.parameters.get()).is_ok();
+    if let Ok(invitation) = serde_json::from_str::<Invitation>(text)
+        && usable(&invitation)
+    {
         let _ = invitation.descriptor().text();
         let shown = invitation.shown();
         let again: Invitation = serde_json::from_value(without_link(shown)).expect("what is shown can be read");
@@ -63,7 +69,7 @@ pub(super) fn invitations(data: &[u8]) {
     }
 }
 
-fn without_link(mut value: serde_json::Value) -> serde_json::Value {
+fn without_link(mut value: Value) -> Value {
     if let Some(object) = value.as_object_mut() {
         object.remove("link");
     }
@@ -105,7 +111,7 @@ pub(super) fn descriptor_seeds() -> Vec<Vec<u8>> {
 /// What a URL shows as a node's identity.
 pub(super) fn identities(data: &[u8]) {
     if let Ok(key) = IdentityDocument::parse(data) {
-        let document: serde_json::Value = serde_json::from_slice(data).unwrap();
+        let document: Value = serde_json::from_slice(data).unwrap();
         let written = document["key"].as_str().expect("a text").to_ascii_lowercase();
         assert_eq!(written, key.to_string(), "in letters of any case");
         assert_eq!(key.to_string().parse(), Ok(key));

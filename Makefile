@@ -4,7 +4,7 @@ CARGO ?= cargo
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test build venv lint bench test-long clean
+.PHONY: demo test build venv lint bench fuzz test-long clean
 
 demo: build venv
 	$(BIN)/python scripts/demo.py $(if $(TLS),--tls)
@@ -40,11 +40,18 @@ bench: venv
 	$(CARGO) build --locked --release --bins
 	FDRTD_TEST_PROFILE=release $(BIN)/python bench/e2e.py
 
-# The end-to-end tests again and again, to find what happens seldom.
+# All fuzz targets for so many seconds together. What is found lands in fuzz/findings; see CONTRIBUTING.md.
+FUZZ_SECONDS ?= 60
+fuzz:
+	$(CARGO) run --locked -p fdrtd-fuzz -- --seconds $(FUZZ_SECONDS)
+
+# The end-to-end tests again and again, to find what happens seldom; 1000 tasks at once; ten minutes of fuzzing for each target (FUZZ_SECONDS for all).
 test-long: venv
 	$(CARGO) build --locked --workspace --bins --examples
 	FDRTD_KILLS=100 $(BIN)/python -m pytest -q tests/e2e/test_kills.py
 	FDRTD_FROM_SCRATCH=1 $(BIN)/python -m pytest -q tests/first_minutes
+	FDRTD_TEST_TASKS=1000 $(BIN)/python -m pytest -q tests/e2e/test_churn.py
+	$(MAKE) fuzz FUZZ_SECONDS=$(if $(filter command line environment,$(origin FUZZ_SECONDS)),$(FUZZ_SECONDS),10200)
 	for i in $$(seq 20); do $(BIN)/python -m pytest -q -n 2 tests/e2e || exit 1; done
 
 clean:

@@ -63,6 +63,10 @@ pub const CONTROL_BYTES: usize = 4_096;
 /// computes.
 const EARLY: usize = 2;
 
+/// How often a party may say Hello in other words than before, as a node does that was started anew. Each time all others are told of the new session,
+/// and those that are away have it waiting for them.
+const LIVES: u32 = 256;
+
 /// Milliseconds on a monotonic clock.
 pub type Millis = u64;
 
@@ -92,6 +96,8 @@ struct Peer {
     /// The next Hello answers one of theirs.
     answering: bool,
     hello: Option<Hello>,
+    /// How many different Hellos there were.
+    lives: u32,
     ready: Option<Ready>,
     /// Its connection broke and is not back.
     away: bool,
@@ -183,6 +189,7 @@ impl Session {
             greeted: false,
             answering: false,
             hello: None,
+            lives: 0,
             ready: None,
             away: false,
             early: Vec::new(),

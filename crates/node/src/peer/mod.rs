@@ -26,6 +26,8 @@ mod connection;
 mod delivered;
 mod dial;
 mod error;
+#[doc(hidden)]
+pub mod fuzzing;
 mod handshakes;
 mod inner;
 pub mod link;

@@ -9,7 +9,7 @@ use subtle::ConstantTimeEq;
 
 use super::binding::{first_difference, shape_digest};
 use super::message::{Hello, Ready, sid_of_data};
-use super::{Declined, EARLY, End, Millis, Phase, Run, Session, random};
+use super::{Declined, EARLY, End, LIVES, Millis, Phase, Run, Session, random};
 use crate::descriptor::Descriptor;
 use crate::identity::PeerKey;
 use crate::reason::Reason;
@@ -110,6 +110,11 @@ impl Session {
             return Ok(());
         }
         let peer = &mut self.peers[from.index()];
+        peer.lives += 1;
+        if peer.lives > LIVES {
+            self.lost(Reason::PeerRestarted { party: from.index() });
+            return Ok(());
+        }
         peer.hello = Some(hello);
         peer.ready = None;
         peer.early.clear();

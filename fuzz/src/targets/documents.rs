@@ -110,7 +110,8 @@ pub(super) fn descriptor_seeds() -> Vec<Vec<u8>> {
 
 /// What a URL shows as a node's identity.
 pub(super) fn identities(data: &[u8]) {
-    if let Ok(key) = IdentityDocument::parse(data) {
+    if let Ok(shown) = IdentityDocument::parse(data) {
+        let key = shown.key;
         let document: Value = serde_json::from_slice(data).unwrap();
         let written = document["key"].as_str().expect("a text").to_ascii_lowercase();
         assert_eq!(written, key.to_string(), "in letters of any case");

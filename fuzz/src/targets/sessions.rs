@@ -207,7 +207,7 @@ impl World {
         assert!(sent.len() <= 40, "one event has few consequences");
         let _ = (
             session.waiting_for(),
-            session.profile(),
+            session.rules(),
             session.joined_count(),
             session.round(),
         );

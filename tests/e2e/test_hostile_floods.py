@@ -57,11 +57,29 @@ def answered(link: Link) -> None:
 
 def hello_to(task: uuid.UUID, urls: list[str], pattern: bytes) -> bytes:
     """An invitation that looks like any other: an honest one, to another task and other nodes."""
-    described = json.loads(pattern[71:])
+    described = description(pattern)
     described["task"] = str(task)
     described["nodes"] = urls
     text = json.dumps(described, separators=(",", ":")).encode()
-    return bytes([HELLO, pattern[1], 0]) + secrets.token_bytes(64) + struct.pack("<I", len(text)) + text
+    return bytes([HELLO, pattern[1], 0]) + secrets.token_bytes(64) + rules(pattern) + counted(text)
+
+
+def counted(text: bytes) -> bytes:
+    return struct.pack("<I", len(text)) + text
+
+
+def begin(pattern: bytes) -> int:
+    """Where the description begins in a Hello; in front of it is its length, and before that are the rules."""
+    return pattern.index(b'{"protocol"')
+
+
+def description(pattern: bytes) -> dict[str, object]:
+    found: dict[str, object] = json.loads(pattern[begin(pattern) :])
+    return found
+
+
+def rules(pattern: bytes) -> bytes:
+    return pattern[67 : begin(pattern) - 4]
 
 
 @pytest.fixture
@@ -113,7 +131,7 @@ def test_invitations_without_end(two: list[Node], pattern: bytes) -> None:
 def test_invitations_that_are_none(two: list[Node], pattern: bytes) -> None:
     """Descriptions that do not fit are dropped: nobody is shown what could not be joined."""
     urls = [*urls_of(two), "http://127.0.0.1:9/none"]
-    described = json.loads(pattern[71:])
+    described = description(pattern)
     task = str(uuid.uuid4())
     changes: list[dict[str, object]] = [
         {"protocol": PROTOCOL + 7},
@@ -133,7 +151,7 @@ def test_invitations_that_are_none(two: list[Node], pattern: bytes) -> None:
         link = peer.link(two[0].url)
         for change in changes:
             text = json.dumps({**described, "task": task, "nodes": urls, **change}, separators=(",", ":")).encode()
-            link.send(uuid.UUID(task).bytes, bytes([HELLO, 0, 0]) + bytes(64) + struct.pack("<I", len(text)) + text)
+            link.send(uuid.UUID(task).bytes, bytes([HELLO, pattern[1], 0]) + bytes(64) + rules(pattern) + counted(text))
         answered(link)
         assert simon(two[0]).invitations() == []
     other_work(two)

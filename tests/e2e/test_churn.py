@@ -133,7 +133,7 @@ def test_many_tasks_and_a_restart(own: list[Node]) -> None:
     for node, before in zip(own, sizes):
         assert metric(node, "fdrtd_tasks") == 3
         assert metric(node, "fdrtd_objects") == 0
-        assert simon(node).invitations() == []
+        assert node.invitations() == []
         assert node.process is not None
         assert "panicked" not in node.logged()
         assert resident(node.process.pid) - before < (20 + MANY // 20) * MB

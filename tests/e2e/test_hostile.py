@@ -294,6 +294,7 @@ ENDINGS: dict[str, tuple[str, Deed, str]] = {
         lambda s: s.both(abort({"code": "CANCELLED", "party": 2, "message": "call 555"}, ME)),
         "PEER_MALFORMED",
     ),
+    "a signature of the receipt that is cut": ("running", lambda s: s.both(b"\x05\x01"), "PEER_MALFORMED"),
     # Too much
     "a message of a terabyte, before the data": ("joined", too_long, "PEER_MALFORMED"),
     "a message of a terabyte, instead of the data": ("running", too_long, "PEER_MALFORMED"),
@@ -571,11 +572,17 @@ def test_a_story_after_the_end_changes_nothing(two: list[Node]) -> None:
         s.both(abort({"code": "STORIES_DIFFER"}, ME))
         s.both(b"\x09")
         s.both(s.part.frame(2, bytes(32)))
+        # Signatures of the receipt that do not hold, each of which asks for one in return.
+        for _ in range(100):
+            s.both(b"\x05\x01" + bytes(64))
+        s.both(b"\x05")
         other_nonce(s)
         # Whoever comes back after the end is told that it was started anew.
         for party in s.links:
             told = s.part.receive(party, ABORT)
             assert b"PEER_RESTARTED" in told
+            signatures = [message for _, message in s.links[party].inbox if message[:1] == b"\x05"]
+            assert 1 <= len(signatures) <= 20
         s.is_right()
 
 

@@ -49,6 +49,7 @@ fuzz:
 test-long: venv
 	$(CARGO) build --locked --workspace --bins --examples
 	FDRTD_KILLS=100 $(BIN)/python -m pytest -q tests/e2e/test_kills.py
+	FDRTD_LONG=1 $(BIN)/python -m pytest -q tests/e2e/test_openapi.py
 	FDRTD_FROM_SCRATCH=1 $(BIN)/python -m pytest -q tests/first_minutes
 	FDRTD_TEST_TASKS=1000 $(BIN)/python -m pytest -q tests/e2e/test_churn.py
 	$(MAKE) fuzz FUZZ_SECONDS=$(if $(filter command line environment,$(origin FUZZ_SECONDS)),$(FUZZ_SECONDS),10200)

@@ -181,7 +181,9 @@ def test_all_parties_hold_the_same_receipt(done: tuple[list[Node], list[Any]], t
 
 def test_whoever_only_knows_the_task_gets_no_salt(done: tuple[list[Node], list[Any]]) -> None:
     (node, *_), (task, *_) = done
-    status, receipt = get(f"{node.url}/tasks/{task.progress()['task']}/receipt")
+    by_name = f"{node.url}/tasks/{task.progress()['task']}/receipt"
+    assert get(by_name)[1]["code"] == "TASK_UNKNOWN"
+    status, receipt = get(by_name, node.operator())
     assert status == 200
     assert receipt["salt"] is None
     status, receipt = get(f"{node.url}/tasks/{task['callback']}/receipt")

@@ -48,7 +48,7 @@ def test_an_idle_node_is_small_and_waiting_costs_nothing(own: list[Node]) -> Non
     tasks = make_task(own)
     tasks[0].input(data=1)
     until(lambda: has_input(tasks[1], 0), "the input is announced")
-    events = urllib.request.urlopen(f"{own[0].url}/tasks/{tasks[0].invite()['task']}/events", timeout=60)
+    events = urllib.request.urlopen(f"{own[0].url}/tasks/{tasks[0]['callback']}/events", timeout=60)
     assert events.readline() == b"event: progress\n"
 
     def wait_for_result() -> None:

@@ -273,7 +273,7 @@ def test_streams_of_events(three: list[Node]) -> None:
     node = three[0]
     with others_work(three):
         task = make_task(three)[0]
-        page = f"/tasks/{task.invite()['task']}/events"
+        page = f"/tasks/{task['callback']}/events"
         with connect(node) as first, connect(node) as second:
             first.sendall(head(node, "GET", path=page))
             assert b"200 OK" in first.recv(65536)

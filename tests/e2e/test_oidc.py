@@ -86,7 +86,7 @@ class Issuer:
         class Handler(http.server.BaseHTTPRequestHandler):
             def do_GET(self) -> None:
                 if self.path == "/realm/.well-known/openid-configuration":
-                    body = {"issuer": issuer.says or issuer.url, "jwks_uri": f"{issuer.url}/keys"}
+                    body: dict[str, Any] = {"issuer": issuer.says or issuer.url, "jwks_uri": f"{issuer.url}/keys"}
                 elif self.path == "/realm/keys":
                     issuer.asked += 1
                     body = {"keys": [key.public() for key in issuer.keys], "padding": issuer.padding}

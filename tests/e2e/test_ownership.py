@@ -41,6 +41,7 @@ DECIDED = {
     ("Simon", "start"): "hidden",
     ("Simon", "result"): "hidden",
     ("Simon", "progress"): "hidden",
+    ("Simon", "receipt"): "hidden",
     ("Simon", "cancel"): "hidden",
     ("Simon", "delete"): "hidden",
 }
@@ -103,7 +104,7 @@ def node(tmp_path: Path) -> Any:
         callers = {name: Caller(started, made[name]) for name in made}
         callers["operator"] = Caller(started, operator(started))
         callers["nobody"] = Caller(started, None)
-        started.callers = callers
+        started.callers = callers  # type: ignore[attr-defined]
         yield started
 
 
@@ -262,11 +263,14 @@ def test_each_has_a_share_of_the_room(tmp_path: Path) -> None:
             ben.make(service, parameters[2])
             assert anna.call(service, "delete", {}, first)[0] == 204
             anna.make(service, parameters[0])
+        metrics = ask(node, page="/metrics", token=operator(node))[2].decode()
+        for name, hits in (("tasks", 1), ("objects", 1), ("points", 2)):
+            assert f'fdrtd_limit_hits_total{{limit="{name}_per_principal"}} {hits}\n' in metrics
 
 
 def test_an_anonymous_caller_finds_only_what_it_can_describe(tmp_path: Path) -> None:
     with nodes(tmp_path, 2) as (first, second):
-        whole = {
+        whole: dict[str, Any] = {
             "microprotocol": "SecureSum",
             "network": {"nodes": [first.url, second.url], "myself": 0},
         }

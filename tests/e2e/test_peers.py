@@ -62,7 +62,7 @@ def recorder(address: str) -> Iterator[Recorder]:
 
 def public_node(directory: Path, *flags: str) -> Node:
     """A node that others than this machine's users reach, so far as it knows."""
-    return Node(directory, 0, "--allow-plain-http", "--ephemeral", *flags, listen="0.0.0.0:0")
+    return Node(directory, 0, "--allow-plain-http", "--ephemeral", "--anonymous=yes", *flags, listen="0.0.0.0:0")
 
 
 @contextlib.contextmanager
@@ -237,12 +237,12 @@ def test_a_key_is_shown_before_it_is_pinned(tmp_path: Path) -> None:
         assert own["key"] in fdrtd("peers", "list", *to_a).out
         # Whoever is not the operator neither sees nor decides.
         fdrtd("peers", "list", f"--node={a.url}", f"--data-dir={tmp_path / 'none'}").says(
-            "ROLE_REFUSED", status=REFUSED
+            "CREDENTIALS_MISSING", status=REFUSED
         )
         for method, path in (("GET", ""), ("DELETE", f"?url={b.url}")):
-            assert problem(urllib3.request(method, f"{a.url}/peers{path}")) == (403, "ROLE_REFUSED")
+            assert problem(urllib3.request(method, f"{a.url}/peers{path}")) == (401, "CREDENTIALS_MISSING")
         asked = urllib3.request("POST", f"{a.url}/peers", json={"url": b.url})
-        assert problem(asked) == (403, "ROLE_REFUSED")
+        assert problem(asked) == (401, "CREDENTIALS_MISSING")
         for body, code in [
             ([], "CALL_INVALID"),
             ({}, "CALL_INVALID"),

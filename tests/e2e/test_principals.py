@@ -12,7 +12,7 @@ import fdrtd as client
 import pytest
 from access import ask, data_of, operator, refusal, token
 from cli import OK, REFUSED, UNREACHABLE, USAGE, fdrtd
-from harness import ROOT, Node, nodes, until
+from harness import ROOT, Node, nodes
 
 ROUTES = re.findall(r"^\| `(\w+) \{base\}(\S*)` \| (\w+) \|$", (ROOT / "docs/access.md").read_text(), re.MULTILINE)
 # What each role may do; a new action without a line here fails the test.
@@ -244,4 +244,8 @@ def test_the_python_client_says_who_calls(tmp_path: Path, monkeypatch: pytest.Mo
         assert len(listed.json()["tasks"]) == 1
         listed = fdrtd("task", "ls", f"--node={urls[1]}", f"--data-dir={data_of(started[1])}", "--json")
         assert len(listed.json()["tasks"]) == 1
-        until(lambda: "audit" in started[0].logged(), "something was noted")
+        # Who did it is in the audit.
+        noted = json.loads(ask(started[0], page="/audit", token=operator(started[0]))[2])["entries"]
+        done = [entry["action"] for entry in noted if entry["who"] == "token:anna"]
+        assert {"task.create", "task.join"} & set(done), noted
+        assert "task.input" in done

@@ -173,7 +173,7 @@ def test_events_arrive_when_they_happen(front: Site, certificates: Certificates)
     context = ssl.create_default_context(cafile=str(certificates.ca))
     parts = urlsplit(front.urls[0])
     connection = http.client.HTTPSConnection("localhost", parts.port, context=context, timeout=60)
-    connection.request("GET", f"{parts.path}/tasks/{tasks[0].progress()['task']}/events")
+    connection.request("GET", f"{parts.path}/tasks/{tasks[0]['callback']}/events")
     stream = connection.getresponse()
     assert (stream.status, stream.getheader("content-type", "").partition(";")[0]) == (200, "text/event-stream")
 

@@ -159,7 +159,7 @@ def test_methods(shared: list[Node]) -> None:
 
 def test_events_to_the_end(shared: list[Node]) -> None:
     tasks = make_task(shared)
-    with watching(shared[0], ids(tasks[0])[0]) as events, watching(shared[1], tasks[1]["callback"]) as others:
+    with watching(shared[0], tasks[0]["callback"]) as events, watching(shared[1], tasks[1]["callback"]) as others:
         headers = events.response.headers
         assert headers["Content-Type"] == "text/event-stream"
         assert headers["Cache-Control"] == "no-cache"

@@ -123,7 +123,7 @@ impl Default for Limits {
 
 impl Limits {
     /// Those that can be hit, by name.
-    pub const NAMES: [&str; 26] = [
+    pub const NAMES: [&str; 31] = [
         "body_bytes",
         "bodies_bytes",
         "body_time",
@@ -148,6 +148,11 @@ impl Limits {
         "task_bytes",
         "objects",
         "object_bytes",
+        "tasks_per_principal",
+        "objects_per_principal",
+        "object_bytes_per_principal",
+        "points_per_principal",
+        "point_bytes_per_principal",
         "invitations",
         "invitations_per_peer",
     ];
@@ -259,7 +264,19 @@ pub(crate) struct Listener {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
     use super::*;
+
+    #[test]
+    fn every_member_that_can_be_hit_has_its_name_in_the_table() {
+        let refused = toml::from_str::<Limits>("nothing = 1").unwrap_err().to_string();
+        let (_, members) = refused.split_once("expected one of").unwrap();
+        let members: BTreeSet<&str> = members.split('`').skip(1).step_by(2).collect();
+        let mut named = BTreeSet::from(Limits::NAMES);
+        assert!(named.insert("time_to_live"), "what is kept is gone, nobody hits it");
+        assert_eq!(named, members);
+    }
 
     #[test]
     fn the_defaults_are_within_their_ranges_and_nonsense_is_not() {

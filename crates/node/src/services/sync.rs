@@ -363,7 +363,8 @@ impl Ledger {
     /// Notes bytes if there is room for them.
     fn charge(&mut self, who: &Principal, bytes: usize, limits: &SyncQuota, what: &str) -> Result<(), Problem> {
         if self.share(who).bytes.saturating_add(bytes) > limits.max_bytes_each {
-            return Err(quota(format!("of {what} together, yours need too much memory")));
+            return Err(quota(format!("of {what} together, yours need too much memory"))
+                .exceeds("point_bytes_per_principal", limits.max_bytes_each));
         }
         if self.bytes.saturating_add(bytes) > limits.max_bytes {
             return Err(quota(format!("{what} together need too much memory")));
@@ -427,7 +428,8 @@ impl<T: Charged> Points<T> {
             return Err(quota(format!(
                 "this node holds at most {} meeting points of one caller",
                 self.quota.max_points_each
-            )));
+            ))
+            .exceeds("points_per_principal", self.quota.max_points_each));
         }
         if held.points.len() >= self.quota.max_points {
             return Err(quota(format!(

@@ -237,6 +237,24 @@ def test_the_budget_of_a_column(tmp_path: Path) -> None:
             assert task.result(timeout=60)["result"]["age"]["samples"] == 15
 
 
+def test_a_task_that_comes_again_is_another_release(tmp_path: Path) -> None:
+    with network(tmp_path, "standard\nreleases = 1", "standard", "standard") as started:
+        tasks = compute(started, FIVE, FIVE, FIVE)
+        invitation = tasks[0].invite()
+        for task in tasks:
+            task.result(timeout=60)
+        for task in tasks:
+            task.delete()
+        # Whoever makes a task chooses its id, and may choose one that was there before.
+        simons = [node.api().select_microservice(protocol="Simon") for node in started]
+        places = [{"nodes": urls_of(started), "myself": index} for index in range(3)]
+        again = [simon.join(invitation=invitation, network=place) for simon, place in zip(simons, places, strict=True)]
+        for task in reversed(again):
+            task.input(data=FIVE)
+        cause = cause_of(again[0])
+        assert (cause["code"], cause["declined"]["rule"]) == ("DECLINED", "releases")
+
+
 def test_a_row_more_is_refused(tmp_path: Path) -> None:
     with network(tmp_path, "standard", "standard", "standard") as started:
         others = [list(range(100, 110)), list(range(200, 210))]

@@ -4,6 +4,8 @@ use std::collections::HashSet;
 use std::future::Future;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use serde::{Deserialize, Serialize};
+
 use crate::identity::PeerKey;
 use crate::store::{Store, StoreError};
 
@@ -11,7 +13,7 @@ use crate::store::{Store, StoreError};
 const APPROVAL: &str = "approval";
 
 /// A kind of task: the peers in any order, the microprotocol, and the exact form of the input.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct TaskKind(String);
 
 impl TaskKind {

@@ -93,6 +93,11 @@ pub enum Reason {
         /// Who.
         party: usize,
     },
+    /// A party's node has no memory for what the others send it.
+    NoRoom {
+        /// Whose.
+        party: usize,
+    },
     /// The closing digests differ.
     StoriesDiffer {},
     /// A mistake of a party's program.
@@ -139,6 +144,7 @@ impl Reason {
             Reason::KeyTwice { .. } => "KEY_TWICE",
             Reason::ShapesDiffer { .. } => "SHAPES_DIFFER",
             Reason::PeerMalformed { .. } => "PEER_MALFORMED",
+            Reason::NoRoom { .. } => "NO_ROOM",
             Reason::StoriesDiffer {} => "STORIES_DIFFER",
             Reason::Internal { .. } => "INTERNAL",
         }
@@ -158,6 +164,7 @@ impl Reason {
             | Reason::KeyTwice { party, .. }
             | Reason::ShapesDiffer { party }
             | Reason::PeerMalformed { party }
+            | Reason::NoRoom { party }
             | Reason::Internal { party } => Some(*party),
             Reason::Expired { missing, .. } => match missing[..] {
                 [only] => Some(only),
@@ -183,6 +190,7 @@ impl Reason {
             | Reason::KeyRotated { .. }
             | Reason::PolicyRefused { .. }
             | Reason::Declined { .. }
+            | Reason::NoRoom { .. }
             | Reason::Internal { .. } => false,
         }
     }
@@ -230,6 +238,9 @@ impl Reason {
                 "all parties must give the same form: numbers, vectors of one length, or the same columns"
             }
             Reason::PeerMalformed { .. } => "that node runs other software or is not honest; tell its operator",
+            Reason::NoRoom { .. } => {
+                "create a new task when less is under way, or with fewer numbers, or ask that node's operator to raise limits.peer_inbox_bytes"
+            }
             Reason::StoriesDiffer {} => {
                 "one of the parties is not honest or its node is broken; do not use any of these results"
             }
@@ -273,6 +284,10 @@ impl fmt::Display for Reason {
                 write!(f, "the input of party {party} has another form than that of the others")
             }
             Reason::PeerMalformed { party } => write!(f, "party {party} broke the protocol"),
+            Reason::NoRoom { party } => write!(
+                f,
+                "the node of party {party} had no memory left for the messages of the others"
+            ),
             Reason::StoriesDiffer {} => write!(f, "the parties were told different things, so there is no result"),
             Reason::Internal { party } => write!(f, "the node of party {party} made a mistake of its own"),
         }

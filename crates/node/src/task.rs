@@ -334,6 +334,14 @@ impl Task {
         self.with(|session, _| session.fail(Reason::PeerMalformed { party: party.index() }));
     }
 
+    /// This node has no memory for a message that a peer may send.
+    pub(crate) fn no_room(self: &Arc<Self>) {
+        self.with(|session, _| {
+            let party = session.me().index();
+            session.fail(Reason::NoRoom { party });
+        });
+    }
+
     /// How long a peer may be silent.
     pub(crate) fn silence(&self) -> Duration {
         Duration::from_millis(self.lock().session.descriptor().durations.silence)
@@ -362,6 +370,7 @@ impl Task {
         };
         let place = texts.len();
         texts.push(text);
+        self.check_inputs(&texts)?;
         let prepared = self.prepare(texts.clone(), parties).await?;
         self.check_room(prepared.shape.message_bytes, parties)?;
         if self.mode == Mode::OnInput {
@@ -413,6 +422,7 @@ impl Task {
         };
         let started = async {
             let prepared = self.prepare(texts, parties).await?;
+            self.check_room(prepared.shape.message_bytes, parties)?;
             self.check_samples(&prepared)?;
             let started = self.entry(&self.owner, "task.start", &json!({}));
             self.put_record(Some(started), false).await?;
@@ -449,6 +459,21 @@ impl Task {
                 .with("reason", refusal.code)
                 .with("at", refusal.at)
         })
+    }
+
+    /// Whether there is memory for the inputs themselves: a task may gather any number of them before it starts.
+    fn check_inputs(&self, texts: &[Zeroizing<String>]) -> Result<(), Problem> {
+        let most = self.context.memory.task;
+        let bytes: usize = texts.iter().map(|text| text.len()).sum();
+        if bytes <= most {
+            return Ok(());
+        }
+        Err(Problem::too_large(
+            "TASK_TOO_LARGE",
+            format!("the inputs of the task would take {bytes} bytes together, and this node has room for {most}"),
+            "give fewer numbers, or ask this node's operator to raise limits.task_bytes",
+        )
+        .exceeds("task_bytes", most))
     }
 
     /// Whether there is memory for the messages of this task: one of each party in each direction, at least.

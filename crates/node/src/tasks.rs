@@ -269,9 +269,13 @@ impl Tasks {
         match event {
             Event::Message { from, task, bytes } => self.on_message(from, task, bytes),
             Event::TooLong { from, task } => {
-                let task = self.lock().ids.get(&Uuid::from_bytes(task)).cloned();
-                if let Some((task, party)) = task.and_then(|task| task.party_of(&from).map(|party| (task, party))) {
+                if let Some((task, party)) = self.task_with(&from, task) {
                     task.peer_sent_too_much(party);
+                }
+            }
+            Event::NoRoom { from, task } => {
+                if let Some((task, _)) = self.task_with(&from, task) {
+                    task.no_room();
                 }
             }
             Event::Restarted { peer } => {
@@ -407,6 +411,13 @@ impl Tasks {
         for (task, party) in self.tasks_with(peer) {
             task.peer_away(party, away);
         }
+    }
+
+    /// The task of that id, if the peer is a party of it.
+    fn task_with(&self, peer: &PeerKey, id: TaskId) -> Option<(Arc<Task>, Party)> {
+        let task = self.lock().ids.get(&Uuid::from_bytes(id)).cloned()?;
+        let party = task.party_of(peer)?;
+        Some((task, party))
     }
 
     fn tasks_with(&self, peer: &PeerKey) -> Vec<(Arc<Task>, Party)> {

@@ -80,6 +80,7 @@ fn errors_page() -> String {
         },
         Reason::Internal { party: 1 },
         Reason::KeyRotated { party: 1 },
+        Reason::NoRoom { party: 1 },
         Reason::KeysDiffer { party: 1 },
         Reason::KeyTwice { party: 1, other: 2 },
         Reason::PeerMalformed { party: 1 },

@@ -49,7 +49,7 @@ pub(super) fn records(data: &[u8]) {
             bytes += message.len();
         }
         assert!(bytes <= LIMIT, "one record completes one message");
-        while link.too_long().is_some() {}
+        while link.too_long().is_some() || link.no_room().is_some() {}
         if result.is_err() {
             assert!(!link.is_connected());
             assert!(link.record(now, &record).is_err(), "after a violation nothing is taken");
@@ -230,7 +230,7 @@ impl World {
             assert!(place == 0 || self.lossy, "a message is missing");
             *had += place + 1;
         }
-        while self.links[side].too_long().is_some() {
+        while self.links[side].too_long().is_some() || self.links[side].no_room().is_some() {
             assert!(self.forged, "nothing is longer than the limit");
         }
     }

@@ -7,7 +7,7 @@
 //! * they say under which name the *proxy* was called and never excuse the `Host` header (see [`super::origin`]): a trusted address is no proof. What
 //!   a browser on the proxy's machine sends comes from the same address, and a page may add such headers to requests to its own server, which a
 //!   node on loopback is for a page with a rebound name. What a page cannot write is `Host` and `Origin`;
-//! * no access depends on the address found here. It is for the log.
+//! * no access depends on the address found here. It is for the log and the limits of rate.
 //!
 //! A proxy that is trusted should set all of them, or take them out of what it passes on: `docs/proxies` shows how.
 

@@ -407,6 +407,9 @@ where
             while let Some(task) = state.link.too_long() {
                 self.events.push(Event::TooLong { from, task });
             }
+            while let Some(task) = state.link.no_room() {
+                self.events.push(Event::NoRoom { from, task });
+            }
             if outstanding(&state) != before {
                 self.inner.acknowledged.notify_waiters();
             }

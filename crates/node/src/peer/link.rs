@@ -279,6 +279,11 @@ impl Link {
         self.incoming.too_long()
     }
 
+    /// The task of an incoming message for which the memory did not suffice, once for each; the message itself is skipped.
+    pub fn no_room(&mut self) -> Option<TaskId> {
+        self.incoming.no_room()
+    }
+
     /// After [`Link::next_record`] returned false: when it is to be called again even if nothing happens until then. May
     /// lie in the past.
     pub fn next_wakeup(&self, _now: u64) -> Option<u64> {

@@ -158,6 +158,13 @@ pub enum Event {
         /// The task it names.
         task: TaskId,
     },
+    /// There was no memory for a message, which has been skipped: what is under way from this peer needs more than this node gives it.
+    NoRoom {
+        /// The sender.
+        from: PeerKey,
+        /// The task it names.
+        task: TaskId,
+    },
     /// There is a connection now.
     Up {
         /// The peer.
@@ -188,6 +195,7 @@ impl fmt::Debug for Event {
                 write!(f, "Message({from:?}, {} bytes)", bytes.len())
             }
             Self::TooLong { from, .. } => write!(f, "TooLong({from:?})"),
+            Self::NoRoom { from, .. } => write!(f, "NoRoom({from:?})"),
             Self::Up { peer } => write!(f, "Up({peer:?})"),
             Self::Down { peer } => write!(f, "Down({peer:?})"),
             Self::Rotated { old } => write!(f, "Rotated({old:?})"),

@@ -32,6 +32,8 @@ impl Declined {
 pub(super) struct Gate {
     /// Of the column that has the fewest.
     pub(super) samples: u64,
+    /// The most that these were compared with.
+    compared: Option<u32>,
     /// Somebody decides before Ready.
     wants_consent: bool,
     consent: bool,
@@ -109,8 +111,25 @@ impl Session {
         Some(Reason::PolicyRefused { rule, party })
     }
 
-    pub(super) fn has_too_few_samples(&self) -> bool {
-        self.gate.samples < u64::from(self.rules().rules.min_samples_own)
+    /// Whether there are as many samples as the strictest rules want; if not, it has ended.
+    ///
+    /// Once they were compared with a number, they are compared with no higher one: a peer that raised its rule again and again, each time as if its
+    /// node had been started anew, would count them.
+    pub(super) fn has_enough_samples(&mut self) -> bool {
+        let rules = self.rules();
+        let least = rules.rules.min_samples_own;
+        if self.gate.compared.is_some_and(|compared| least > compared) {
+            let party = rules.set_by(Rule::MinSamplesOwn).unwrap_or(self.me.index());
+            let rule = Rule::MinSamplesOwn;
+            self.fail(Reason::PolicyRefused { rule, party });
+            return false;
+        }
+        self.gate.compared.get_or_insert(least);
+        if self.gate.samples < u64::from(least) {
+            self.decline(Declined::samples(&rules));
+            return false;
+        }
+        true
     }
 
     /// Whether somebody has to say yes before this party is ready.

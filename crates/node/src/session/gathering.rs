@@ -9,7 +9,7 @@ use subtle::ConstantTimeEq;
 
 use super::binding::{first_difference, shape_digest};
 use super::message::{Hello, Ready, sid_of_data};
-use super::{Declined, EARLY, End, LIVES, Millis, Phase, Run, Session, random};
+use super::{EARLY, End, LIVES, Millis, Phase, Run, Session, random};
 use crate::descriptor::Descriptor;
 use crate::identity::PeerKey;
 use crate::reason::Reason;
@@ -132,18 +132,13 @@ impl Session {
 
     /// Says Ready once everybody has joined and the input is there.
     pub(super) fn announce(&mut self, now: Millis) {
-        let (Some(sid), Some(keys), Some(shape)) = (self.sid(), self.keys_digest(), &self.shape) else {
+        let (Some(sid), Some(keys)) = (self.sid(), self.keys_digest()) else {
             return;
         };
-        if self.input.is_none() || self.ready == Some(sid) {
+        if self.input.is_none() || self.ready == Some(sid) || !self.has_enough_samples() || self.lacks_consent() {
             return;
         }
-        if self.has_too_few_samples() {
-            return self.decline(Declined::samples(&self.rules()));
-        }
-        if self.lacks_consent() {
-            return;
-        }
+        let Some(shape) = &self.shape else { return };
         let shape = shape_digest(&sid, shape);
         self.ready = Some(sid);
         for party in Party::all(self.peers.len()).filter(|party| *party != self.me) {

@@ -287,3 +287,30 @@ fn a_party_that_describes_another_task_is_told_in_what() {
         })
     );
 }
+
+#[test]
+fn a_peer_cannot_count_samples_by_raising_its_rule_in_one_task() {
+    let hello = |nonce: u8, least: u32| {
+        let mut rules = Rules::from(Profile::Teaching);
+        rules.min_samples_own = least;
+        let hello = Hello {
+            rules,
+            has_ours: true,
+            nonce: [nonce; 32],
+            seed: Zeroizing::new([nonce; 32]),
+        };
+        hello.encode(&descriptor().text())
+    };
+    let mut table = Table::new();
+    table.meet();
+    table.input(0, "10");
+    table.run();
+    let session = &mut table.sessions[0];
+    // As if it had been started anew, with rules that say no more than before.
+    session.receive(party(1), &hello(1, Rules::from(Profile::Teaching).min_samples_own), 0);
+    assert_eq!(session.end(), None);
+    session.receive(party(1), &hello(2, 2), 0);
+    assert!(session.declined().is_none(), "the samples were compared once more");
+    let rule = crate::policy::Rule::MinSamplesOwn;
+    assert_eq!(table.failed(0), Some(Reason::PolicyRefused { rule, party: 1 }));
+}

@@ -26,8 +26,8 @@ pub(super) struct Consent {
     considering: bool,
     /// The owner is asked.
     pub(super) asked: bool,
-    /// The owner has said yes.
-    pub(super) approved: bool,
+    /// What the owner has said yes to. Not to whatever the task may become: peers' keys may be others after a restart.
+    pub(super) approved: Option<TaskKind>,
     /// For which session the record is being written.
     charging: Option<[u8; 32]>,
     /// The rows of the input, if releases are recorded.
@@ -132,18 +132,17 @@ impl Task {
     async fn decide(self: &Arc<Self>) -> Result<bool, Declined> {
         if self.policy.keeps_ledger() {
             self.read_rows().await?;
-            self.ask_ledger(|ledger, home, task, rows, peers| ledger.check(task, home, peers, rows))
+            self.ask_ledger(|ledger, home, object, rows, peers| ledger.check(object, home, peers, rows))
                 .await??;
         }
         let core = self.lock();
-        let known = || {
-            self.kind(&core)
-                .is_some_and(|kind| self.context.approvals.contains(&kind))
-        };
+        let kind = || self.kind(&core);
+        let approved = |kind: &TaskKind| core.consent.approved.as_ref() == Some(kind);
+        let known = |kind: &TaskKind| self.context.approvals.contains(kind);
         Ok(match self.policy.home.approval {
             Approval::Auto => true,
-            Approval::FirstTime => core.consent.approved || known(),
-            Approval::Always => core.consent.approved,
+            Approval::FirstTime => kind().is_some_and(|kind| approved(&kind) || known(&kind)),
+            Approval::Always => kind().is_some_and(|kind| approved(&kind)),
         })
     }
 
@@ -191,7 +190,8 @@ impl Task {
                 .filter(|(key, _)| *key != own)
                 .collect();
             let (ledger, home) = (&task.context.ledger, &task.policy.home);
-            rows.map(|rows| ask(ledger, home, &descriptor.task, &rows, &peers))
+            // By the object: the id of the task is chosen by whoever makes it, and one that comes again is another release.
+            rows.map(|rows| ask(ledger, home, &task.object, &rows, &peers))
         });
         asked.await.ok().flatten().ok_or_else(unreadable)
     }
@@ -200,13 +200,16 @@ impl Task {
     pub(super) fn charge(self: &Arc<Self>, sid: [u8; 32]) {
         let task = Arc::clone(self);
         tokio::spawn(async move {
-            let recorded = task.ask_ledger(|ledger, home, task, rows, peers| ledger.charge(task, home, peers, rows));
+            let recorded =
+                task.ask_ledger(|ledger, home, object, rows, peers| ledger.charge(object, home, peers, rows));
             let charged = match recorded.await {
                 Ok(Ok(written)) => Ok(written.await),
                 Ok(Err(refusal)) => Err(refusal.into()),
                 Err(why) => Err(why),
             };
             let mut core = task.lock();
+            // Somebody may have been started anew meanwhile: if the session waits for another record still, or again, that is written.
+            core.consent.charging.take_if(|charged| *charged == sid);
             let now = task.context.now();
             match charged {
                 Ok(Ok(())) => core.session.clear(sid, now),
@@ -254,18 +257,18 @@ impl Task {
             if !core.consent.asked || !core.session.awaits_consent() {
                 return Err(not_asked());
             }
-            core.consent.approved = true;
-            self.kind(&core)
+            let kind = self.kind(&core).ok_or_else(not_asked)?;
+            core.consent.approved = Some(kind.clone());
+            kind
         };
         let written = async {
-            if let Some(kind) = &kind {
-                self.context.approvals.add(kind).await?;
-            }
+            // The entry first: nothing counts as approved of which the audit knows nothing.
             let entry = self.entry(who, "task.approve", &json!({}));
-            self.put_record(Some(entry), true).await
+            self.put_record(Some(entry), true).await?;
+            Ok(self.context.approvals.add(&kind).await?)
         };
         if let Err(problem) = written.await {
-            self.lock().consent.approved = false;
+            self.lock().consent.approved = None;
             return Err(problem);
         }
         self.lock().consent.asked = false;

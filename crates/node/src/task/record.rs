@@ -11,6 +11,7 @@ use uuid::Uuid;
 use zeroize::Zeroizing;
 
 use super::{Context, Core, Kept, Mode, Task};
+use crate::approvals::TaskKind;
 use crate::chain::Note;
 use crate::descriptor::Descriptor;
 use crate::identity::PeerKey;
@@ -39,9 +40,9 @@ pub(crate) struct Record {
     #[serde(default)]
     pub(crate) key: Option<PeerKey>,
     pub(crate) policy: Policy,
-    /// The owner has approved it.
+    /// What the owner has approved.
     #[serde(default)]
-    pub(crate) approved: bool,
+    pub(crate) approved: Option<TaskKind>,
     /// Why this party declined.
     #[serde(default)]
     pub(crate) declined: Option<Declined>,
@@ -243,7 +244,7 @@ impl Task {
             me: session.me().index(),
             key: Some(self.context.identity.key()),
             policy: self.policy.clone(),
-            approved: core.consent.approved,
+            approved: core.consent.approved.clone(),
             declined: session.declined().cloned(),
             mode: self.mode,
             inputs: if waiting {

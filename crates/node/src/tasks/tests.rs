@@ -22,6 +22,11 @@ use fdrtd_mpc::wire::put_text;
 const STRANGER: PeerKey = PeerKey::from_bytes([9; 32]);
 
 fn tasks() -> Tasks {
+    tasks_of(1 << 30)
+}
+
+/// With so many bytes for each task.
+fn tasks_of(task_bytes: usize) -> Tasks {
     let identity = Arc::new(Identity::from_seed(&[1; 32]));
     let peers = Peers::new(
         Arc::clone(&identity),
@@ -32,7 +37,7 @@ fn tasks() -> Tasks {
     );
     let context = Context {
         memory: Memory {
-            task: 1 << 30,
+            task: task_bytes,
             inbox: 1 << 30,
             outbox: 1 << 30,
         },
@@ -307,4 +312,29 @@ async fn whose_key_is_found_after_the_end_is_told() {
     assert_eq!(answer(&tasks, &descriptor).await, cancelled(0).len());
     // It is not kept connected for a task that is over.
     assert!(task.party_of(&STRANGER).is_none());
+}
+
+#[tokio::test]
+async fn a_peer_for_whose_message_there_is_no_memory_is_not_accused() {
+    let tasks = tasks();
+    let descriptor = descriptor(Durations::default());
+    let task = task(&tasks, &descriptor).await;
+    tasks.on_event(Event::NoRoom {
+        from: STRANGER,
+        task: *descriptor.task.as_bytes(),
+    });
+    let cause = &task.progress()["cause"];
+    assert_eq!((&cause["code"], &cause["party"]), (&"NO_ROOM".into(), &0.into()));
+}
+
+#[tokio::test]
+async fn inputs_of_a_task_have_a_bounded_memory() {
+    let tasks = tasks_of(1_000);
+    let descriptor = descriptor(Durations::default());
+    let task = task(&tasks, &descriptor).await;
+    // A sum of many numbers has short messages.
+    let numbers = |count: usize| zeroize::Zeroizing::new(format!("[{}1]", "1,".repeat(count)));
+    let refused = task.input(numbers(1_000)).await.unwrap_err();
+    assert_eq!(refused.code, "TASK_TOO_LARGE");
+    task.input(numbers(10)).await.unwrap();
 }

@@ -18,6 +18,7 @@ pub(super) struct Incoming {
     max_reserved: usize,
     ready: VecDeque<(TaskId, Bytes)>,
     too_long: VecDeque<TaskId>,
+    no_room: VecDeque<TaskId>,
     /// How many were too long for the memory that was left.
     overflows: u64,
 }
@@ -42,6 +43,7 @@ impl Incoming {
             max_reserved,
             ready: VecDeque::new(),
             too_long: VecDeque::new(),
+            no_room: VecDeque::new(),
             overflows: 0,
         }
     }
@@ -75,6 +77,10 @@ impl Incoming {
 
     pub(super) fn too_long(&mut self) -> Option<TaskId> {
         self.too_long.pop_front()
+    }
+
+    pub(super) fn no_room(&mut self) -> Option<TaskId> {
+        self.no_room.pop_front()
     }
 
     /// How often the memory for messages under way was used up.
@@ -154,7 +160,7 @@ impl Incoming {
         if self.reserved.saturating_add(partial.reserved()) > self.max_reserved {
             partial.drop_kept();
             self.overflows += 1;
-            self.too_long.push_back(task);
+            self.no_room.push_back(task);
         }
         self.reserved += partial.reserved();
         Ok(partial.missing)

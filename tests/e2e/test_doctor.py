@@ -269,10 +269,10 @@ def test_nodes_that_cannot_be_asked(shared: list[Node]) -> None:
 
 def test_nodes_that_ask_for_a_token(tmp_path: Path) -> None:
     """A token goes to its own node and to no other; who refuses is said to, and all other ways are tested."""
-    with nodes(tmp_path, 2) as (ours, theirs), front(theirs.url) as other:
+    with nodes(tmp_path, 2) as (ours, other), front(other.url) as between:
         made = token(data_of(ours), "anna", "analyst")
         viewer = token(data_of(ours), "vera", "viewer")
-        token(data_of(theirs), "ben", "analyst")
+        token(data_of(other), "ben", "analyst")
         both = (ours.url, other.url)
         nowhere = f"--data-dir={tmp_path / 'none'}"
         without = fdrtd("doctor", *both, nowhere)
@@ -303,8 +303,17 @@ def test_nodes_that_ask_for_a_token(tmp_path: Path) -> None:
             ended = fdrtd("doctor", *both, nowhere, FDRTD_NODE=ours.url, FDRTD_TOKEN=given)
             assert said in ended.out, ended.out
             assert ended.out.count("  ok  ") == 2
-        assert other.asked
-        assert not any("authorization" in headers for headers in other.asked)
+        # Another organisation's node is never told it.
+        asked = fdrtd(
+            "doctor", ours.url, between.url, f"--data-dir={data_of(ours)}", FDRTD_NODE=ours.url, FDRTD_TOKEN=made
+        )
+        assert f"{ours.url} → {between.url}  FAIL WebSocket: " in asked.out, asked.out
+        assert f"{between.url} → {ours.url}  not tested: that node asks for a token" in asked.out
+        assert between.asked
+        assert not any("authorization" in headers for headers in between.asked)
+        # It sees what it is given, and what is given to it alone.
+        fdrtd("doctor", ours.url, between.url, nowhere, FDRTD_NODE=between.url, FDRTD_TOKEN=made)
+        assert sum("authorization" in headers for headers in between.asked) == 1
 
 
 # --- The page of the node ---------------------------------------------------------------------------------------------

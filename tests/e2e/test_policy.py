@@ -18,6 +18,7 @@ import pytest
 from harness import BINARY, DURATIONS, Node, all_joined, cause_of, has_input, make_task, until, urls_of
 
 FIVE = [10, 7, 14, 3, 8]
+SIX = [21, 22, 23, 24, 25, 26]
 
 
 @contextlib.contextmanager
@@ -188,8 +189,8 @@ def test_a_computation_in_one_call_asks_for_more_caution(tmp_path: Path, compute
         assert [call.result()["result"]["sum"] for call in calls] == [126, 126, 126]
         # Who creates asks for six samples, and has five.
         refused(lambda: party(0, {"min_samples_own": 6}).result(), "POLICY_TOO_FEW_SAMPLES")
-        # So does one who joins; the others have six.
-        calls = [party(0, None, [*FIVE, 1]), party(1, {"min_samples_own": 6}), party(2, None, [*FIVE, 1])]
+        # So does one who joins; the others have six, none of which was in an earlier release.
+        calls = [party(0, None, SIX), party(1, {"min_samples_own": 6}), party(2, None, SIX)]
         refused(lambda: calls[1].result(), "POLICY_TOO_FEW_SAMPLES")
         for index in (0, 2):
             with pytest.raises(fdrtd.TaskFailed):

@@ -34,6 +34,7 @@ class Handler(BaseHTTPRequestHandler):
         """Says nothing."""
 
     def _answer(self) -> None:
+        self.server.asked.append({name.lower() for name in self.headers})
         body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
         page = self.path.removeprefix(urlsplit(self.server.url).path)
         kind = "application/json"
@@ -67,6 +68,8 @@ class Front(ThreadingHTTPServer):
         super().__init__(("127.0.0.1", 0), Handler)
         self.target = target
         self.answers = answers
+        # The names of the headers of each request, in lower case.
+        self.asked: list[set[str]] = []
         scheme = "http"
         if pair is not None:
             scheme = "https"

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 import urllib3
+from access import data_of, token
 from certificates import Authority, Pair
 from cli import FAILED, OK, USAGE, fdrtd
 from fronts import front
@@ -264,6 +265,55 @@ def test_nodes_that_cannot_be_asked(shared: list[Node]) -> None:
         assert shown.status == FAILED
         assert "\x1b" not in shown.out
         assert "\nfake line" not in shown.out
+
+
+def test_nodes_that_ask_for_a_token(tmp_path: Path) -> None:
+    """A token goes to its own node and to no other; who refuses is said to, and all other ways are tested."""
+    with nodes(tmp_path, 2) as (ours, other), front(other.url) as between:
+        made = token(data_of(ours), "anna", "analyst")
+        viewer = token(data_of(ours), "vera", "viewer")
+        token(data_of(other), "ben", "analyst")
+        both = (ours.url, other.url)
+        nowhere = f"--data-dir={tmp_path / 'none'}"
+        without = fdrtd("doctor", *both, nowhere)
+        assert without.status == FAILED
+        for url, to in (both, both[::-1]):
+            assert f"{url} → {to}  not tested: that node asks for a token\n" in without.out
+            assert f"- {url} (from {url}): if you have one, name the node and the token: --node {url} " in without.out
+        assert without.out.count("  ok  ") == 2, without.out
+        secret = tmp_path / "anna.token"
+        secret.write_text(made)
+        for flags, env in (
+            ([f"--node={ours.url}", f"--token-file={secret}", nowhere], {}),
+            ([nowhere], {"FDRTD_NODE": ours.url, "FDRTD_TOKEN": made}),
+            ([f"--data-dir={data_of(ours)}"], {}),
+        ):
+            ended = fdrtd("doctor", *both, *flags, **env)
+            assert ended.out.count("  ok  ") == 3, ended.out
+            assert f"{ours.url} → {other.url}  ok  " in ended.out
+            assert f"{other.url} → {ours.url}  not tested: that node asks for a token" in ended.out
+            assert made not in ended.out + ended.err
+        # Named for no node that is tested, it is sent to none; so is one for a node with another key than was named.
+        lost = fdrtd("doctor", *both, nowhere, FDRTD_TOKEN=made)
+        assert lost.out.count("asks for a token") == 2
+        key = ways(*both, nowhere, status=FAILED)[1]["key"]
+        wrong = fdrtd("doctor", f"{ours.url}#{key}", other.url, f"--node={ours.url}", f"--token-file={secret}", nowhere)
+        assert f"{ours.url} → {other.url}  not tested: that node asks for a token" in wrong.out
+        for given, said in ((viewer, "the token is a viewer's"), ("fdrtd_wrong", "does not take the token")):
+            ended = fdrtd("doctor", *both, nowhere, FDRTD_NODE=ours.url, FDRTD_TOKEN=given)
+            assert said in ended.out, ended.out
+            assert ended.out.count("  ok  ") == 2
+        # Another organisation's node is never told it.
+        asked = fdrtd(
+            "doctor", ours.url, between.url, f"--data-dir={data_of(ours)}", FDRTD_NODE=ours.url, FDRTD_TOKEN=made
+        )
+        assert f"{ours.url} → {between.url}  FAIL WebSocket: " in asked.out, asked.out
+        assert f"{between.url} → {ours.url}  not tested: that node asks for a token" in asked.out
+        assert between.asked
+        assert not any("authorization" in headers for headers in between.asked)
+        # It sees what it is given, and what is given to it alone.
+        fdrtd("doctor", ours.url, between.url, nowhere, FDRTD_NODE=between.url, FDRTD_TOKEN=made)
+        assert sum("authorization" in headers for headers in between.asked) == 1
 
 
 # --- The page of the node ---------------------------------------------------------------------------------------------

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import json
 import subprocess
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +19,7 @@ from access import token
 from harness import BINARY, DURATIONS, Node, all_joined, cause_of, has_input, make_task, until, urls_of
 
 FIVE = [10, 7, 14, 3, 8]
+SIX = [21, 22, 23, 24, 25, 26]
 
 
 @contextlib.contextmanager
@@ -168,6 +171,39 @@ def test_a_requester_tightens_and_cannot_loosen(tmp_path: Path) -> None:
         until(lambda: task.progress()["rules"]["min_samples_own"] == {"value": 9, "party": 1}, "it is told")
         loose = simons[0].create(policy={"min_samples_own": 1}, **arguments)
         assert loose.progress()["rules"]["min_samples_own"]["value"] == 5
+
+
+def aio(*arguments: Any, **more: Any) -> Any:
+    return asyncio.run(fdrtd.aio_compute(*arguments, **more))
+
+
+@pytest.mark.parametrize("compute", [fdrtd.compute, aio])
+def test_a_computation_in_one_call_asks_for_more_caution(tmp_path: Path, compute: Any) -> None:
+    with network(tmp_path, "standard", "standard", "standard") as started, ThreadPoolExecutor(3) as pool:
+        urls = urls_of(started)
+
+        def party(myself: int, policy: Any, data: Any = FIVE) -> Future[Any]:
+            place = {"nodes": urls, "myself": myself}
+            more = {"policy": policy, "timeout": 60, "progress": False}
+            return pool.submit(compute, "SecureSum", data, place, **more)
+
+        refused(lambda: party(0, "strict").result(), "POLICY_TOO_FEW_PARTIES")
+        refused(lambda: party(0, {"min_sampels": 1}).result(), "POLICY_UNUSABLE")
+        calls = [party(0, {"min_samples_own": 4}), party(1, {"max_digits_after": 18}), party(2, None)]
+        assert [call.result()["result"]["sum"] for call in calls] == [126, 126, 126]
+        # Who creates asks for six samples, and has five.
+        refused(lambda: party(0, {"min_samples_own": 6}).result(), "POLICY_TOO_FEW_SAMPLES")
+        # So does one who joins; the others have six, none of which was in an earlier release.
+        calls = [party(0, None, SIX), party(1, {"min_samples_own": 6}), party(2, None, SIX)]
+        refused(lambda: calls[1].result(), "POLICY_TOO_FEW_SAMPLES")
+        for index in (0, 2):
+            with pytest.raises(fdrtd.TaskFailed):
+                calls[index].result()
+        # And one who has an invitation.
+        simon = started[0].api().select_microservice(protocol="Simon")
+        task = simon.create(microprotocol="SecureSum", network={"nodes": urls, "myself": 0}, durations=DURATIONS)
+        join = {"data": FIVE, "invitation": task.invite(), "interface": urls[1], "policy": {"min_samples_own": 6}}
+        refused(lambda: compute(**join), "POLICY_TOO_FEW_SAMPLES")
 
 
 def test_what_is_declined_tells_the_others_nothing(tmp_path: Path) -> None:

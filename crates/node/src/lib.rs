@@ -1,10 +1,9 @@
 //! A node for federated secure computing.
 //!
-//! The way of a call: [`api`] translates HTTP, [`node`] finds the service, [`services`] parse, [`policy`] permits, [`task`] keeps a task's state and deadlines,
-//! [`session`] speaks the protocol between nodes and drives one machine of `fdrtd-mpc`, [`peer`] carries its messages, [`store`] keeps what survives a restart.
-//! Modules call downwards only.
-//!
-//! [`access`] says who is admitted, and what their role lets them do.
+//! The way of a call: [`access`] says who is admitted and what their role lets them do, [`api`] translates HTTP, [`node`] finds the service, [`services`] parse
+//! and find what is the caller's, [`policy`] permits, [`task`] keeps a task's state and deadlines, [`ledger`] records releases, [`session`] speaks the protocol
+//! between nodes and drives one machine of `fdrtd-mpc`, [`peer`] carries its messages, [`receipt`] is what all parties sign at the end, [`audit`] notes what was
+//! done, [`store`] keeps what survives a restart. Modules call downwards only.
 //!
 //! Not supported yet: thresholds, the other generation of the HTTP API.
 

@@ -21,6 +21,7 @@ from fdrtd.errors import CallError, Error, InputError, NotReady, TaskFailed
 
 Network = Mapping[str, Any]
 Invitation = Union[Mapping[str, Any], str]
+Policy = Union[Mapping[str, Any], str]
 AnyCore = TypeVar("AnyCore", bound=Core)
 
 # How long others wait for the first party's task if nothing else is said: a node's own limit for joining.
@@ -41,6 +42,7 @@ def compute(
     *,
     parameters: Mapping[str, Any] | None = ...,
     durations: Mapping[str, float] | None = ...,
+    policy: Policy | None = ...,
     invitation: None = ...,
     timeout: float | None = ...,
     interface: HttpInterface | str | None = ...,
@@ -56,6 +58,7 @@ def compute(
     data: Any,
     invitation: Invitation,
     network: Network | None = ...,
+    policy: Policy | None = ...,
     timeout: float | None = ...,
     interface: HttpInterface | str | None = ...,
     token: str | None = ...,
@@ -70,6 +73,7 @@ def compute(
     *,
     parameters: Mapping[str, Any] | None = None,
     durations: Mapping[str, float] | None = None,
+    policy: Policy | None = None,
     invitation: Invitation | None = None,
     timeout: float | None = None,
     interface: HttpInterface | str | None = None,
@@ -84,6 +88,9 @@ def compute(
     text or an ``fdrtd:`` link) that task is joined instead; if a microprotocol is named as well it must be
     that of the invitation.
 
+    ``policy`` asks for more caution than the nodes' own rules, for this task and all its parties: a profile
+    (``"strict"``) or rules (``{"min_samples_own": 8}``).
+
     ``data`` is what ``input(data=…)`` takes, or the handle of a stored value. The own node is
     ``nodes[myself]`` unless ``interface`` (or its URL) says otherwise; ``token`` says to it who calls (as
     ``HttpInterface(token=…)`` does; without it ``FDRTD_TOKEN``). ``timeout`` limits the whole call, in
@@ -92,7 +99,7 @@ def compute(
     If anything goes wrong, time runs out or Ctrl-C is pressed, the task is cancelled for all parties, so that
     nobody waits in vain. Raises NotReady when time has run out, and what ``input()`` and ``result()`` raise.
     """
-    call = _Call(microprotocol, data, network, parameters, durations, invitation, timeout)
+    call = _Call(microprotocol, data, network, parameters, durations, policy, invitation, timeout)
     _check_token(interface, token)
     with contextlib.ExitStack() as stack:
         own = interface if isinstance(interface, HttpInterface) else None
@@ -108,6 +115,7 @@ async def aio_compute(
     *,
     parameters: Mapping[str, Any] | None = ...,
     durations: Mapping[str, float] | None = ...,
+    policy: Policy | None = ...,
     invitation: None = ...,
     timeout: float | None = ...,
     interface: HttpInterface | str | None = ...,
@@ -123,6 +131,7 @@ async def aio_compute(
     data: Any,
     invitation: Invitation,
     network: Network | None = ...,
+    policy: Policy | None = ...,
     timeout: float | None = ...,
     interface: HttpInterface | str | None = ...,
     token: str | None = ...,
@@ -137,6 +146,7 @@ async def aio_compute(
     *,
     parameters: Mapping[str, Any] | None = None,
     durations: Mapping[str, float] | None = None,
+    policy: Policy | None = None,
     invitation: Invitation | None = None,
     timeout: float | None = None,
     interface: HttpInterface | str | None = None,
@@ -144,7 +154,7 @@ async def aio_compute(
     progress: bool | None = None,
 ) -> Result:
     """:func:`compute` for programs with an event loop. Cancelling it cancels the task as well."""
-    call = _Call(microprotocol, data, network, parameters, durations, invitation, timeout)
+    call = _Call(microprotocol, data, network, parameters, durations, policy, invitation, timeout)
     _check_token(interface, token)
     given = isinstance(interface, HttpInterface)
     own = (
@@ -180,6 +190,7 @@ class _Call:
         network: Network | None,
         parameters: Mapping[str, Any] | None,
         durations: Mapping[str, float] | None,
+        policy: Policy | None,
         invitation: Invitation | None,
         timeout: float | None,
     ) -> None:
@@ -200,6 +211,7 @@ class _Call:
         self._network = network
         self._parameters = parameters
         self._durations = durations
+        self._policy = policy
         self._invitation = invitation
         self._limit = parse_limit(timeout)
         self._start = time.monotonic()
@@ -269,6 +281,7 @@ class _Call:
             arguments: dict[str, Any] = {"invitation": self._invitation}
             if self._network is not None:
                 arguments["network"] = self._network
+            arguments.update(self._caution())
             return _handle(await api._call(simon, "join", arguments))
         what = {"microprotocol": self._microprotocol, "network": self._network}
         if self._parameters is not None:
@@ -277,8 +290,12 @@ class _Call:
         if myself == 0:
             if self._durations is not None:
                 what["durations"] = self._durations
-            return _handle(await api._call(simon, "create", what))
+            return _handle(await api._call(simon, "create", {**what, **self._caution()}))
         return await self._join_when_there(api, simon, what)
+
+    def _caution(self) -> dict[str, Any]:
+        """What to ask for besides; a client without rules of its own says nothing."""
+        return {} if self._policy is None else {"policy": self._policy}
 
     async def _join_when_there(self, api: Core, simon: Handle, what: dict[str, Any]) -> Handle:
         """Waits for party 0's task and joins it."""
@@ -300,7 +317,7 @@ class _Call:
                 for entry in entries:
                     if "differs" in entry:
                         continue
-                    arguments = {"invitation": entry, "network": self._network}
+                    arguments = {"invitation": entry, "network": self._network, **self._caution()}
                     try:
                         return _handle(await api._call(simon, "join", arguments))
                     except Error as error:

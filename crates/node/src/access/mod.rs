@@ -123,6 +123,12 @@ impl Access {
             audit,
         };
         if config.anonymous == Anonymous::Auto && !access.loopback && access.issuer.is_none() && !access.tokens.any() {
+            if access.tokens.are_forgotten() {
+                return Err(ConfigError::Value(format!(
+                    "this node would listen at {listen}, beyond this machine, and knows nobody: without a data directory (--ephemeral) it has no tokens, so \
+                     configure an issuer ([access.oidc]), or let everybody who reaches it use it (--anonymous yes)"
+                )));
+            }
             return Err(ConfigError::Value(format!(
                 "this node would listen at {listen}, beyond this machine, and knows nobody: make a token first (fdrtd token create --name NAME \
                  --role owner, with the same --data-dir or --config), or let everybody who reaches it use it (--anonymous yes)"

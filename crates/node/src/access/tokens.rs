@@ -110,6 +110,11 @@ impl Tokens {
         })
     }
 
+    /// Whether they end with the process: whoever makes one beforehand makes it for nobody.
+    pub(super) fn are_forgotten(&self) -> bool {
+        self.store.is_ephemeral()
+    }
+
     /// Whether one admits somebody now.
     pub fn any(&self) -> bool {
         let now = self.clock.now();

@@ -70,28 +70,24 @@ impl NodeArgs {
         let usual = || NodeUrl::parse("http://127.0.0.1:55500").expect("a usual URL");
         let base = self.node.as_ref().or(otherwise).cloned().unwrap_or_else(usual);
         let mut client = Client::new(self.trust.connector()?, base);
-        match (&self.token_file, &self.token) {
-            (Some(file), _) => client.set_token(&read_token(file)?)?,
-            (None, Some(token)) => client.set_token(token)?,
-            (None, None) => {}
+        if let Some(token) = self.given_token()? {
+            client.set_token(&token)?;
         }
         Ok(client)
+    }
+
+    /// The token that was named, if there is one.
+    pub(crate) fn given_token(&self) -> Result<Option<Zeroizing<String>>, Failure> {
+        match (&self.token_file, &self.token) {
+            (Some(file), _) => read_token(file).map(Some),
+            (None, token) => Ok(token.clone().map(Zeroizing::new)),
+        }
     }
 
     /// The same; if no token is given and the node is the one of `data_dir` on this machine, with its operator's token.
     pub(crate) fn client_of(&self, data_dir: &Path) -> Result<Client, Failure> {
         let mut client = self.client(None)?;
-        let same = |noted: NodeUrl| {
-            let base = client.base();
-            base.is_loopback() && noted.is_loopback() && (noted.port(), noted.path()) == (base.port(), base.path())
-        };
-        // Nobody else's node is told it, and to another one it would be a wrong token.
-        if !client.has_token() && here::read(data_dir).is_some_and(same) {
-            // Somebody else's file, or none: then without.
-            if let Ok(token) = read_token(&data_dir.join(TOKEN_FILE)) {
-                client.set_token(&token)?;
-            }
-        }
+        client.find_token(data_dir)?;
         Ok(client)
     }
 }
@@ -170,6 +166,22 @@ impl Client {
             return Err(Failure::usage("the token cannot be used", hint, "TOKEN_UNUSABLE"));
         }
         self.token = Some(Zeroizing::new(token.to_owned()));
+        Ok(())
+    }
+
+    /// Without a token, and if this is the node of `data_dir` on this machine: with its operator's token.
+    pub(crate) fn find_token(&mut self, data_dir: &Path) -> Result<(), Failure> {
+        let base = &self.base;
+        let same = |noted: NodeUrl| {
+            base.is_loopback() && noted.is_loopback() && (noted.port(), noted.path()) == (base.port(), base.path())
+        };
+        // Nobody else's node is told it, and to another one it would be a wrong token.
+        if !self.has_token() && here::read(data_dir).is_some_and(same) {
+            // Somebody else's file, or none: then without.
+            if let Ok(token) = read_token(&data_dir.join(TOKEN_FILE)) {
+                self.set_token(&token)?;
+            }
+        }
         Ok(())
     }
 

@@ -2,6 +2,7 @@
 
 mod compare;
 
+use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 
@@ -16,8 +17,9 @@ use fdrtd::peer::probe::{Obstacle, Probe, probe};
 use fdrtd::url::{NodeUrl, UrlError};
 use futures_util::{StreamExt, stream};
 use serde_json::{Value, json};
+use zeroize::Zeroizing;
 
-use super::client::{Client, TrustArgs};
+use super::client::{Client, NodeArgs};
 use super::failure::{EXIT_HELP, Exit, Failure, printable};
 use super::{runtime, say};
 
@@ -30,11 +32,12 @@ const RETRIES: usize = 30;
 
 /// Tests the ways between nodes layer by layer: DNS, TCP, TLS, path, version, key, WebSocket, round trip.
 ///
-/// Every URL is tried from this machine, and every node is asked to try every other one.
+/// Every URL is tried from this machine, and every node is asked to try every other one. A token is sent to the node of --node only, if it is among the URLs.
 #[derive(Args)]
 #[command(after_help = format!("\
 Examples:
   fdrtd doctor https://a.example/public1 https://b.example/public2
+  fdrtd doctor --node https://a.example/public1 --token-file a.token https://a.example/public1 https://b.example/public2
   fdrtd doctor 'https://b.example/public2#abcd-efgh-ijkl-mnop'
   fdrtd doctor 'fdrtd:https://a.example/public1#...'
 
@@ -47,7 +50,10 @@ pub(crate) struct DoctorArgs {
     #[arg(long, value_name = "URL=KEY")]
     pinned: Vec<Pinned>,
     #[command(flatten)]
-    trust: TrustArgs,
+    node: NodeArgs,
+    /// Data directory of a node on this machine: the operator's token in it is sent to that node, on this machine only
+    #[arg(long, env = "FDRTD_DATA_DIR", value_name = "DIRECTORY", default_value = "fdrtd-data")]
+    data_dir: PathBuf,
     /// As JSON
     #[arg(long)]
     json: bool,
@@ -83,8 +89,8 @@ enum Found {
 
 pub(crate) fn doctor(mut args: DoctorArgs) -> Result<Exit, Failure> {
     pin(&mut args)?;
-    let connector = args.trust.connector()?;
-    let ways = runtime()?.block_on(walk_all(&connector, &args.urls, args.json))?;
+    let callers = Callers::new(&args)?;
+    let ways = runtime()?.block_on(walk_all(&callers, &args.urls, args.json))?;
     let ok = ways.iter().all(Way::is_ok);
     if args.json {
         let ways: Vec<Value> = ways.iter().map(|way| way.to_json(&args.urls)).collect();
@@ -122,10 +128,42 @@ fn pin(args: &mut DoctorArgs) -> Result<(), Failure> {
     Ok(())
 }
 
-async fn walk_all(connector: &Connector, targets: &[Target], quiet: bool) -> Result<Vec<Way>, Failure> {
+/// With what nodes are asked. The nodes are several people's, so a token goes to its own one alone.
+struct Callers {
+    connector: Connector,
+    /// The node that `token` is for.
+    own: Option<NodeUrl>,
+    token: Option<Zeroizing<String>>,
+    data_dir: PathBuf,
+}
+
+impl Callers {
+    fn new(args: &DoctorArgs) -> Result<Callers, Failure> {
+        Ok(Callers {
+            connector: args.node.trust.connector()?,
+            own: args.node.node.clone(),
+            token: args.node.given_token()?,
+            data_dir: args.data_dir.clone(),
+        })
+    }
+
+    /// `known` is whether nothing speaks against the node's key: who has another key than was named gets no token.
+    fn client(&self, url: &NodeUrl, known: bool) -> Result<Client, Failure> {
+        let mut client = Client::new(self.connector.clone(), url.clone());
+        if known {
+            if let Some(token) = self.token.as_ref().filter(|_| self.own.as_ref() == Some(url)) {
+                client.set_token(token)?;
+            }
+            client.find_token(&self.data_dir)?;
+        }
+        Ok(client)
+    }
+}
+
+async fn walk_all(callers: &Callers, targets: &[Target], quiet: bool) -> Result<Vec<Way>, Failure> {
     let identity = Identity::ephemeral().map_err(|error| Failure::new(Exit::Failed, error.to_string(), "", "", ""))?;
     let mut ways: Vec<Way> = Vec::new();
-    let here = (0..targets.len()).map(|to| from_here(connector, &identity, targets, to));
+    let here = (0..targets.len()).map(|to| from_here(&callers.connector, &identity, targets, to));
     let mut here = stream::iter(here).buffered(AT_ONCE);
     while let Some(way) = here.next().await {
         if !quiet {
@@ -134,8 +172,14 @@ async fn walk_all(connector: &Connector, targets: &[Target], quiet: bool) -> Res
         ways.push(way);
     }
     let seen: Vec<Option<PeerKey>> = ways.iter().map(Way::key).collect();
-    let up: Vec<bool> = ways.iter().map(|way| way.key().is_some()).collect();
-    let asked = (0..targets.len()).map(|from| from_node(connector, targets, from, up[from]));
+    let clients: Vec<Option<Result<Client, Failure>>> = ways
+        .iter()
+        .map(|way| {
+            way.key()
+                .map(|_| callers.client(&targets[way.to].url, way.is_of_its_key()))
+        })
+        .collect();
+    let asked = (0..targets.len()).map(|from| from_node(clients[from].as_ref(), targets, from));
     let mut asked = stream::iter(asked).buffered(AT_ONCE);
     while let Some(group) = asked.next().await {
         for mut way in group {
@@ -166,15 +210,14 @@ async fn from_here(connector: &Connector, identity: &Identity, targets: &[Target
     }
 }
 
-/// The node `from` tries all others, one after the other.
-async fn from_node(connector: &Connector, targets: &[Target], from: usize, up: bool) -> Vec<Way> {
-    let client = Client::new(connector.clone(), targets[from].url.clone());
+/// The node `from` tries all others, one after the other; it is asked through `client` if it can be reached.
+async fn from_node(client: Option<&Result<Client, Failure>>, targets: &[Target], from: usize) -> Vec<Way> {
     let mut ways = Vec::new();
     for (to, target) in targets.iter().enumerate().filter(|(to, _)| *to != from) {
-        let found = if up {
-            ask(&client, target).await
-        } else {
-            Found::not_asked("it cannot be reached from this machine", "", "NOT_ASKED")
+        let found = match client {
+            Some(Ok(client)) => ask(client, target).await,
+            Some(Err(failure)) => Found::not_asked(&failure.what, &failure.hint, &failure.code),
+            None => Found::not_asked("it cannot be reached from this machine", "", "NOT_ASKED"),
         };
         ways.push(Way {
             from: Some(from),
@@ -215,6 +258,7 @@ async fn ask(client: &Client, target: &Target) -> Found {
                 "update that node, or run fdrtd doctor on its machine",
                 "NOT_ASKED",
             ),
+            status @ (401 | 403) => refused(client, status, &answer.body),
             status => match Failure::from_problem(status, &answer.body) {
                 Some(failure) => Found::not_asked(&failure.what, &failure.hint, &failure.code),
                 None => Found::not_asked(
@@ -226,6 +270,35 @@ async fn ask(client: &Client, target: &Target) -> Found {
         };
     }
     Found::not_asked("it is busy with other tests", "try again later", "PROBES_BUSY")
+}
+
+/// A node that asks who calls.
+fn refused(client: &Client, status: u16, body: &[u8]) -> Found {
+    let problem = Failure::from_problem(status, body);
+    let (code, hint) = problem.map_or_else(
+        || ("NOT_ASKED".to_owned(), String::new()),
+        |failure| (failure.code, failure.hint),
+    );
+    let others = "or have its operator run fdrtd doctor";
+    let (message, hint) = match (status, client.has_token()) {
+        (401, false) => (
+            "that node asks for a token",
+            format!(
+                "if you have one, name the node and the token: --node {} --token-file FILE; {others}",
+                client.base()
+            ),
+        ),
+        (401, true) => (
+            "that node does not take the token",
+            format!("ask its operator for a new one, {others}"),
+        ),
+        _ if code == "ROLE_REFUSED" => (
+            "that node lets analysts and owners test connections, and the token is a viewer's",
+            format!("use another token, {others}"),
+        ),
+        _ => ("that node refuses to be asked", hint),
+    };
+    Found::not_asked(message, &hint, &code)
 }
 
 impl Found {
@@ -249,6 +322,11 @@ impl Way {
             Found::Probe(found) => found.key,
             Found::NotAsked(_) => None,
         }
+    }
+
+    /// Whether the node has the key that was named for it, if one was.
+    fn is_of_its_key(&self) -> bool {
+        self.obstacle().is_none_or(|error| error.layer != "key")
     }
 
     fn obstacle(&self) -> Option<&Obstacle> {

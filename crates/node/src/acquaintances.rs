@@ -188,9 +188,8 @@ impl Node {
         let context = self.simon.tasks().context();
         let written = put_trust(&context.store, url, known.key, known.source, known.since);
         written.await.map_err(|_| storage_failed())?;
-        context
-            .audit
-            .note(who, "peer.pin", None, &json!({"url": url, "key": known.key}));
+        let detail = json!({"url": url, "key": known.key});
+        context.audit.noted(who, "peer.pin", None, &detail).await?;
         let mut shown = self.known_shown(&known);
         shown["pinned"] = true.into();
         Ok(shown)
@@ -202,9 +201,8 @@ impl Node {
         let context = self.simon.tasks().context();
         let deleted = context.store.delete(TRUST, url.to_string());
         deleted.await.map_err(|_| storage_failed())?;
-        context
-            .audit
-            .note(who, "peer.forget", None, &json!({"url": url, "key": known.key}));
+        let detail = json!({"url": url, "key": known.key});
+        context.audit.noted(who, "peer.forget", None, &detail).await?;
         Ok(self.known_shown(&known))
     }
 

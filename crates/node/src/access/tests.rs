@@ -58,8 +58,9 @@ async fn who_is_admitted_without_credentials() {
     // The tokens of these tests are in memory: one that somebody makes before the start is for another node.
     assert!(!refused.contains("token create"), "{refused}");
     assert!(refused.contains("[access.oidc]") && refused.contains("--anonymous yes"));
-    let scratch = tempfile::tempdir().unwrap();
-    let store = Store::open(scratch.path(), key(), &options()).unwrap();
+    let scratch = Scratch::new();
+    let key = load_or_create_key(&scratch.path().join("storage.key")).unwrap();
+    let store = Store::open(scratch.path(), key, &options()).unwrap();
     let kept = Tokens::open(store, Clock::System).unwrap();
     let refused = access(&with(Anonymous::Auto), THERE, kept).unwrap_err();
     assert!(

@@ -49,6 +49,7 @@ pub(super) async fn answer(
         Decision::Decline => {
             let reason = read_reason(node, headers, body).await?;
             task.decline(who, reason.as_deref())?;
+            task.flush_records().await?;
         }
     }
     Ok(StatusCode::NO_CONTENT.into_response())

@@ -37,8 +37,8 @@ pub(super) async fn answer(
         (None, &Method::GET | &Method::HEAD) => Ok(json(&json!({"tokens": node.access.tokens.list()}).to_string())),
         (Some(name), _) => {
             let token = node.access.tokens.revoke(name, false).await?;
-            node.audit()
-                .note(who, "token.revoke", None, &json!({"token": token["name"]}));
+            let public = json!({"token": token["name"]});
+            node.audit().noted(who, "token.revoke", None, &public).await?;
             Ok(json(&token.to_string()))
         }
         _ => create(node, who, headers, body).await,
@@ -54,7 +54,7 @@ async fn create(node: &Node, who: &Principal, headers: &HeaderMap, body: &mut Bo
     let (name, role, expires) = read(check(&body.text, &limits)?)?;
     let (token, mut shown) = node.access.tokens.create(&name, role, expires, false).await?;
     let public = json!({"token": name, "role": role, "expires": shown["expires"]});
-    node.audit().note(who, "token.create", None, &public);
+    node.audit().noted(who, "token.create", None, &public).await?;
     shown["token"] = token.as_str().into();
     let mut response = (StatusCode::CREATED, json(&shown.to_string())).into_response();
     response

@@ -28,7 +28,7 @@ pub fn write(config: &Config) {
     }
 }
 
-/// What [`write`] noted last.
+/// What [`write()`] noted last.
 pub fn read(data_dir: &Path) -> Option<NodeUrl> {
     let text = std::fs::read_to_string(data_dir.join(FILE)).ok()?;
     NodeUrl::parse(text.trim()).ok()

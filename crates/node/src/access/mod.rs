@@ -1,7 +1,7 @@
 //! Who is admitted, what their role lets them do, and how often they may ask.
 //!
 //! Credentials are bearer tokens: the operator's from its file, those of [`tokens`], and JWTs of the configured [`issuer`]. Whoever has none is
-//! anonymous, and admitted only where [`Anonymous`](settings::Anonymous) says so.
+//! anonymous, and admitted only where [`Anonymous`] says so.
 
 mod fetch;
 pub mod issuer;

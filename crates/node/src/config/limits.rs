@@ -12,7 +12,7 @@ const LONGEST: f64 = 10.0 * 365.0 * 24.0 * 3600.0;
 /// More of anything is no limit.
 const MOST: usize = 1 << 40;
 
-/// See the [module](self).
+/// What this node lets others make it keep or do; `docs/limits.md` has all of it.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Limits {
@@ -264,6 +264,7 @@ pub(crate) struct Listener {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used)]
     use std::collections::BTreeSet;
 
     use super::*;

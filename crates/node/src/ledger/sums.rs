@@ -82,7 +82,7 @@ impl PowerSums {
         }
     }
 
-    /// In how many rows two multisets differ, if these are fewer than `least`, which is at most [`MOST`].
+    /// In how many rows two multisets differ, if these are fewer than `least`, which is at most `MOST`.
     pub fn differing(&self, other: &PowerSums, least: usize) -> Option<usize> {
         let mut difference = [0; COUNT];
         for (index, slot) in difference.iter_mut().enumerate() {

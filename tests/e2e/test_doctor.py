@@ -283,12 +283,11 @@ def test_nodes_that_ask_for_a_token(tmp_path: Path) -> None:
         assert without.out.count("  ok  ") == 2, without.out
         secret = tmp_path / "anna.token"
         secret.write_text(made)
-        for flags, env in (
-            ([f"--node={ours.url}", f"--token-file={secret}", nowhere], {}),
-            ([nowhere], {"FDRTD_NODE": ours.url, "FDRTD_TOKEN": made}),
-            ([f"--data-dir={data_of(ours)}"], {}),
+        for ended in (
+            fdrtd("doctor", *both, f"--node={ours.url}", f"--token-file={secret}", nowhere),
+            fdrtd("doctor", *both, nowhere, FDRTD_NODE=ours.url, FDRTD_TOKEN=made),
+            fdrtd("doctor", *both, f"--data-dir={data_of(ours)}"),
         ):
-            ended = fdrtd("doctor", *both, *flags, **env)
             assert ended.out.count("  ok  ") == 3, ended.out
             assert f"{ours.url} → {other.url}  ok  " in ended.out
             assert f"{other.url} → {ours.url}  not tested: that node asks for a token" in ended.out

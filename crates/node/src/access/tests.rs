@@ -105,6 +105,12 @@ async fn a_token_admits_until_its_end_and_all_refusals_are_alike() {
     assert!(!shown.to_string().contains(&anna[6..]) && !format!("{tokens:?}").contains(&anna[6..]));
     let access = access(&AccessConfig::default(), HERE, tokens).unwrap();
 
+    // Every character counts.
+    for at in 0..anna.len() {
+        let instead = if &anna[at..=at] == "a" { "b" } else { "a" };
+        let other = format!("{}{instead}{}", &anna[..at], &anna[at + 1..]);
+        assert!(matches!(access.tokens.check(&other), Checked::Unknown), "{at}");
+    }
     let caller = access.admit(Some(anna.as_bytes()), None).await.unwrap();
     assert_eq!((caller.who.shown(), caller.who.role()), ("token:anna", Role::Analyst));
     let caller = access.admit(Some(ben.as_bytes()), None).await.unwrap();

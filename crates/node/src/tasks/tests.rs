@@ -155,6 +155,7 @@ async fn hellos_with_unusable_durations_are_dropped() {
     let good = descriptor(Durations::default());
     message(&tasks, &good, hello(&good));
     assert_eq!(tasks.invitations(&Principal::operator()).len(), 1);
+    assert!(tasks.invitations(&Principal::anonymous()).is_empty());
     for silence in [0, 99, u64::MAX] {
         let bad = descriptor(Durations {
             silence,

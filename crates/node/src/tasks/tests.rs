@@ -108,6 +108,10 @@ fn peer() -> Party {
 }
 
 async fn task_that_knows(tasks: &Tasks, descriptor: &Descriptor, known: Vec<(Party, PeerKey)>) -> Arc<Task> {
+    task_in(tasks, descriptor, known, Mode::OnInput).await
+}
+
+async fn task_in(tasks: &Tasks, descriptor: &Descriptor, known: Vec<(Party, PeerKey)>, mode: Mode) -> Arc<Task> {
     let question = Question::of(descriptor).unwrap();
     let permit = Policy::of(Profile::Teaching)
         .permit(Principal::anonymous(), &question, &Organisations::default(), &[])
@@ -115,15 +119,7 @@ async fn task_that_knows(tasks: &Tasks, descriptor: &Descriptor, known: Vec<(Par
     let configured = Entry::find("SecureSum").unwrap().configure("{}").unwrap();
     let me = Party::new(0, 2).unwrap();
     tasks
-        .add(
-            "task.create",
-            &permit,
-            descriptor.clone(),
-            configured,
-            me,
-            Mode::OnInput,
-            known,
-        )
+        .add("task.create", &permit, descriptor.clone(), configured, me, mode, known)
         .await
         .unwrap()
 }
@@ -332,10 +328,11 @@ async fn a_peer_for_whose_message_there_is_no_memory_is_not_accused() {
 async fn inputs_of_a_task_have_a_bounded_memory() {
     let tasks = tasks_of(1_000);
     let descriptor = descriptor(Durations::default());
-    let task = task(&tasks, &descriptor).await;
+    let task = task_in(&tasks, &descriptor, Vec::new(), Mode::OnStart).await;
     // A sum of many numbers has short messages.
     let numbers = |count: usize| zeroize::Zeroizing::new(format!("[{}1]", "1,".repeat(count)));
-    let refused = task.input(numbers(1_000)).await.unwrap_err();
+    task.input(numbers(300)).await.unwrap();
+    let refused = task.input(numbers(300)).await.unwrap_err();
     assert_eq!(refused.code, "TASK_TOO_LARGE");
     task.input(numbers(10)).await.unwrap();
 }

@@ -281,8 +281,8 @@ def test_a_task_that_comes_again_is_another_release(tmp_path: Path) -> None:
             task.result(timeout=60)
         for task in tasks:
             task.delete()
-        # Whoever makes a task chooses its id, and may choose one that was there before. Nodes tell latecomers that it is over; until they are started
-        # anew, and a peer that is not honest would not.
+        # Whoever makes a task chooses its id, and may choose one that was there before. Nodes tell latecomers that
+        # it is over; until they are started anew, and a peer that is not honest would not.
         for node in started:
             node.restart()
         simons = [node.api().select_microservice(protocol="Simon") for node in started]

@@ -48,8 +48,11 @@ def work(
     """Stores, changes and deletes values, makes, feeds, cancels and deletes tasks, until the node is gone."""
     choose = random.Random(seed)
     api = node.api()
-    storage = api.select_microservice(microservice="KeyValueStorage")
-    simon = api.select_microservice(protocol="Simon")
+    try:
+        storage = api.select_microservice(microservice="KeyValueStorage")
+        simon = api.select_microservice(protocol="Simon")
+    except fdrtd.ConnectionFailed:
+        return  # Killed before this caller had come that far.
     number = seed * 1_000_000
     while not stop.is_set():
         number += 1

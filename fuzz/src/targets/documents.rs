@@ -112,7 +112,10 @@ pub(super) fn descriptor_seeds() -> Vec<Vec<u8>> {
 pub(super) fn identities(data: &[u8]) {
     if let Ok(shown) = IdentityDocument::parse(data) {
         let key = shown.key;
-        let document: Value = serde_json::from_slice(data).unwrap();
+        // Members that nobody reads may be texts that only a tolerant reader takes.
+        let Ok(document) = serde_json::from_slice::<Value>(data) else {
+            return;
+        };
         let written = document["key"].as_str().expect("a text").to_ascii_lowercase();
         assert_eq!(written, key.to_string(), "in letters of any case");
         assert_eq!(key.to_string().parse(), Ok(key));

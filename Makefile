@@ -41,9 +41,10 @@ bench: venv
 	FDRTD_TEST_PROFILE=release $(BIN)/python bench/e2e.py
 
 # All fuzz targets for so many seconds together. What is found lands in fuzz/findings; see CONTRIBUTING.md.
+# FUZZ_SEED=… begins where an earlier run began; otherwise each run begins elsewhere.
 FUZZ_SECONDS ?= 60
 fuzz:
-	$(CARGO) run --locked -p fdrtd-fuzz -- --seconds $(FUZZ_SECONDS)
+	$(CARGO) run --locked -p fdrtd-fuzz -- --seconds $(FUZZ_SECONDS) $(if $(FUZZ_SEED),--seed $(FUZZ_SEED))
 
 # The end-to-end tests again and again, to find what happens seldom; 1000 tasks at once; ten minutes of fuzzing for each target (FUZZ_SECONDS for all).
 test-long: venv

@@ -1,15 +1,17 @@
 //! A task as its owner sees it: created or joined, given an input, watched, ended. It drives one [`Session`] over the [`Peers`](crate::peer::Peers) and keeps what must survive a
 //! restart in the [`Store`](crate::store::Store).
 
+mod background;
 mod consent;
 mod context;
+mod input;
 mod progress;
 mod record;
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use fdrtd_mpc::microprotocol::{Configured, Entry, Prepared};
+use fdrtd_mpc::microprotocol::{Configured, Entry};
 use fdrtd_mpc::net::Party;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -35,9 +37,6 @@ pub(crate) use record::{RECORD, Record};
 
 /// Work on more bytes than this goes to the pool; less is done at once by whoever brings the message.
 pub const INLINE_BYTES: usize = 256 * 1024;
-
-/// How long a node that was started anew looks for peers whose signatures of a receipt are missing.
-const SIGNATURES: Duration = Duration::from_secs(600);
 
 /// How a task is started.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -226,47 +225,6 @@ impl Task {
             .max(Duration::from_millis(self.lock().session.descriptor().durations.join))
     }
 
-    /// Starts what runs in the background until it ends: finding the peers, and the deadlines. `on_key` is told each peer's key, `on_end` is called
-    /// at the end.
-    pub(crate) fn launch(
-        self: &Arc<Self>,
-        on_key: impl Fn(Party, PeerKey) + Clone + Send + 'static,
-        on_end: impl FnOnce() + Send + 'static,
-    ) {
-        let nodes = self.lock().session.descriptor().nodes.clone();
-        for party in Party::all(nodes.len()).filter(|party| *party != self.me()) {
-            let (task, url, on_key) = (Arc::clone(self), nodes[party.index()].clone(), on_key.clone());
-            tokio::spawn(async move {
-                let mut pause = Duration::from_millis(100);
-                while task.ended().is_none() {
-                    match task.context.peers.resolve(&url).await {
-                        Ok(key) => return on_key(party, key),
-                        Err(error) => {
-                            task.lock().resolve_errors[party.index()] = Some(error);
-                            task.touch();
-                        }
-                    }
-                    let mut changed = task.changed.subscribe();
-                    let ended = async { while task.ended().is_none() && changed.changed().await.is_ok() {} };
-                    let _ = tokio::time::timeout(pause, ended).await;
-                    pause = (pause * 2).min(Duration::from_secs(5));
-                }
-            });
-        }
-        let patience = if self.ended().is_some() {
-            self.ask_for_signatures();
-            SIGNATURES
-        } else {
-            Duration::ZERO
-        };
-        let task = Arc::clone(self);
-        tokio::spawn(async move {
-            task.keep_time().await;
-            on_end();
-            task.let_go(patience).await;
-        });
-    }
-
     /// A peer's key became known; `hello` is what it said before.
     pub(crate) fn found(self: &Arc<Self>, party: Party, key: PeerKey, hello: Option<bytes::Bytes>) {
         self.lock().resolve_errors[party.index()] = None;
@@ -356,180 +314,6 @@ impl Task {
             self.policy.rules,
             core.session.me().index(),
         )
-    }
-
-    /// Gives an input (JSON text). It is validated before anything is kept; what cannot be used leaves the task as it was.
-    ///
-    /// # Errors
-    /// 422 with the position of what cannot be used; 409 if the task has started or ended.
-    pub async fn input(self: &Arc<Self>, text: Zeroizing<String>) -> Result<(), Problem> {
-        let (mut texts, parties) = {
-            let core = self.lock();
-            self.check_open(&core)?;
-            (core.inputs.clone(), core.session.descriptor().nodes.len())
-        };
-        let place = texts.len();
-        texts.push(text);
-        self.check_inputs(&texts)?;
-        let prepared = self.prepare(texts.clone(), parties).await?;
-        self.check_room(prepared.shape.message_bytes, parties)?;
-        if self.mode == Mode::OnInput {
-            self.check_samples(&prepared)?;
-        }
-        {
-            let mut core = self.lock();
-            self.check_open(&core)?;
-            if core.inputs.len() != place {
-                return Err(busy());
-            }
-            core.inputs = texts;
-            core.sealed = self.mode == Mode::OnInput;
-        }
-        let given = self.entry(&self.owner, "task.input", &json!({}));
-        if let Err(problem) = self.put_record(Some(given), false).await {
-            // The caller is told that the input was not taken, and may give it again.
-            let mut core = self.lock();
-            let started = self.mode == Mode::OnStart && core.sealed;
-            if core.session.end().is_none() && !started {
-                core.inputs.remove(place);
-                core.sealed = false;
-            }
-            return Err(problem);
-        }
-        if self.mode == Mode::OnInput {
-            self.with(|session, now| session.give_input(prepared, now));
-        }
-        Ok(())
-    }
-
-    /// Starts a task that gathers its inputs.
-    ///
-    /// # Errors
-    /// 409 if it has started, ended, or has no input.
-    pub async fn start(self: &Arc<Self>) -> Result<(), Problem> {
-        let (texts, parties) = {
-            let mut core = self.lock();
-            self.check_open(&core)?;
-            if core.inputs.is_empty() {
-                return Err(Problem::state(
-                    "NO_INPUT",
-                    "the task has no input yet",
-                    "call input(source=…) before start()",
-                ));
-            }
-            core.sealed = true;
-            (core.inputs.clone(), core.session.descriptor().nodes.len())
-        };
-        let started = async {
-            let prepared = self.prepare(texts, parties).await?;
-            self.check_room(prepared.shape.message_bytes, parties)?;
-            self.check_samples(&prepared)?;
-            let started = self.entry(&self.owner, "task.start", &json!({}));
-            self.put_record(Some(started), false).await?;
-            Ok(prepared)
-        };
-        match started.await {
-            Ok(prepared) => self.with(|session, now| session.give_input(prepared, now)),
-            Err(problem) => {
-                let mut core = self.lock();
-                core.sealed = core.session.end().is_some();
-                return Err(problem);
-            }
-        }
-        Ok(())
-    }
-
-    async fn prepare(&self, texts: Vec<Zeroizing<String>>, parties: usize) -> Result<Prepared, Problem> {
-        let configured = Arc::clone(&self.configured);
-        let bytes: usize = texts.iter().map(|text| text.len()).sum();
-        let read = move || {
-            let texts: Vec<&str> = texts.iter().map(|text| text.as_str()).collect();
-            configured.input(parties, &texts)
-        };
-        let prepared = if bytes <= INLINE_BYTES {
-            read()
-        } else {
-            let _permit = self.context.pool.acquire().await;
-            let read = tokio::task::spawn_blocking(read);
-            read.await
-                .map_err(|_| Problem::internal("INTERNAL", "reading the input failed", "report it to the operator"))?
-        };
-        prepared.map_err(|refusal| {
-            Problem::input("INPUT_REFUSED", refusal.message, refusal.hint)
-                .with("reason", refusal.code)
-                .with("at", refusal.at)
-        })
-    }
-
-    /// Whether there is memory for the inputs themselves: a task may gather any number of them before it starts.
-    fn check_inputs(&self, texts: &[Zeroizing<String>]) -> Result<(), Problem> {
-        let most = self.context.memory.task;
-        let bytes: usize = texts.iter().map(|text| text.len()).sum();
-        // One alone is bounded by what a request may be.
-        if bytes <= most || texts.len() == 1 {
-            return Ok(());
-        }
-        Err(Problem::too_large(
-            "TASK_TOO_LARGE",
-            format!("the inputs of the task would take {bytes} bytes together, and this node has room for {most}"),
-            "give fewer numbers, or ask this node's operator to raise limits.task_bytes",
-        )
-        .exceeds("task_bytes", most))
-    }
-
-    /// Whether there is memory for the messages of this task: one of each party in each direction, at least.
-    fn check_room(&self, message: usize, parties: usize) -> Result<(), Problem> {
-        let memory = &self.context.memory;
-        let needed = message.saturating_mul(2 * parties.saturating_sub(1));
-        let exceeded = [
-            ("task_bytes", memory.task, needed),
-            ("peer_inbox_bytes", memory.inbox, message),
-            ("peer_outbox_bytes", memory.outbox, message),
-        ];
-        for (limit, most, needed) in exceeded {
-            if needed > most {
-                return Err(Problem::too_large(
-                    "TASK_TOO_LARGE",
-                    format!(
-                        "with this input and {parties} parties the messages of the task would take {needed} bytes, and this node has room for {most}"
-                    ),
-                    format!("give fewer numbers at once, or ask this node's operator to raise limits.{limit}"),
-                )
-                .exceeds(limit, most));
-            }
-        }
-        let full = |key: &PeerKey| self.context.peers.queued(*key).saturating_add(message) > memory.outbox;
-        if self.others(&self.lock().session).iter().any(full) {
-            return Err(Problem::unavailable(
-                "PEER_BACKLOG",
-                "too much waits for another node of this task that does not take it",
-                "give the input again when that node is there again: progress() says whether it is",
-            )
-            .exceeds("peer_outbox_bytes", memory.outbox));
-        }
-        Ok(())
-    }
-
-    fn check_open(&self, core: &Core) -> Result<(), Problem> {
-        if let Some(end) = core.session.end() {
-            return Err(match end {
-                End::Done { .. } => Problem::state(
-                    "TASK_FINISHED",
-                    "the task has ended and has its result",
-                    "result() gives it; create a new task for new data",
-                ),
-                End::Failed { reason, reported_by } => self.failed(core, reason, *reported_by),
-            });
-        }
-        if core.sealed {
-            return Err(Problem::state(
-                "ALREADY_STARTED",
-                "the task has its input already and has started",
-                "give all numbers at once, as a list: input(data=[1, 2, 3]); or make the task with create_task and start it with start(); for \
-                 other numbers create a new task",
-            ));
-        }
-        Ok(())
     }
 
     /// Waits up to `patience` for the end.
@@ -746,74 +530,6 @@ impl Task {
         session.keys().into_iter().flatten().filter(|key| *key != own).collect()
     }
 
-    async fn keep_time(self: &Arc<Self>) {
-        let mut changed = self.changed.subscribe();
-        loop {
-            let deadline = {
-                let core = self.lock();
-                core.session.next_deadline(&self.heard(&core.session.keys()))
-            };
-            let Some(deadline) = deadline else { break };
-            let wait = tokio::time::sleep_until(self.context.at(deadline).into());
-            tokio::select! {
-                () = wait => {
-                    let heard = self.heard(&self.lock().session.keys());
-                    self.with(|session, now| session.tick(now, &heard));
-                }
-                _ = changed.changed() => {}
-            }
-        }
-    }
-
-    /// After the end: the last messages are still delivered, and signatures of the receipt waited for, then the peers are let go.
-    async fn let_go(self: &Arc<Self>, patience: Duration) {
-        let (others, id, silence) = {
-            let core = self.lock();
-            let descriptor = core.session.descriptor();
-            (
-                self.others(&core.session),
-                *descriptor.task.as_bytes(),
-                descriptor.durations.silence,
-            )
-        };
-        let silence = Duration::from_millis(silence);
-        let delivered = self.context.peers.delivered(&others, id);
-        let _ = tokio::time::timeout(silence, delivered).await;
-        let mut changed = self.changed.subscribe();
-        let lacks = || {
-            let core = self.lock();
-            !core.deleted && !core.session.unsigned().is_empty()
-        };
-        let signed = async { while lacks() && changed.changed().await.is_ok() {} };
-        let _ = tokio::time::timeout(patience.max(silence), signed).await;
-        // An answer to the last signature may have been asked for.
-        let delivered = self.context.peers.delivered(&others, id);
-        let _ = tokio::time::timeout(silence, delivered).await;
-        for key in others {
-            self.context.peers.forget(key, id);
-        }
-    }
-
-    /// Asks for the signatures that were missing when this node fell over.
-    fn ask_for_signatures(self: &Arc<Self>) {
-        let wanted: Vec<_> = {
-            let core = self.lock();
-            let (keys, descriptor) = (core.session.keys(), core.session.descriptor());
-            let unsigned = core.session.unsigned().into_iter();
-            unsigned
-                .filter_map(|party| Some((party, keys[party.index()]?, descriptor.nodes[party.index()].clone())))
-                .collect()
-        };
-        for (_, key, url) in &wanted {
-            self.context.peers.want(*key, url, *self.id().as_bytes());
-        }
-        self.with(|session, _| {
-            for (party, ..) in wanted {
-                session.ask_for_signature(party);
-            }
-        });
-    }
-
     /// What the audit is told when it is made.
     pub(crate) fn entry_of_birth(&self, action: &'static str) -> Note {
         let core = self.lock();
@@ -863,12 +579,4 @@ impl Task {
             }
         }
     }
-}
-
-fn busy() -> Problem {
-    Problem::state(
-        "BUSY",
-        "another input of this task is being read at the same time",
-        "give one input after the other",
-    )
 }

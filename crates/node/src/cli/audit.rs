@@ -253,6 +253,15 @@ fn verify(args: &VerifyArgs) -> Result<Exit, Failure> {
             "is missing, and the earlier export has it: the end was cut off".to_owned(),
         );
     }
+    let Some(signer) = verifier.key() else {
+        return Err(Failure::new(
+            Exit::Failed,
+            "the audit has no entry",
+            "",
+            "a node writes the first one when it is started: start it, or name the directory or the export of one that was",
+            "AUDIT_EMPTY",
+        ));
+    };
     let expected = match (args.key, &args.file) {
         (None, None) => Some(own_key(&args.directory.data_dir)?),
         (key, _) => key,
@@ -260,20 +269,16 @@ fn verify(args: &VerifyArgs) -> Result<Exit, Failure> {
     if let Some(expected) = expected
         && !verifier.is_of(expected)
     {
-        let signed = verifier.key().map_or("nobody".to_owned(), |key| key.fingerprint());
-        return broken(
-            count,
-            format!("signed by {signed} instead of {}", expected.fingerprint()),
-        );
+        let (signed, expected) = (signer.fingerprint(), expected.fingerprint());
+        return broken(count, format!("signed by {signed} instead of {expected}"));
     }
-    let fingerprint = verifier.key().map(|key| key.fingerprint());
     if args.json {
-        let whole = json!({"entries": count, "head": head, "key": verifier.key(), "last": last});
+        let whole = json!({"entries": count, "head": head, "key": signer, "last": last});
         say(&whole.to_string())?;
     } else {
         say(&format!(
             "{count} entries, whole; signed by {}{}\nhead  {head}",
-            fingerprint.unwrap_or_else(|| "nobody".to_owned()),
+            signer.fingerprint(),
             last.map(|last| format!("; the last one at {}", time(last)))
                 .unwrap_or_default()
         ))?;

@@ -9,7 +9,7 @@ mod network;
 
 use std::time::Duration;
 
-use fdrtd_mpc::microprotocol::{ALL, Entry, Refusal};
+use fdrtd_mpc::microprotocol::{ALL, Configured, Entry, Refusal};
 use fdrtd_mpc::net::{MAX_PARTIES, Party};
 use futures_util::future::join_all;
 use serde_json::{Value, json};
@@ -57,6 +57,19 @@ struct Promised<'a> {
     keys: &'a [Option<PeerKey>],
     /// The key of one of the parties, which is not known.
     inviter: Option<PeerKey>,
+}
+
+/// Everything that `create` and `join` have found out about the task to be made.
+struct Plan<'a> {
+    /// What the audit calls it.
+    action: &'static str,
+    policy: Policy,
+    entry: &'a Entry,
+    configured: Configured,
+    descriptor: Descriptor,
+    me: Party,
+    mode: Mode,
+    promised: Promised<'a>,
 }
 
 impl Simon {
@@ -225,19 +238,17 @@ impl Simon {
             keys: &[],
             inviter: None,
         };
-        let action = "task.create";
-        self.make(
-            action,
-            who,
+        let plan = Plan {
+            action: "task.create",
             policy,
             entry,
             configured,
             descriptor,
-            network.myself,
+            me: network.myself,
             mode,
             promised,
-        )
-        .await
+        };
+        self.make(who, plan).await
     }
 
     async fn join(&self, who: &Principal, mut parameters: Parameters, mode: Mode) -> Result<Reply, Problem> {
@@ -265,34 +276,30 @@ impl Simon {
             keys: &invitation.keys,
             inviter,
         };
-        let action = "task.join";
-        self.make(
-            action,
-            who,
+        let plan = Plan {
+            action: "task.join",
             policy,
             entry,
             configured,
             descriptor,
-            network.myself,
+            me: network.myself,
             mode,
             promised,
-        )
-        .await
+        };
+        self.make(who, plan).await
     }
 
-    #[allow(clippy::too_many_arguments)] // everything that create and join have found out, once
-    async fn make(
-        &self,
-        action: &'static str,
-        who: &Principal,
-        policy: Policy,
-        entry: &Entry,
-        configured: fdrtd_mpc::microprotocol::Configured,
-        descriptor: Descriptor,
-        me: Party,
-        mode: Mode,
-        promised: Promised<'_>,
-    ) -> Result<Reply, Problem> {
+    async fn make(&self, who: &Principal, plan: Plan<'_>) -> Result<Reply, Problem> {
+        let Plan {
+            action,
+            policy,
+            entry,
+            configured,
+            descriptor,
+            me,
+            mode,
+            promised,
+        } = plan;
         if descriptor.text().len() > MAX_BYTES {
             return Err(Problem::input(
                 "NETWORK_TOO_LARGE",

@@ -245,7 +245,7 @@ def test_what_is_declined_tells_the_others_nothing(tmp_path: Path) -> None:
             assert "DECLINED" in logged
             assert "min_samples" not in logged
             assert not any(word in logged for word in (" 11 ", "=11", ":11"))
-        declined = [line for line in audit(started[0]) if "task.declined" in line]
+        declined = [line for line in audit(started[0]) if "task.fail" in line and "DECLINED" in line]
         assert len(declined) == 1
         assert "min_samples_own" in declined[0]
         assert "17" not in declined[0].split("detail=")[1]

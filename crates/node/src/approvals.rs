@@ -63,10 +63,11 @@ impl Approvals {
     /// Remembers an approval; the future ends when it is written.
     pub fn add(&self, kind: &TaskKind) -> impl Future<Output = Result<(), StoreError>> + Send + use<> {
         let written = self.store.put(APPROVAL, kind.0.clone(), Vec::new(), u64::MAX >> 1);
-        self.known
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .insert(kind.clone());
-        written
+        let (known, kind) = (Arc::clone(&self.known), kind.clone());
+        async move {
+            written.await?;
+            known.lock().unwrap_or_else(PoisonError::into_inner).insert(kind);
+            Ok(())
+        }
     }
 }

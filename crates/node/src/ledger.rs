@@ -15,9 +15,10 @@ use fdrtd_mpc::microprotocol::{Column, Configured};
 use uuid::Uuid;
 use zeroize::Zeroizing;
 
+use crate::chain::Note;
 use crate::identity::PeerKey;
 use crate::policy::{self, Home, MOST_DIFFERENCING, Rule};
-use crate::store::{Store, StoreError};
+use crate::store::{Store, StoreError, Write};
 use crate::url::NodeUrl;
 use sums::{COUNT, PowerSums, point};
 
@@ -180,7 +181,7 @@ impl Ledger {
         self.check_locked(&self.lock(), task, home, &self.peer_ids(peers), rows)
     }
 
-    /// Records a release; the future ends when it is written. The same task is recorded once.
+    /// Records a release, with its entry in the audit; the future ends when it is written. The same task is recorded once.
     ///
     /// # Errors
     /// The rule that says no; nothing is recorded then.
@@ -190,6 +191,7 @@ impl Ledger {
         home: &Home,
         peers: &[(PeerKey, &NodeUrl)],
         rows: &Contributions,
+        note: Note,
     ) -> Result<impl Future<Output = Result<(), StoreError>> + Send + use<>, Refusal> {
         let peers: Arc<[PeerId]> = self.peer_ids(peers).into();
         let mut columns = self.lock();
@@ -206,7 +208,8 @@ impl Ledger {
         }
         // Queued under the lock: the last record of a task is that of the last charge. It stays in memory even if it cannot be written.
         let bytes = encode(&peers, rows);
-        Ok(self.0.store.put(RELEASE, task.to_string(), bytes, u64::MAX >> 1))
+        let release = Write::put(RELEASE, task.to_string(), bytes, u64::MAX >> 1).noting([note]);
+        Ok(self.0.store.commit(release))
     }
 
     fn check_locked(
@@ -300,6 +303,11 @@ pub enum LedgerError {
         "the record of what this node has released cannot be read, so the rules about releases could not be kept: restore the data directory from a backup"
     )]
     Unreadable,
+    /// Its key cannot be written.
+    #[error(
+        "the key of the record of releases cannot be written: see that the disk has room, and start the node again"
+    )]
+    Unwritten,
     /// No randomness.
     #[error("the operating system gave no random numbers")]
     Random,
@@ -308,8 +316,12 @@ pub enum LedgerError {
 fn new_key(store: &Store) -> Result<Zeroizing<[u8; 32]>, LedgerError> {
     let mut key = Zeroizing::new([0; 32]);
     getrandom::fill(&mut key[..]).map_err(|_| LedgerError::Random)?;
-    // Before every release in the queue: none is written without the key under which it was made.
-    drop(store.put(KEY, "1".to_owned(), Zeroizing::new(key.to_vec()), u64::MAX >> 1));
+    let bytes = Zeroizing::new(key.to_vec());
+    drop(store.commit(Write::put(KEY, "1".to_owned(), bytes, u64::MAX >> 1).beyond_the_quota()));
+    // A load sees what was queued before it. Releases under a key that is not there could never be read again.
+    if !store.is_ephemeral() && store.load(KEY)?.records.is_empty() {
+        return Err(LedgerError::Unwritten);
+    }
     Ok(key)
 }
 

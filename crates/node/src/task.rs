@@ -4,7 +4,7 @@
 mod background;
 mod consent;
 mod context;
-mod input;
+pub(crate) mod input;
 mod progress;
 mod record;
 
@@ -23,7 +23,7 @@ use crate::chain::Note;
 use crate::descriptor::{Descriptor, Invitation};
 use crate::identity::PeerKey;
 use crate::peer::PeerError;
-use crate::policy::{Permit, Policy};
+use crate::policy::{Permit, Policy, Rule};
 use crate::problem::Problem;
 use crate::reason::Reason;
 use crate::receipt::Receipt;
@@ -62,6 +62,8 @@ pub struct Task {
     mode: Mode,
     configured: Arc<Configured>,
     core: Mutex<Core>,
+    /// Held by whoever gives an input or starts it: one after the other.
+    giving: tokio::sync::Mutex<()>,
     changed: watch::Sender<u64>,
     context: Arc<Context>,
 }
@@ -175,6 +177,7 @@ impl Task {
             mode,
             configured,
             core: Mutex::new(core),
+            giving: tokio::sync::Mutex::default(),
             changed: watch::Sender::new(0),
             context,
         })
@@ -229,8 +232,9 @@ impl Task {
     pub(crate) fn found(self: &Arc<Self>, party: Party, key: PeerKey, hello: Option<bytes::Bytes>) {
         self.lock().resolve_errors[party.index()] = None;
         self.with(|session, now| {
-            session.set_key(party, key);
+            // Before it is greeted: whoever is not on the list learns no rules.
             self.check_peer(session, party, key);
+            session.set_key(party, key);
             if session.end().is_none() {
                 // Wanted and known at once: whoever is wanted is let go at the end.
                 let descriptor = session.descriptor();
@@ -438,7 +442,6 @@ impl Task {
             core.session.sign_receipt(&self.context.identity);
             self.flush(&mut core);
             entry = self.log_end(&core);
-            self.audit_declined(&core);
         }
         let (undecided, charge) = self.next_decision(&mut core);
         let complete = core.session.receipt().is_some_and(Receipt::complete);
@@ -574,7 +577,8 @@ impl Task {
                 self.context.metrics.task_failed(self.microprotocol, reason.code());
                 tracing::info!(task = %descriptor.task, code = reason.code(), party = ?reason.party(), "task failed");
                 let by = reported_by.map(|report| report.by);
-                let detail = json!({"reason": reason, "reported_by": by, "keys": keys});
+                let rule = core.session.declined().and_then(|why| why.rule).map(Rule::name);
+                let detail = json!({"reason": reason, "reported_by": by, "rule": rule, "keys": keys});
                 Some(self.entry(&self.owner, "task.fail", &detail))
             }
         }

@@ -20,6 +20,7 @@ use crate::principal::{Principal, Role};
 use crate::problem::Problem;
 use crate::session::{CONTROL_BYTES, is_abort, is_hello, is_receipt};
 use crate::store::StoreError;
+use crate::task::input::whole;
 use crate::task::{Context, Mode, RECORD, Record, Task};
 use pending::Pending;
 pub use pending::PendingInvitation;
@@ -97,10 +98,13 @@ impl Tasks {
                 tracing::warn!("a stored task is of another version and is left out");
                 continue;
             };
+            let id = record.descriptor.task;
             if let Some(task) = Task::restore(Arc::clone(&self.context), record) {
                 self.insert(&task);
                 self.launch(&task);
                 count += 1;
+            } else {
+                tracing::error!(task = %id, "a stored task is of a computation that this version does not have, and is left out");
             }
         }
         Ok(count)
@@ -153,16 +157,21 @@ impl Tasks {
             }
             table.insert(&task);
         }
-        if let Err(problem) = task.put_record(Some(task.entry_of_birth(action)), false).await {
-            self.remove(&task);
-            return Err(problem);
-        }
-        for (party, key) in known {
-            self.found(&task, party, key);
-        }
-        self.launch(&task);
-        self.context.metrics.task_created(task.microprotocol);
-        Ok(task)
+        // In the table it lives: whoever hangs up now must not leave one behind that nobody drives.
+        let tasks = self.clone();
+        whole(async move {
+            if let Err(problem) = task.put_record(Some(task.entry_of_birth(action)), false).await {
+                tasks.remove(&task);
+                return Err(problem);
+            }
+            for (party, key) in known {
+                tasks.found(&task, party, key);
+            }
+            tasks.launch(&task);
+            tasks.context.metrics.task_created(task.microprotocol);
+            Ok(task)
+        })
+        .await
     }
 
     /// The task of that object, if it is the caller's.

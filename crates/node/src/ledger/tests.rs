@@ -14,6 +14,10 @@ fn ledger() -> Ledger {
     Ledger::open(&Store::ephemeral()).unwrap()
 }
 
+fn note() -> Note {
+    Note::new(0, "anna", "task.charge", None, &json!({}))
+}
+
 fn rows(ledger: &Ledger, texts: &[&str]) -> Contributions {
     let configured = Microprotocol::find("SecureSum").unwrap().configure("{}").unwrap();
     ledger.contributions(&configured, texts).unwrap()
@@ -35,7 +39,7 @@ fn peer(index: u8) -> (PeerKey, NodeUrl) {
 fn release_to(ledger: &Ledger, home: &Home, peers: &[(PeerKey, NodeUrl)], text: &str) -> Result<Uuid, Rule> {
     let peers: Vec<_> = peers.iter().map(|(key, url)| (*key, url)).collect();
     let task = Uuid::new_v4();
-    match ledger.charge(&task, home, &peers, &rows(ledger, &[text])) {
+    match ledger.charge(&task, home, &peers, &rows(ledger, &[text]), note()) {
         Ok(_) => Ok(task),
         Err(refusal) => Err(refusal.rule),
     }
@@ -189,14 +193,23 @@ fn what_is_refused_is_not_charged_and_a_task_is_charged_once() {
     let task = Uuid::new_v4();
     let close = rows(&ledger, &[&json!({"age": list(0..9), "bmi": list(0..10)}).to_string()]);
     let columns = rows(&ledger, &[&json!({"age": list(0..10)}).to_string()]);
-    assert!(ledger.charge(&Uuid::new_v4(), &home, &peers, &columns).is_ok());
-    assert!(ledger.charge(&task, &home, &peers, &close).is_err());
+    assert!(ledger.charge(&Uuid::new_v4(), &home, &peers, &columns, note()).is_ok());
+    assert!(ledger.charge(&task, &home, &peers, &close, note()).is_err());
     let bmi = rows(&ledger, &[&json!({"bmi": list(0..10)}).to_string()]);
     assert!(ledger.check(&task, &home, &peers, &bmi).is_ok());
     for _ in 0..3 {
-        assert!(ledger.charge(&task, &home, &peers, &first).is_ok());
+        assert!(ledger.charge(&task, &home, &peers, &first, note()).is_ok());
     }
-    assert!(ledger.charge(&Uuid::new_v4(), &home, &peers, &first).is_err());
+    assert!(ledger.charge(&Uuid::new_v4(), &home, &peers, &first, note()).is_err());
+    let twice = Home {
+        releases: Some(2),
+        ..home.clone()
+    };
+    assert!(
+        ledger.charge(&Uuid::new_v4(), &twice, &peers, &first, note()).is_ok(),
+        "three times is once"
+    );
+    assert!(ledger.charge(&Uuid::new_v4(), &twice, &peers, &first, note()).is_err());
 }
 
 #[test]
@@ -205,7 +218,10 @@ fn there_is_an_end_to_it() {
     let vector: Vec<usize> = (0..=MAX_COLUMNS).collect();
     let text = |length: usize| json!({"vectors": [vector[..length]]}).to_string();
     assert_eq!(release(&ledger, &home, &text(MAX_COLUMNS + 1)), Err(Rule::Releases));
-    assert!(release(&ledger, &home, &text(MAX_COLUMNS)).is_ok());
+    for _ in 0..MAX_ENTRIES / MAX_COLUMNS {
+        assert!(release(&ledger, &home, &text(MAX_COLUMNS)).is_ok());
+    }
+    assert_eq!(release(&ledger, &home, &text(1)), Err(Rule::Releases));
 }
 
 #[tokio::test]
@@ -218,7 +234,7 @@ async fn it_survives_a_restart() {
         let store = dir.open();
         let ledger = Ledger::open(&store).unwrap();
         let rows = rows(&ledger, &[&list(0..10).to_string()]);
-        let written = ledger.charge(&Uuid::new_v4(), &home, &peers, &rows).unwrap();
+        let written = ledger.charge(&Uuid::new_v4(), &home, &peers, &rows, note()).unwrap();
         written.await.unwrap();
     }
     let store = dir.open();
@@ -242,7 +258,7 @@ async fn what_was_released_is_not_forgotten_silently() {
         let rows = rows(&ledger, &[&list(0..10).to_string()]);
         let task = Uuid::new_v4();
         ledger
-            .charge(&task, &home, &[(key_of_peer, &url)], &rows)
+            .charge(&task, &home, &[(key_of_peer, &url)], &rows, note())
             .unwrap()
             .await
             .unwrap();
@@ -256,4 +272,20 @@ async fn what_was_released_is_not_forgotten_silently() {
         }
         assert!(matches!(Ledger::open(&store), Err(LedgerError::Unreadable)), "{kind}");
     }
+}
+
+/// Values that clients store must not keep the key from being written: what is released under a key that is lost cannot be read again.
+#[test]
+fn its_key_is_written_whatever_the_quota_says() {
+    let dir = Scratch::new();
+    let full = crate::store::Options {
+        max_bytes: 1,
+        ..crate::store::tests::options()
+    };
+    let key = || Zeroizing::new([1; 32]);
+    let first = Ledger::open(&Store::open(dir.path(), key(), &full).unwrap()).unwrap();
+    let column = first.column_id(Column::Unnamed);
+    drop(first);
+    let again = Ledger::open(&Store::open(dir.path(), key(), &full).unwrap()).unwrap();
+    assert_eq!(again.column_id(Column::Unnamed), column);
 }

@@ -122,33 +122,11 @@ impl Simon {
         parameters: Parameters,
         callback: Option<&Callback>,
     ) -> Result<Reply, Problem> {
-        let made = match function {
+        match function {
             "create" => self.create(who, parameters, Mode::OnInput).await,
             "create_task" => self.create(who, parameters, Mode::OnStart).await,
             "join" => self.join(who, parameters, Mode::OnInput).await,
             "join_task" => self.join(who, parameters, Mode::OnStart).await,
-            _ => return self.call_other(who, function, parameters, callback).await,
-        };
-        if let Err(problem) = &made
-            && problem.side == Side::Policy
-            // Those have entries of their own, with the task.
-            && !problem.code.starts_with("PEER_")
-            && !problem.code.starts_with("POLICY_")
-        {
-            let detail = json!({"function": function, "code": problem.code, "message": problem.message});
-            self.tasks.context().audit.note(who, "task.refuse", None, &detail);
-        }
-        made
-    }
-
-    async fn call_other(
-        &self,
-        who: &Principal,
-        function: &str,
-        parameters: Parameters,
-        callback: Option<&Callback>,
-    ) -> Result<Reply, Problem> {
-        match function {
             "invitations" => Ok(value(&self.invitations(who, parameters).await?)),
             _ if Self::PUBLIC.contains(&function) => self.call_task(who, function, parameters, callback).await,
             _ => Err(not_public("Simon", function, Self::PUBLIC)),
@@ -259,7 +237,8 @@ impl Simon {
         };
         let policy = self.read_policy(&mut parameters)?;
         parameters.finish()?;
-        let Invited { invitation, inviter } = self.read_invited(&raw).await?;
+        let read = self.read_invited(&raw).await;
+        let Invited { invitation, inviter } = read.inspect_err(|problem| self.note_refused_peer(who, None, problem))?;
         let network = self.place(&invitation.nodes, given).await?;
         let entry = find_microprotocol(&invitation.microprotocol)?;
         let configured = entry.configure(invitation.parameters.get()).map_err(refused)?;
@@ -326,20 +305,22 @@ impl Simon {
             self.check_myself(&descriptor.nodes, me).await?;
             self.find_peers(&descriptor.nodes, me, promised).await
         };
-        let known = found.await.inspect_err(|problem| {
-            if problem.side != Side::Policy {
-                return;
-            }
-            let audit = &self.tasks.context().audit;
-            let detail = serde_json::json!({"code": problem.code, "message": problem.message});
-            audit.note(who, "peer.refused", Some(&descriptor.task), &detail);
-        })?;
+        let known = found.await;
+        let known = known.inspect_err(|problem| self.note_refused_peer(who, Some(&descriptor.task), problem))?;
         let permit = self.permit(who, &policy, &question, &descriptor, me, &known)?;
         let tasks = &self.tasks;
         let task = tasks
             .add(action, &permit, descriptor, configured, me, mode, known)
             .await?;
         Ok(Reply::Object(Value::from(task.object.to_string())))
+    }
+
+    /// That this node does not contact a node, as its owner wants it.
+    fn note_refused_peer(&self, who: &Principal, task: Option<&Uuid>, problem: &Problem) {
+        if problem.side == Side::Policy {
+            let detail = json!({"code": problem.code, "message": problem.message});
+            self.tasks.context().audit.note(who, "peer.refused", task, &detail);
+        }
     }
 
     /// This node's rules and what the caller wants besides.
@@ -375,7 +356,7 @@ impl Simon {
         permit.map_err(|problem| {
             let detail =
                 json!({"code": problem.code, "microprotocol": question.microprotocol, "parties": question.parties});
-            context.audit.note(who, "task.refused", Some(&descriptor.task), &detail);
+            context.audit.note(who, "task.refuse", Some(&descriptor.task), &detail);
             problem.with("party", me.index())
         })
     }

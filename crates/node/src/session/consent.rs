@@ -69,11 +69,7 @@ impl Session {
     /// The session for which all are ready, if only clearance is missing.
     pub fn awaits_clearance(&self) -> Option<[u8; 32]> {
         let sid = self.ready?;
-        let all_agree = (0..self.peers.len()).all(|index| {
-            fdrtd_mpc::net::Party::new(index, self.peers.len())
-                .is_some_and(|party| party == self.me || (self.agrees(party) && !self.peers[index].away))
-        });
-        (matches!(self.phase, Phase::Gathering) && self.lacks_clearance(&sid) && all_agree).then_some(sid)
+        (matches!(self.phase, Phase::Gathering) && self.lacks_clearance(&sid) && self.all_agree()).then_some(sid)
     }
 
     /// The release of that session is recorded.

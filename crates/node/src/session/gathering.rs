@@ -171,6 +171,12 @@ impl Session {
         ready.sid == *sid && bool::from(ready.pair.ct_eq(&self.pair_digest(sid, party)))
     }
 
+    /// Whether all others are there, and ready for the very session that this party is ready for.
+    pub(super) fn all_agree(&self) -> bool {
+        let mut others = Party::all(self.peers.len()).filter(|party| *party != self.me);
+        others.all(|party| !self.peers[party.index()].away && self.agrees(party))
+    }
+
     pub(super) fn start_if_all_ready(&mut self, now: Millis) {
         if !matches!(self.phase, Phase::Gathering) {
             return;
@@ -179,14 +185,10 @@ impl Session {
             return self.lost(reason);
         }
         let Some(sid) = self.ready else { return };
-        let peers = || Party::all(self.peers.len()).filter(|party| *party != self.me);
-        if peers().any(|party| self.peers[party.index()].away || !self.agrees(party)) {
+        if !self.all_agree() || self.lacks_clearance(&sid) {
             return;
         }
-        if self.lacks_clearance(&sid) {
-            return;
-        }
-        let waiting = peers().collect();
+        let waiting = Party::all(self.peers.len()).filter(|party| *party != self.me).collect();
         let mut inbox = VecDeque::new();
         for party in Party::all(self.peers.len()) {
             let early = std::mem::take(&mut self.peers[party.index()].early);

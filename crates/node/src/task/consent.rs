@@ -67,11 +67,10 @@ impl Task {
         let (rules, me) = (core.session.rules(), core.session.me().index());
         let checked = Policy::check_samples(&rules, prepared.fewest_samples(), me);
         if let Err(problem) = &checked {
-            let task = core.session.descriptor().task;
             let detail = json!({"code": problem.code, "rule": Rule::MinSamplesOwn.name()});
             self.context
                 .audit
-                .note(&self.owner, "task.input.refused", Some(&task), &detail);
+                .note(&self.owner, "task.input.refuse", Some(&self.task_id), &detail);
         }
         checked
     }
@@ -82,12 +81,15 @@ impl Task {
             return;
         };
         let others = [Other { url, key: Some(key) }];
-        let refused = self.policy.stranger(&self.context.organisations, &others).is_some();
-        if refused {
-            let party = session.me().index();
-            session.fail(Reason::PolicyRefused {
-                rule: Rule::Peers,
-                party,
+        if self.policy.stranger(&self.context.organisations, &others).is_some() {
+            let message = format!(
+                "this node's policy does not allow computing with party {} at {url}",
+                party.index()
+            );
+            // Who is on its list is nobody else's business.
+            session.decline(Declined {
+                rule: Some(Rule::Peers),
+                message,
             });
         }
     }
@@ -166,7 +168,11 @@ impl Task {
             .ok()
             .flatten()
             .ok_or_else(unreadable)?;
-        self.lock().consent.rows = Some(rows);
+        let mut core = self.lock();
+        // At the end they are forgotten, and none come after it.
+        if core.session.end().is_none() {
+            core.consent.rows = Some(rows);
+        }
         Ok(())
     }
 
@@ -200,8 +206,10 @@ impl Task {
     pub(super) fn charge(self: &Arc<Self>, sid: [u8; 32]) {
         let task = Arc::clone(self);
         tokio::spawn(async move {
+            // Whatever becomes of the task: from here on others may learn from it.
+            let note = task.entry(&task.owner, "task.charge", &json!({}));
             let recorded =
-                task.ask_ledger(|ledger, home, object, rows, peers| ledger.charge(object, home, peers, rows));
+                task.ask_ledger(|ledger, home, object, rows, peers| ledger.charge(object, home, peers, rows, note));
             let charged = match recorded.await {
                 Ok(Ok(written)) => Ok(written.await),
                 Ok(Err(refusal)) => Err(refusal.into()),
@@ -222,17 +230,6 @@ impl Task {
             }
             task.settle(core);
         });
-    }
-
-    /// That this node has declined: the rule, no number.
-    pub(super) fn audit_declined(&self, core: &Core) {
-        if let Some(why) = core.session.declined() {
-            let task = core.session.descriptor().task;
-            let detail = json!({"rule": why.rule.map(Rule::name)});
-            self.context
-                .audit
-                .note(&self.owner, "task.declined", Some(&task), &detail);
-        }
     }
 
     /// What kind of task it is, once all keys and the input are known.
@@ -269,6 +266,7 @@ impl Task {
         };
         if let Err(problem) = written.await {
             self.lock().consent.approved = None;
+            self.keep_record();
             return Err(problem);
         }
         self.lock().consent.asked = false;

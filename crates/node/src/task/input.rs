@@ -15,14 +15,21 @@ impl Task {
     /// Gives an input (JSON text). It is validated before anything is kept; what cannot be used leaves the task as it was.
     ///
     /// # Errors
-    /// 422 with the position of what cannot be used; 409 if the task has started or ended.
+    /// 422 with the position of what cannot be used; 409 if the task has started or ended, or another input is being read.
     pub async fn input(self: &Arc<Self>, text: Zeroizing<String>) -> Result<(), Problem> {
+        let task = Arc::clone(self);
+        whole(async move { task.take_input(text).await }).await
+    }
+
+    async fn take_input(self: Arc<Self>, text: Zeroizing<String>) -> Result<(), Problem> {
         let (mut texts, parties) = {
             let core = self.lock();
             self.check_open(&core)?;
             (core.inputs.clone(), core.session.descriptor().nodes.len())
         };
-        let place = texts.len();
+        let Ok(_alone) = self.giving.try_lock() else {
+            return Err(busy());
+        };
         texts.push(text);
         self.check_inputs(&texts)?;
         let prepared = self.prepare(texts.clone(), parties).await?;
@@ -33,9 +40,6 @@ impl Task {
         {
             let mut core = self.lock();
             self.check_open(&core)?;
-            if core.inputs.len() != place {
-                return Err(busy());
-            }
             core.inputs = texts;
             core.sealed = self.mode == Mode::OnInput;
         }
@@ -43,9 +47,8 @@ impl Task {
         if let Err(problem) = self.put_record(Some(given), false).await {
             // The caller is told that the input was not taken, and may give it again.
             let mut core = self.lock();
-            let started = self.mode == Mode::OnStart && core.sealed;
-            if core.session.end().is_none() && !started {
-                core.inputs.remove(place);
+            if core.session.end().is_none() {
+                core.inputs.pop();
                 core.sealed = false;
             }
             return Err(problem);
@@ -59,10 +62,18 @@ impl Task {
     /// Starts a task that gathers its inputs.
     ///
     /// # Errors
-    /// 409 if it has started, ended, or has no input.
+    /// 409 if it has started, ended, or has no input, or an input is being read.
     pub async fn start(self: &Arc<Self>) -> Result<(), Problem> {
+        let task = Arc::clone(self);
+        whole(async move { task.begin().await }).await
+    }
+
+    async fn begin(self: Arc<Self>) -> Result<(), Problem> {
+        let Ok(_alone) = self.giving.try_lock() else {
+            return Err(busy());
+        };
         let (texts, parties) = {
-            let mut core = self.lock();
+            let core = self.lock();
             self.check_open(&core)?;
             if core.inputs.is_empty() {
                 return Err(Problem::state(
@@ -71,25 +82,23 @@ impl Task {
                     "call input(source=…) before start()",
                 ));
             }
-            core.sealed = true;
             (core.inputs.clone(), core.session.descriptor().nodes.len())
         };
-        let started = async {
-            let prepared = self.prepare(texts, parties).await?;
-            self.check_room(prepared.shape.message_bytes, parties)?;
-            self.check_samples(&prepared)?;
-            let started = self.entry(&self.owner, "task.start", &json!({}));
-            self.put_record(Some(started), false).await?;
-            Ok(prepared)
-        };
-        match started.await {
-            Ok(prepared) => self.with(|session, now| session.give_input(prepared, now)),
-            Err(problem) => {
-                let mut core = self.lock();
-                core.sealed = core.session.end().is_some();
-                return Err(problem);
-            }
+        let prepared = self.prepare(texts, parties).await?;
+        self.check_room(prepared.shape.message_bytes, parties)?;
+        self.check_samples(&prepared)?;
+        {
+            let mut core = self.lock();
+            self.check_open(&core)?;
+            core.sealed = true;
         }
+        let started = self.entry(&self.owner, "task.start", &json!({}));
+        if let Err(problem) = self.put_record(Some(started), false).await {
+            let mut core = self.lock();
+            core.sealed = core.session.end().is_some();
+            return Err(problem);
+        }
+        self.with(|session, now| session.give_input(prepared, now));
         Ok(())
     }
 
@@ -185,6 +194,19 @@ impl Task {
         }
         Ok(())
     }
+}
+
+/// Runs to its end also if the caller hangs up in between: what is written and what is in memory go together.
+pub(crate) async fn whole<T: Send + 'static>(
+    work: impl Future<Output = Result<T, Problem>> + Send + 'static,
+) -> Result<T, Problem> {
+    tokio::spawn(work).await.unwrap_or_else(|_| {
+        Err(Problem::internal(
+            "INTERNAL",
+            "the call failed",
+            "report it to the operator",
+        ))
+    })
 }
 
 fn busy() -> Problem {

@@ -15,7 +15,7 @@ use crate::approvals::TaskKind;
 use crate::chain::Note;
 use crate::descriptor::Descriptor;
 use crate::identity::PeerKey;
-use crate::policy::Policy;
+use crate::policy::{Other, Policy, Question};
 use crate::problem::Problem;
 use crate::reason::{Reason, Report};
 use crate::receipt::Receipt;
@@ -87,46 +87,87 @@ impl Task {
         session.set_created(now.saturating_sub(age));
         let owner = Principal::from_record(&record.owner);
         let task = Self::build(context, record.object, owner, policy, record.mode, configured, session);
-        {
-            let mut core = task.lock();
-            core.sealed = record.sealed;
-            let rotated = record.key.is_some_and(|key| key != task.context.identity.key());
-            core.consent.approved = record.approved;
-            match record.phase {
-                RecordPhase::Waiting if rotated => core.restore(End::Failed {
-                    reason: Reason::KeyRotated { party: record.me },
-                    reported_by: None,
-                }),
-                RecordPhase::Waiting => {
-                    core.inputs = record.inputs.into_iter().map(Zeroizing::new).collect();
-                    if core.sealed {
-                        let texts: Vec<&str> = core.inputs.iter().map(|text| text.as_str()).collect();
-                        let prepared = task.configured.input(parties, &texts).ok()?;
-                        core.session.give_input(prepared, now);
-                    }
-                }
-                RecordPhase::Running => {
-                    // The computation is never repeated. Peers notice the restart by themselves, or are told when they say Hello.
-                    core.restore(End::Failed {
-                        reason: Reason::PeerRestarted { party: record.me },
-                        reported_by: None,
-                    });
-                }
-                RecordPhase::Done {
-                    result,
-                    unconfirmed,
-                    receipt,
-                } => {
-                    core.restore(End::Done { result, unconfirmed });
-                    if let Some(receipt) = receipt.and_then(|text| Receipt::parse(&text).ok()) {
-                        core.receipt_recorded = receipt.complete();
-                        core.session.restore_receipt(receipt);
-                    }
-                }
-                RecordPhase::Failed { reason, reported_by } => core.restore(End::Failed { reason, reported_by }),
+        let forbidden = task.forbidden_now();
+        let mut core = task.lock();
+        core.sealed = record.sealed;
+        core.consent.approved = record.approved;
+        let failed = |reason| {
+            Some(End::Failed {
+                reason,
+                reported_by: None,
+            })
+        };
+        let rotated = record.key.is_some_and(|key| key != task.context.identity.key());
+        // Ends that this start brings about.
+        let ended = match record.phase {
+            RecordPhase::Waiting if rotated => failed(Reason::KeyRotated { party: record.me }),
+            RecordPhase::Waiting if forbidden.is_some() => {
+                core.session.restore_declined(forbidden);
+                failed(Reason::Declined { party: record.me })
             }
+            RecordPhase::Waiting => {
+                core.inputs = record.inputs.into_iter().map(Zeroizing::new).collect();
+                let texts: Vec<&str> = core.inputs.iter().map(|text| text.as_str()).collect();
+                let prepared = core.sealed.then(|| task.configured.input(parties, &texts));
+                match prepared {
+                    None => None,
+                    Some(Ok(prepared)) => {
+                        core.session.give_input(prepared, now);
+                        None
+                    }
+                    // It was read once; another version may read another way.
+                    Some(Err(_)) => failed(Reason::Internal { party: record.me }),
+                }
+            }
+            // The computation is never repeated. Peers notice the restart by themselves, or are told when they say Hello.
+            RecordPhase::Running => failed(Reason::PeerRestarted { party: record.me }),
+            RecordPhase::Done {
+                result,
+                unconfirmed,
+                receipt,
+            } => {
+                core.restore(End::Done { result, unconfirmed });
+                if let Some(receipt) = receipt.and_then(|text| Receipt::parse(&text).ok()) {
+                    core.receipt_recorded = receipt.complete();
+                    core.session.restore_receipt(receipt);
+                }
+                None
+            }
+            RecordPhase::Failed { reason, reported_by } => {
+                core.restore(End::Failed { reason, reported_by });
+                None
+            }
+        };
+        if let Some(end) = ended {
+            core.inputs.clear();
+            core.restore(end);
+            let entry = task.log_end(&core);
+            drop(core);
+            drop(task.put_record(entry, true));
+        } else {
+            drop(core);
         }
         Some(task)
+    }
+
+    /// Why this node's owner no longer allows it, if that is so.
+    fn forbidden_now(&self) -> Option<Declined> {
+        let core = self.lock();
+        let (descriptor, me) = (core.session.descriptor(), core.session.me().index());
+        let question = Question::of(descriptor)?;
+        let nodes = descriptor.nodes.iter().enumerate();
+        let others: Vec<Other<'_>> = nodes
+            .filter(|(index, _)| *index != me)
+            .map(|(_, url)| Other { url, key: None })
+            .collect();
+        let refusals = self.policy.refusals(&question, &self.context.organisations, &others);
+        refusals.first().map(|problem| Declined {
+            rule: None,
+            message: format!(
+                "since the task was made the node's rules were changed: {}",
+                problem.message
+            ),
+        })
     }
 
     /// Writes the record without waiting for it. What a task has come to is kept even if the quota is reached.

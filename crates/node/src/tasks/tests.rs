@@ -14,10 +14,12 @@ use crate::peer::{PeerConfig, Peers};
 use crate::policy::{Organisations, Policy, Profile, Question, Rules};
 use crate::services::Clock;
 use crate::store::Store;
+use crate::store::tests::Scratch;
 use crate::task::Memory;
 use crate::url::NodeUrl;
 use fdrtd_mpc::microprotocol::Entry;
 use fdrtd_mpc::wire::put_text;
+use futures_util::FutureExt;
 
 const STRANGER: PeerKey = PeerKey::from_bytes([9; 32]);
 
@@ -27,6 +29,10 @@ fn tasks() -> Tasks {
 
 /// With so many bytes for each task.
 fn tasks_of(task_bytes: usize) -> Tasks {
+    tasks_in(Store::ephemeral(), Policy::of(Profile::Teaching), task_bytes)
+}
+
+fn tasks_in(store: Store, policy: Policy, task_bytes: usize) -> Tasks {
     let identity = Arc::new(Identity::from_seed(&[1; 32]));
     let peers = Peers::new(
         Arc::clone(&identity),
@@ -43,9 +49,9 @@ fn tasks_of(task_bytes: usize) -> Tasks {
         },
         identity,
         peers,
-        store: Store::ephemeral(),
-        audit: crate::audit::Audit::default(),
-        policy: Policy::of(Profile::Teaching),
+        audit: crate::audit::Audit::new(store.clone()),
+        store,
+        policy,
         organisations: Organisations::default(),
         ledger: Ledger::open(&Store::ephemeral()).unwrap(),
         approvals: Approvals::open(&Store::ephemeral()).unwrap(),
@@ -140,8 +146,11 @@ async fn a_peer_whose_key_is_not_allowed_ends_the_task() {
         let known = vec![(peer(), STRANGER)];
         let added = tasks.add("task.create", &permit, descriptor, configured, me, Mode::OnInput, known);
         let progress = added.await.unwrap().progress();
-        let refused = progress["cause"]["code"] == "POLICY_REFUSED" && progress["cause"]["rule"] == "peers";
-        assert_eq!(refused, ends);
+        assert_eq!(
+            progress["cause"]["code"] == "DECLINED",
+            ends,
+            "the list is nobody else's business"
+        );
     }
 }
 
@@ -335,4 +344,96 @@ async fn inputs_of_a_task_have_a_bounded_memory() {
     let refused = task.input(numbers(300)).await.unwrap_err();
     assert_eq!(refused.code, "TASK_TOO_LARGE");
     task.input(numbers(10)).await.unwrap();
+}
+
+fn text(json: &str) -> zeroize::Zeroizing<String> {
+    zeroize::Zeroizing::new(json.to_owned())
+}
+
+/// Where writing takes a moment.
+fn on_disk(scratch: &Scratch) -> Tasks {
+    tasks_in(scratch.open(), Policy::of(Profile::Teaching), 1 << 30)
+}
+
+#[tokio::test]
+async fn inputs_and_the_start_come_one_after_the_other() {
+    let scratch = Scratch::new();
+    let tasks = on_disk(&scratch);
+    let task = task_in(&tasks, &descriptor(Durations::default()), Vec::new(), Mode::OnStart).await;
+    let (first, second, start) = tokio::join!(task.input(text("1")), task.input(text("2")), task.start());
+    first.unwrap();
+    assert_eq!(second.unwrap_err().code, "BUSY");
+    assert_eq!(start.unwrap_err().code, "BUSY");
+    task.start().await.unwrap();
+}
+
+/// A request that ended between the record and the session left a task that was sealed, and that nobody ever gave its input.
+#[tokio::test]
+async fn who_hangs_up_leaves_nothing_half_done() {
+    let scratch = Scratch::new();
+    let tasks = on_disk(&scratch);
+    let task = task_in(&tasks, &descriptor(Durations::default()), Vec::new(), Mode::OnInput).await;
+    let mut changes = task.changes();
+    assert!(task.input(text("1")).now_or_never().is_none());
+    let given = async {
+        while task.progress()["parties"][0]["input"] != true {
+            changes.changed().await.unwrap();
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(30), given).await.unwrap();
+}
+
+/// The actions of the audit about a task.
+async fn actions(tasks: &Tasks, task: &Uuid) -> Vec<String> {
+    let entries = tasks.context().audit.after(0, 100).await.unwrap().into_iter();
+    let of_task = entries.filter(|entry| entry.task.as_deref() == Some(&task.to_string()));
+    of_task.map(|entry| entry.action).collect()
+}
+
+#[tokio::test]
+async fn what_a_start_ends_is_in_the_audit_once() {
+    let scratch = Scratch::new();
+    let store = scratch.open();
+    let start = || tasks_in(store.clone(), Policy::of(Profile::Teaching), 1 << 30);
+    let before = start();
+    let made = task_in(&before, &descriptor(Durations::default()), Vec::new(), Mode::OnInput).await;
+    let mut record: Value = serde_json::from_slice(&store.load(RECORD).unwrap().records[0].bytes).unwrap();
+    record["phase"] = "Running".into();
+    let bytes = serde_json::to_vec(&record).unwrap();
+    store
+        .put(RECORD, made.object.to_string(), bytes, u64::MAX >> 1)
+        .await
+        .unwrap();
+    for _ in 0..3 {
+        let tasks = start();
+        tasks.restore().unwrap();
+        let task = tasks.find(&Principal::operator(), &made.id()).unwrap();
+        assert_eq!(task.progress()["cause"]["code"], "PEER_RESTARTED");
+        store.flush().await.unwrap();
+        assert_eq!(actions(&tasks, &made.id()).await, ["task.create", "task.fail"]);
+    }
+}
+
+#[tokio::test]
+async fn what_the_owner_no_longer_allows_does_not_go_on_after_a_start() {
+    let scratch = Scratch::new();
+    let store = scratch.open();
+    let before = tasks_in(store.clone(), Policy::of(Profile::Teaching), 1 << 30);
+    let made = task_in(&before, &descriptor(Durations::default()), Vec::new(), Mode::OnInput).await;
+    let mut stricter = Policy::of(Profile::Teaching);
+    stricter.home.min_organisations = 3;
+    let after = tasks_in(store.clone(), stricter, 1 << 30);
+    after.restore().unwrap();
+    let task = after.find(&Principal::operator(), &made.id()).unwrap();
+    let progress = task.progress_for(true);
+    assert_eq!(progress["cause"]["code"], "DECLINED");
+    assert!(
+        progress["cause"]["declined"]["message"]
+            .as_str()
+            .unwrap()
+            .contains("organisations"),
+        "{progress}"
+    );
+    store.flush().await.unwrap();
+    assert_eq!(actions(&after, &made.id()).await, ["task.create", "task.fail"]);
 }

@@ -12,8 +12,10 @@ pub mod microprotocol;
 pub mod microprotocols;
 pub mod net;
 pub mod number;
+pub mod ot;
 pub mod ring;
 pub mod sim;
+pub mod threshold;
 pub mod wire;
 
 /// The guide's code is compiled and run.

@@ -57,7 +57,11 @@ pub async fn sum(net: &mut Net, ring: Ring, mut vector: Zeroizing<Vec<u64>>) -> 
     let (me, parties) = (net.session().me, net.session().parties);
     let mut prgs: Vec<Option<Prg>> = (0..parties).map(|_| None).collect();
     for peer in net.peers() {
-        prgs[peer.index()] = Some(Prg::new(&net.session().pair_key("pairwise mask", peer, net.round())));
+        prgs[peer.index()] = Some(Prg::new(&net.session().pair_key(
+            "pairwise mask",
+            peer,
+            net.messages_with(peer),
+        )));
     }
     apply(ring, me, parties, &mut vector, |peer, pad| {
         if let Some(prg) = &mut prgs[peer.index()] {

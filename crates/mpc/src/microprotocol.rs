@@ -13,6 +13,7 @@ use crate::data;
 use crate::microprotocols::secure_sum::SecureSum;
 use crate::net::{Abort, Machine, Net, Session};
 use crate::number::Digits;
+use crate::threshold::Thresholds;
 
 /// All microprotocols of this build.
 pub static ALL: &[Entry] = &[Entry::of::<SecureSum>()];
@@ -65,8 +66,10 @@ pub enum Release {
     Statistic,
     /// Counts of cells: tables, histograms.
     Cells,
-    /// Single values of somebody: smallest, greatest.
+    /// Single values of somebody that may be the smallest or greatest.
     Extremes,
+    /// Single values of somebody with others on both sides: medians, quantiles.
+    Order,
 }
 
 /// A column of an input, by what it is known by.
@@ -90,10 +93,10 @@ pub trait Microprotocol: 'static {
     const NAME: &'static str;
     /// Names that older clients use.
     const ALIASES: &'static [&'static str];
-    /// Rounds of data messages after the last input.
-    const ROUNDS: u32;
     /// What opens, as far as rules of disclosure speak of it.
     const RELEASES: &'static [Release];
+    /// Whether it compares with the session's [`Thresholds`] before anything opens. If not, rules that need it refuse it.
+    const COMPARES: bool;
     /// Agreed by all, part of the task's descriptor.
     type Params: Clone + Send + Sync + 'static;
     /// This party's private input, parsed and validated.
@@ -116,8 +119,11 @@ pub trait Microprotocol: 'static {
     /// What cannot be held exactly enough, with its position.
     fn input(params: &Self::Params, parties: usize, texts: &[&str]) -> Result<Self::Input, Refusal>;
 
+    /// Rounds of data messages after the last input.
+    fn rounds(params: &Self::Params, parties: usize, thresholds: &Thresholds) -> u32;
+
     /// The public part of the input.
-    fn shape(params: &Self::Params, input: &Self::Input) -> Shape;
+    fn shape(params: &Self::Params, parties: usize, input: &Self::Input) -> Shape;
 
     /// The declared precision of numbers that open, if they have one.
     fn digits(params: &Self::Params) -> Option<Digits>;
@@ -149,6 +155,8 @@ pub struct Entry {
     pub aliases: &'static [&'static str],
     /// What opens.
     pub releases: &'static [Release],
+    /// Whether it compares with thresholds before anything opens.
+    pub compares: bool,
     configure: fn(&str) -> Result<Configured, Refusal>,
 }
 
@@ -165,6 +173,7 @@ impl Entry {
             name: M::NAME,
             aliases: M::ALIASES,
             releases: M::RELEASES,
+            compares: M::COMPARES,
             configure: Configured::of::<M>,
         }
     }
@@ -185,17 +194,17 @@ impl Entry {
 }
 
 type Accept = dyn Fn(usize, &[&str]) -> Result<Prepared, Refusal> + Send + Sync;
+type Rounds = dyn Fn(usize, &Thresholds) -> u32 + Send + Sync;
 type Rows = dyn Fn(&[&str], &mut SeeRow<'_>) -> Result<(), Refusal> + Send + Sync;
 
 /// A microprotocol with its parameters.
 pub struct Configured {
     /// The parameters as JSON text in one fixed form.
     pub canonical: String,
-    /// Rounds of data messages after the last input.
-    pub rounds: u32,
     /// The declared precision of numbers that open, if they have one.
     pub digits: Option<Digits>,
     accept: Box<Accept>,
+    rounds: Box<Rounds>,
     rows: Box<Rows>,
 }
 
@@ -212,9 +221,11 @@ impl Configured {
         let digits = M::digits(&params);
         let seen = params.clone();
         let rows = Box::new(move |texts: &[&str], see: &mut SeeRow<'_>| M::rows(&seen, texts, see));
+        let counted = params.clone();
+        let rounds = Box::new(move |parties: usize, thresholds: &Thresholds| M::rounds(&counted, parties, thresholds));
         let accept = Box::new(move |parties: usize, texts: &[&str]| {
             let input = M::input(&params, parties, texts)?;
-            let shape = M::shape(&params, &input);
+            let shape = M::shape(&params, parties, &input);
             let samples = M::samples(&input);
             let params = params.clone();
             let start = Box::new(move |session| Machine::new(session, |net| drive::<M>(params, input, net)));
@@ -222,9 +233,9 @@ impl Configured {
         });
         Ok(Configured {
             canonical,
-            rounds: M::ROUNDS,
             digits,
             accept,
+            rounds,
             rows,
         })
     }
@@ -235,6 +246,11 @@ impl Configured {
     /// An input that cannot be used, with its position.
     pub fn input(&self, parties: usize, texts: &[&str]) -> Result<Prepared, Refusal> {
         (self.accept)(parties, texts)
+    }
+
+    /// Rounds of data messages after the last input, if that has to be compared.
+    pub fn rounds(&self, parties: usize, thresholds: &Thresholds) -> u32 {
+        (self.rounds)(parties, thresholds)
     }
 
     /// Shows all rows of inputs that [`Configured::input`] has accepted.

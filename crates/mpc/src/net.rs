@@ -3,7 +3,7 @@
 //! A protocol is an `async fn` over [`Net`]; its only awaits are here. From outside, [`Machine`] takes incoming messages and yields outgoing
 //! ones: no clock, no socket, no thread. It is polled with a waker that does nothing, because whoever delivers a message polls next.
 //!
-//! Every message carries its session and its round, so that a message lost, repeated or overtaken below is noticed here, and what was broadcast goes into a
+//! Every message carries its session and its number on its channel, so that a message lost, repeated or overtaken below is noticed here, and what was broadcast goes into a
 //! transcript. When the protocol has its result, the machine exchanges a **closing digest** of transcript and result with every peer:
 //! parties that were told different stories find out, and the result is [`State::Confirmed`] only if all digests agree.
 
@@ -19,6 +19,8 @@ use subtle::ConstantTimeEq;
 use thiserror::Error;
 use zeroize::Zeroizing;
 
+use crate::ot::Base;
+use crate::threshold::Thresholds;
 use crate::wire::{Malformed, Reader};
 
 /// Most parties of one task.
@@ -27,7 +29,7 @@ pub const MAX_PARTIES: usize = 64;
 /// First byte of every message, so that whoever carries it can tell it from messages of its own.
 pub const KIND: u8 = 3;
 
-/// Bytes in front of every payload: [`KIND`], the session id, the round as `u32`.
+/// Bytes in front of every payload: [`KIND`], the session id, the number of the message on its channel as `u32`.
 pub const HEADER: usize = 1 + 32 + 4;
 
 /// Messages of one peer that may wait while this party is still busy with an earlier round. A correct peer is at most one round ahead and may
@@ -77,7 +79,7 @@ pub enum Fault {
     /// Bytes that do not decode.
     #[error("sent a message that cannot be read: {0}")]
     Malformed(#[from] Malformed),
-    /// A message of another round than the one that is due.
+    /// A message of another number than the one that is due.
     #[error("sent a message out of turn")]
     OutOfTurn,
     /// More messages than the protocol has.
@@ -114,6 +116,10 @@ pub struct Session {
     pub pairs: Vec<Zeroizing<[u8; 64]>>,
     /// Fresh randomness of this party, never used before.
     pub coins: Zeroizing<[u8; 32]>,
+    /// By party: base oblivious transfers of an earlier session that *both* hold; `None` where they are made anew. May be shorter than the list of parties.
+    pub bases: Vec<Option<Arc<Base>>>,
+    /// What has to be compared before anything opens: the same at every party.
+    pub thresholds: Thresholds,
 }
 
 impl fmt::Debug for Session {
@@ -126,6 +132,17 @@ impl fmt::Debug for Session {
 }
 
 impl Session {
+    /// A key of this party alone for one use. `index` tells uses under one label apart; a pair of both must be used once in a session.
+    pub fn own_key(&self, label: &str, index: u32) -> Zeroizing<[u8; 32]> {
+        let mut kdf = blake3::Hasher::new_derive_key("fdrtd 2026-11 coins of one party, version 1");
+        kdf.update(&self.coins[..]).update(&self.sid);
+        kdf.update(&(label.len() as u64).to_le_bytes()).update(label.as_bytes());
+        kdf.update(&index.to_le_bytes());
+        let key = Zeroizing::new(*kdf.finalize().as_bytes());
+        zeroize::Zeroize::zeroize(&mut kdf);
+        key
+    }
+
     /// The key of this pair for one use: both sides derive the same one.
     ///
     /// KDF(secret of the pair, sid, label, lower party, higher party, round) with BLAKE3 in its key-derivation mode. Every field has a fixed
@@ -154,6 +171,8 @@ struct Mailbox {
     waiting: Vec<Party>,
     round: u32,
     opened: Option<String>,
+    own: Option<Zeroizing<String>>,
+    bases: Vec<(Party, Arc<Base>)>,
 }
 
 /// A protocol's side of the network: authenticated, ordered channels to every other party.
@@ -161,6 +180,8 @@ pub struct Net {
     session: Session,
     mailbox: Arc<Mutex<Mailbox>>,
     round: u32,
+    /// By party: messages exchanged with it. A message to one is answered by one from it, so both count alike.
+    channels: Vec<u32>,
     transcript: blake3::Hasher,
 }
 
@@ -179,9 +200,24 @@ impl Net {
         &self.session
     }
 
-    /// The number of the next round, from 0.
+    /// Rounds so far, of this party: with some peers there may have been fewer messages ([`Net::exchange`]).
     pub fn round(&self) -> u32 {
         self.round
+    }
+
+    /// Messages exchanged with `peer` so far: the same number at both ends, so it may go into keys of the pair.
+    pub fn messages_with(&self, peer: Party) -> u32 {
+        self.channels.get(peer.index()).copied().unwrap_or(0)
+    }
+
+    /// What only this party's owner learns, as JSON text: it is neither told to others nor compared with them.
+    pub fn tell_owner(&mut self, own: Zeroizing<String>) {
+        lock(&self.mailbox).own = Some(own);
+    }
+
+    /// Base oblivious transfers that were made in this session and may serve later ones, if all goes well.
+    pub fn keep_base(&mut self, peer: Party, base: Arc<Base>) {
+        lock(&self.mailbox).bases.push((peer, base));
     }
 
     /// Everybody else, in order.
@@ -203,28 +239,86 @@ impl Net {
         max: usize,
         mut take: impl FnMut(Party, &[u8]) -> Result<(), Malformed>,
     ) -> Result<(), Abort> {
-        let header = payload
-            .get_mut(..HEADER)
-            .ok_or(Abort::Internal("a message without room for its header"))?;
-        header[0] = KIND;
-        header[1..33].copy_from_slice(&self.session.sid);
-        header[33..].copy_from_slice(&self.round.to_le_bytes());
-        let payload = Bytes::from(payload);
-        let mut digests = vec![blake3::Hash::from_bytes([0; 32]); self.session.parties];
-        digests[self.session.me.index()] = blake3::hash(&payload);
-        for peer in self.peers() {
-            self.send(peer, payload.clone());
+        if payload.len() < HEADER {
+            return Err(Abort::Internal("a message without room for its header"));
         }
-        let mut open: Vec<Party> = self.peers().collect();
+        let mut digests = vec![blake3::Hash::from_bytes([0; 32]); self.session.parties];
+        digests[self.session.me.index()] = blake3::hash(&payload[HEADER..]);
+        let peers: Vec<Party> = self.peers().collect();
+        let alike = |peers: &[Party]| {
+            peers
+                .iter()
+                .all(|peer| self.messages_with(*peer) == self.messages_with(peers[0]))
+        };
+        let outgoing = if let Some(first) = peers.first().filter(|_| alike(&peers)) {
+            // One buffer for all.
+            self.head(*first, &mut payload);
+            let message = Bytes::from(payload);
+            peers.iter().map(|peer| (*peer, message.clone())).collect()
+        } else {
+            let own = |peer: &Party| {
+                let mut own = payload.clone();
+                self.head(*peer, &mut own);
+                (*peer, Bytes::from(own))
+            };
+            peers.iter().map(own).collect()
+        };
+        self.round_of(outgoing, max, |peer, body| {
+            digests[peer.index()] = blake3::hash(body);
+            take(peer, body)
+        })
+        .await?;
+        for digest in &digests {
+            self.transcript.update(digest.as_bytes());
+        }
+        Ok(())
+    }
+
+    /// One round with some peers: sends each its own payload, which the others do not see, and takes one of each of them. These rounds are not part of the
+    /// transcript that all compare.
+    ///
+    /// Each payload must begin with [`HEADER`] spare bytes.
+    ///
+    /// # Errors
+    /// As in [`Net::broadcast_unverified`].
+    pub async fn exchange(
+        &mut self,
+        payloads: Vec<(Party, Vec<u8>)>,
+        max: usize,
+        take: impl FnMut(Party, &[u8]) -> Result<(), Malformed>,
+    ) -> Result<(), Abort> {
+        let mut outgoing = Vec::with_capacity(payloads.len());
+        for (peer, mut payload) in payloads {
+            if payload.len() < HEADER || peer == self.session.me {
+                return Err(Abort::Internal("a message that cannot be sent"));
+            }
+            self.head(peer, &mut payload);
+            outgoing.push((peer, Bytes::from(payload)));
+        }
+        self.round_of(outgoing, max, take).await
+    }
+
+    /// Fills in the header of a message that has room for it.
+    fn head(&self, peer: Party, payload: &mut [u8]) {
+        payload[0] = KIND;
+        payload[1..33].copy_from_slice(&self.session.sid);
+        payload[33..HEADER].copy_from_slice(&self.messages_with(peer).to_le_bytes());
+    }
+
+    async fn round_of(
+        &mut self,
+        outgoing: Vec<(Party, Bytes)>,
+        max: usize,
+        mut take: impl FnMut(Party, &[u8]) -> Result<(), Malformed>,
+    ) -> Result<(), Abort> {
+        let mut open: Vec<Party> = outgoing.iter().map(|(peer, _)| *peer).collect();
+        lock(&self.mailbox).outgoing.extend(outgoing);
         while !open.is_empty() {
             let (peer, message) = self.next_of(&open).await;
             open.retain(|party| *party != peer);
             let body = self.body(peer, &message, max)?;
             take(peer, body).map_err(|malformed| Abort::Peer(peer, malformed.into()))?;
-            digests[peer.index()] = blake3::hash(&message);
-        }
-        for digest in &digests {
-            self.transcript.update(digest.as_bytes());
+            self.channels[peer.index()] += 1;
         }
         self.end_round();
         Ok(())
@@ -232,7 +326,7 @@ impl Net {
 
     /// The last round: everybody compares a digest of all that was broadcast and of the result.
     async fn close(&mut self, result: &str) -> Result<(), Abort> {
-        let mut hasher = blake3::Hasher::new_derive_key("fdrtd 2026-11 closing digest, version 1");
+        let mut hasher = blake3::Hasher::new_derive_key("fdrtd 2026-11 closing digest, version 2");
         hasher
             .update(&self.session.sid)
             .update(self.transcript.finalize().as_bytes())
@@ -249,10 +343,6 @@ impl Net {
         });
         let round = round.await;
         if same { round } else { Err(Abort::StoriesDiffer) }
-    }
-
-    fn send(&mut self, to: Party, message: Bytes) {
-        lock(&self.mailbox).outgoing.push((to, message));
     }
 
     /// The next message of whichever of `open` has one.
@@ -276,7 +366,7 @@ impl Net {
         if reader.u8().map_err(fault)? != KIND || reader.array::<32>().map_err(fault)? != self.session.sid {
             return Err(fault(Malformed::Value));
         }
-        if reader.u32().map_err(fault)? != self.round {
+        if reader.u32().map_err(fault)? != self.messages_with(peer) {
             return Err(Abort::Peer(peer, Fault::OutOfTurn));
         }
         let body = reader.rest();
@@ -341,15 +431,16 @@ impl Machine {
         P: FnOnce(Net) -> F + Send + 'static,
         F: Future<Output = (Net, Result<String, Abort>)> + Send,
     {
-        let me = session.me;
+        let (me, parties) = (session.me, session.parties);
         let mailbox = Arc::new(Mutex::new(Mailbox {
-            incoming: (0..session.parties).map(|_| VecDeque::new()).collect(),
+            incoming: (0..parties).map(|_| VecDeque::new()).collect(),
             ..Mailbox::default()
         }));
         let net = Net {
             session,
             mailbox: Arc::clone(&mailbox),
             round: 0,
+            channels: vec![0; parties],
             transcript: blake3::Hasher::new(),
         };
         let for_result = Arc::clone(&mailbox);
@@ -418,6 +509,16 @@ impl Machine {
     /// Rounds that are complete.
     pub fn round(&self) -> u32 {
         lock(&self.mailbox).round
+    }
+
+    /// What only this party's owner learns beside the result, as JSON text: there once the result is.
+    pub fn own(&self) -> Option<Zeroizing<String>> {
+        lock(&self.mailbox).own.clone()
+    }
+
+    /// Base oblivious transfers made in this session. Keep them only if the session ends with a confirmed result.
+    pub fn bases(&mut self) -> Vec<(Party, Arc<Base>)> {
+        std::mem::take(&mut lock(&self.mailbox).bases)
     }
 }
 

@@ -9,6 +9,7 @@ use bytes::Bytes;
 use zeroize::Zeroizing;
 
 use crate::net::{Abort, HEADER, Machine, Party, Session, State};
+use crate::threshold::Thresholds;
 
 /// What goes wrong with one message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -85,6 +86,8 @@ pub fn sessions(parties: usize, seed: u64) -> Vec<Session> {
             .map(|j| derive("pair", me.index().min(j), me.index().max(j)))
             .collect(),
         coins: half(derive("coins", me.index(), 0)),
+        bases: Vec::new(),
+        thresholds: Thresholds::default(),
     };
     Party::all(parties).map(session).collect()
 }

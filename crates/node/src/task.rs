@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 
 use fdrtd_mpc::microprotocol::{Configured, Entry};
 use fdrtd_mpc::net::Party;
+use fdrtd_mpc::threshold::Thresholds;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use tokio::sync::watch;
@@ -469,12 +470,19 @@ impl Task {
         self.touch();
     }
 
+    /// Rounds of data messages that the computation takes.
+    fn rounds(&self, session: &Session) -> u32 {
+        self.configured
+            .rounds(session.descriptor().nodes.len(), &Thresholds::default())
+    }
+
     fn count_rounds(&self, core: &mut Core) {
+        let all = self.rounds(&core.session);
         let rounds = match core.session.end() {
-            Some(End::Done { .. }) => self.configured.rounds,
+            Some(End::Done { .. }) => all,
             Some(End::Failed { .. }) => core.rounds,
             // The closing digest is a round of its own there.
-            None => core.session.round().min(self.configured.rounds),
+            None => core.session.round().min(all),
         };
         let more = rounds.saturating_sub(core.rounds);
         core.rounds += more;

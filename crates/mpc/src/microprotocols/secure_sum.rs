@@ -21,6 +21,7 @@ use crate::mask;
 use crate::microprotocol::{self, Microprotocol, Refusal, Release, SeeRow};
 use crate::net::{Abort, Net};
 use crate::number::{self, Digits, Grid};
+use crate::threshold::Thresholds;
 
 /// See the [module](self).
 #[derive(Debug)]
@@ -65,8 +66,8 @@ impl Serialize for Output {
 impl Microprotocol for SecureSum {
     const NAME: &'static str = "SecureSum";
     const ALIASES: &'static [&'static str] = &["BasicSum"];
-    const ROUNDS: u32 = 1;
     const RELEASES: &'static [Release] = &[Release::Statistic];
+    const COMPARES: bool = false;
     type Params = Grid;
     type Input = Sums;
     type Output = Output;
@@ -112,7 +113,11 @@ impl Microprotocol for SecureSum {
         Ok(sums)
     }
 
-    fn shape(grid: &Grid, input: &Sums) -> microprotocol::Shape {
+    fn rounds(_grid: &Grid, _parties: usize, _thresholds: &Thresholds) -> u32 {
+        1
+    }
+
+    fn shape(grid: &Grid, _parties: usize, input: &Sums) -> microprotocol::Shape {
         let elements = elements(grid, input);
         let (text, exact) = match &input.shape {
             Shape::Scalar => ("a number or a list of numbers".to_owned(), "scalar".to_owned()),

@@ -5,6 +5,7 @@ use std::fmt;
 use bytes::Bytes;
 use fdrtd_mpc::microprotocol::Prepared;
 use fdrtd_mpc::net::{self, Machine, Party, State};
+use fdrtd_mpc::threshold::Thresholds;
 
 use super::{End, Phase, Session, random};
 use crate::reason::Reason;
@@ -81,6 +82,8 @@ impl Session {
                     .map(|party| self.pair_secret(party))
                     .collect(),
                 coins: random(),
+                bases: Vec::new(),
+                thresholds: Thresholds::default(),
             };
             return Some(Job {
                 work: Work::Start(input, session),

@@ -84,9 +84,10 @@ impl Task {
                 .map(|index| json!({"party": index, "why": why(*index)}))
                 .collect(),
         };
+        let rounds = self.rounds(session);
         let round = match session.end() {
-            Some(End::Done { .. }) => self.configured.rounds,
-            _ => session.round().min(self.configured.rounds),
+            Some(End::Done { .. }) => rounds,
+            _ => session.round().min(rounds),
         };
         let heard = self.heard(&keys);
         let left = session
@@ -101,7 +102,7 @@ impl Task {
             "parties": statuses,
             "waiting_for": waiting,
             "round": round,
-            "rounds": self.configured.rounds,
+            "rounds": rounds,
             "seconds_left": left,
             "policy": rules.rules.profile,
             "rules": rules.shown(),

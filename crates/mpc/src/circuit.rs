@@ -37,6 +37,8 @@
 mod arithmetic;
 mod builder;
 mod lanes;
+#[cfg(test)]
+mod privacy;
 mod run;
 #[cfg_attr(not(test), expect(dead_code))] // until there is oblivious transfer
 mod triples;

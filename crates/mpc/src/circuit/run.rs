@@ -1,6 +1,6 @@
 //! Evaluation and opening.
 
-use std::collections::BTreeMap;
+use zeroize::Zeroizing;
 
 use super::lanes::{Lanes, Packed};
 use super::triples::{Prepared, Triples};
@@ -122,9 +122,7 @@ impl<'a> Evaluation<'a> {
 /// A peer whose message has another length.
 pub async fn open(net: &mut Net, shares: &[Lanes]) -> Result<Vec<Lanes>, Abort> {
     let mut opened = Packed::of(shares);
-    let mut coins = zero_coins(net, "zero shares of opened bits");
-    hide(&mut opened, &mut coins);
-    drop(coins);
+    hide(&mut opened, &mut zero_coins(net, "zero shares of opened bits"));
     let size = Packed::bytes(opened.bits());
     let mut payload = message(size);
     opened.encode(&mut payload);
@@ -163,17 +161,20 @@ pub async fn open_to(net: &mut Net, shares: &[Vec<Lanes>]) -> Result<Vec<Lanes>,
     Ok(unpacked(&own, &shares[me.index()]))
 }
 
-/// A generator shared with each peer, for one opening: the number of messages makes its key another one each time.
-fn zero_coins(net: &Net, label: &str) -> BTreeMap<Party, Prg> {
-    let prg = |peer: Party| Prg::new(&net.session().pair_key(label, peer, net.messages_with(peer)));
-    net.peers().map(|peer| (peer, prg(peer))).collect()
+/// For each peer what is shared with it alone, for one opening: the number of messages makes it another each time.
+fn zero_coins(net: &Net, label: &str) -> Vec<impl FnMut(&mut [u64]) + use<>> {
+    let coins = |peer: Party| {
+        let mut prg = Prg::new(&net.session().pair_key(label, peer, net.messages_with(peer)));
+        move |pad: &mut [u64]| prg.fill(pad)
+    };
+    net.peers().map(coins).collect()
 }
 
-/// Adds a share of zero: the pads of each pair are added by both.
-fn hide(shares: &mut Packed, coins: &mut BTreeMap<Party, Prg>) {
-    let mut pad = zeroize::Zeroizing::new(vec![0; shares.words().len()]);
-    for prg in coins.values_mut() {
-        prg.fill(&mut pad);
+/// Adds a share of zero: whatever this party shares with each of its peers, so that in the sum of all shares everything is there twice.
+pub(super) fn hide(shares: &mut Packed, coins: &mut [impl FnMut(&mut [u64])]) {
+    let mut pad = Zeroizing::new(vec![0; shares.words().len()]);
+    for coins in coins {
+        coins(&mut pad);
         shares.xor_words(&pad);
     }
 }

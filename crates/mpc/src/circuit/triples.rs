@@ -53,7 +53,7 @@ pub(super) struct Prepared {
 
 impl Prepared {
     /// Masks of `coins`; of the products what this party can compute alone.
-    fn alone(circuit: &Circuit, lanes: usize, mut coins: impl FnMut(&mut [u64])) -> Prepared {
+    pub(super) fn alone(circuit: &Circuit, lanes: usize, mut coins: impl FnMut(&mut [u64])) -> Prepared {
         let mask = |_| {
             let mut words = Zeroizing::new(vec![0; lanes.div_ceil(64)]);
             coins(&mut words);
@@ -297,7 +297,7 @@ fn columns(lanes: usize, width: usize, pad: impl Fn(usize) -> u128) -> Vec<Lanes
 }
 
 /// Transposes a square of 64 × 64 bits: bit k of word j becomes bit j of word k. Halves are swapped, then quarters, and so on (Warren, *Hacker's Delight*, 7-3).
-fn transpose(square: &mut [u64; 64]) {
+pub(super) fn transpose(square: &mut [u64; 64]) {
     let mut mask = 0x0000_0000_ffff_ffff;
     let mut size = 32;
     while size > 0 {

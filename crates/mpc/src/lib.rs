@@ -6,6 +6,7 @@
 //!
 //! Not supported yet: comparison, oblivious transfer, thresholds inside a protocol, parties that drop out.
 
+pub mod circuit;
 pub mod data;
 pub mod mask;
 pub mod microprotocol;

@@ -8,6 +8,8 @@ use std::collections::{BTreeMap, VecDeque};
 use bytes::Bytes;
 use zeroize::Zeroizing;
 
+use crate::circuit::{Circuit, Triples};
+use crate::mask::Prg;
 use crate::net::{Abort, HEADER, Machine, Party, Session, State};
 use crate::threshold::Thresholds;
 
@@ -90,6 +92,13 @@ pub fn sessions(parties: usize, seed: u64) -> Vec<Session> {
         thresholds: Thresholds::default(),
     };
     Party::all(parties).map(session).collect()
+}
+
+/// For each party what [`Triples::generate`](crate::circuit::Triples::generate) would give it, without messages, drawn from `seed`.
+pub fn triples(parties: usize, plan: &[(&Circuit, usize)], seed: u64) -> Vec<Triples> {
+    let mut key = Zeroizing::new([0; 32]);
+    key[..8].copy_from_slice(&seed.to_le_bytes());
+    Triples::dealt(plan, parties, &mut Prg::new(&key))
 }
 
 /// Runs `machines` (one per party, in order) until nothing more can happen.

@@ -151,7 +151,12 @@ fn base_transfers_serve_later_sessions() {
 /// 16 bytes of every message and pad: equal ones would show that a stream was used twice.
 fn blocks(outcome: &Outcome, pads: &All) -> Vec<u128> {
     let mut all = Vec::new();
-    for (_, _, message) in &outcome.delivered {
+    // The closing digests are the same for all.
+    let data = outcome
+        .delivered
+        .iter()
+        .filter(|(_, _, message)| message.len() > HEADER + 32);
+    for (_, _, message) in data {
         all.extend(
             message[HEADER..]
                 .as_chunks::<16>()

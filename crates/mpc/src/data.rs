@@ -11,14 +11,16 @@ use zeroize::Zeroizing;
 
 mod refusal;
 mod rows;
+mod values;
 pub use refusal::{Reason, Refusal};
 pub use rows::rows;
+pub use values::{Values, read_values};
 
 /// Most columns of one input.
 pub const MAX_COLUMNS: usize = 4096;
 /// Longest column name, in bytes.
 pub const MAX_NAME_BYTES: usize = 128;
-/// Most 64-bit words of one input's sums (256 MiB): short texts must not claim large memory in wide rings.
+/// Most 64-bit words of one input's sums, or of its numbers where these are kept (256 MiB): short texts must not claim large memory in wide rings.
 const MAX_SUM_LIMBS: usize = 1 << 25;
 /// Names in positions are cut to that many characters.
 const SHOWN_NAME_CHARS: usize = 64;
@@ -120,14 +122,15 @@ pub fn read(grid: &Grid, max_rows: u64, json: &str) -> Result<Sums, Refusal> {
         bytes: json.as_bytes(),
         at: 0,
         limit: max_rows.min(grid.max_rows()),
+        claimed: 0,
     };
     let sums = match reader.peek() {
         Some(b'{') => reader.object()?,
         _ => {
-            let (sum, count) = reader.column("")?;
+            let (sum, count) = reader.column::<Sum>("")?;
             Sums {
                 shape: Shape::Scalar,
-                sums: sum,
+                sums: sum.0,
                 samples: Zeroizing::new(vec![count]),
             }
         }
@@ -138,13 +141,41 @@ pub fn read(grid: &Grid, max_rows: u64, json: &str) -> Result<Sums, Refusal> {
     }
 }
 
-type Column = (Zeroizing<Vec<u64>>, u64);
+/// What becomes of the numbers of a list.
+trait Sink: Sized {
+    /// Whether it takes memory for every number.
+    const KEEPS: bool;
+
+    /// For a list of up to `capacity` numbers (0 where none are kept): memory is taken at once, since what grows leaves copies of private values
+    /// behind.
+    fn new(grid: &Grid, capacity: usize) -> Self;
+
+    /// The element that the next number is added to.
+    fn slot(&mut self) -> &mut [u64];
+}
+
+/// Adds them up.
+struct Sum(Zeroizing<Vec<u64>>);
+
+impl Sink for Sum {
+    const KEEPS: bool = false;
+
+    fn new(grid: &Grid, _capacity: usize) -> Sum {
+        Sum(Zeroizing::new(vec![0; grid.ring().limbs()]))
+    }
+
+    fn slot(&mut self) -> &mut [u64] {
+        &mut self.0
+    }
+}
 
 struct Reader<'a> {
     grid: &'a Grid,
     bytes: &'a [u8],
     at: usize,
     limit: u64,
+    /// Words that numbers have been given room for.
+    claimed: usize,
 }
 
 impl Reader<'_> {
@@ -174,10 +205,25 @@ impl Reader<'_> {
         self.columns("", true)
     }
 
-    /// `{"name": numbers, …}`. In the direct form the keys of the other forms are reserved.
     fn columns(&mut self, prefix: &str, direct: bool) -> Result<Sums, Refusal> {
+        let columns = self.named_columns::<Sum>(prefix, direct)?;
+        let mut sums = Zeroizing::new(Vec::with_capacity(columns.len() * self.grid.ring().limbs()));
+        let mut samples = Zeroizing::new(Vec::with_capacity(columns.len()));
+        for (sum, count) in columns.values() {
+            sums.extend_from_slice(&sum.0);
+            samples.push(*count);
+        }
+        Ok(Sums {
+            shape: Shape::Columns(columns.into_keys().collect()),
+            sums,
+            samples,
+        })
+    }
+
+    /// `{"name": numbers, …}`. In the direct form the keys of the other forms are reserved.
+    fn named_columns<S: Sink>(&mut self, prefix: &str, direct: bool) -> Result<BTreeMap<String, (S, u64)>, Refusal> {
         let whole = prefix.trim_end_matches('.');
-        let mut columns: BTreeMap<String, Column> = BTreeMap::new();
+        let mut columns: BTreeMap<String, (S, u64)> = BTreeMap::new();
         self.at += 1;
         if self.peek() == Some(b'}') {
             return Err(self.refuse(whole, Reason::Empty));
@@ -198,52 +244,61 @@ impl Reader<'_> {
             columns.insert(name, column);
             match self.next() {
                 Some(b',') => {}
-                Some(b'}') => break,
+                Some(b'}') => return Ok(columns),
                 _ => return Err(self.not_json_before(&path)),
             }
         }
-        let mut sums = Zeroizing::new(Vec::with_capacity(columns.len() * self.grid.ring().limbs()));
-        let mut samples = Zeroizing::new(Vec::with_capacity(columns.len()));
-        for (sum, count) in columns.values() {
-            sums.extend_from_slice(sum);
-            samples.push(*count);
-        }
-        Ok(Sums {
-            shape: Shape::Columns(columns.into_keys().collect()),
-            sums,
-            samples,
-        })
     }
 
-    /// A number or a list of numbers: the sum and how many there are.
-    fn column(&mut self, path: &str) -> Result<Column, Refusal> {
-        let mut sum = Zeroizing::new(vec![0; self.grid.ring().limbs()]);
+    /// A number or a list of numbers, and how many there are.
+    fn column<S: Sink>(&mut self, path: &str) -> Result<(S, u64), Refusal> {
         if self.peek() != Some(b'[') {
             if self.limit == 0 {
                 return Err(self.too_many_rows(path));
             }
-            self.number(&mut sum).map_err(|reason| self.refuse(path, reason))?;
-            return Ok((sum, 1));
+            let mut sink = self.sink::<S>(path, 1)?;
+            self.number(sink.slot()).map_err(|reason| self.refuse(path, reason))?;
+            return Ok((sink, 1));
         }
         self.at += 1;
         if self.peek() == Some(b']') {
             self.at += 1;
-            return Ok((sum, 0));
+            return Ok((S::new(self.grid, 0), 0));
         }
+        let capacity = if S::KEEPS {
+            count_elements(&self.bytes[self.at..])
+        } else {
+            0
+        };
+        let mut sink = self.sink::<S>(path, capacity)?;
         let mut count = 0;
         loop {
             if count == self.limit {
                 return Err(self.too_many_rows(path));
             }
             let more = self
-                .number(&mut sum)
+                .number(sink.slot())
                 .and_then(|()| self.more())
                 .map_err(|reason| self.refuse(&format!("{path}[{count}]"), reason))?;
             count += 1;
             if !more {
-                return Ok((sum, count));
+                return Ok((sink, count));
             }
         }
+    }
+
+    /// Short texts must not claim large memory in wide rings.
+    fn sink<S: Sink>(&mut self, path: &str, capacity: usize) -> Result<S, Refusal> {
+        if S::KEEPS {
+            let limbs = self.grid.ring().limbs();
+            let claimed = capacity.saturating_mul(limbs).saturating_add(self.claimed);
+            if claimed > MAX_SUM_LIMBS {
+                let limit = MAX_SUM_LIMBS / limbs;
+                return Err(self.refuse(path, Reason::TooManySums { limit }));
+            }
+            self.claimed = claimed;
+        }
+        Ok(S::new(self.grid, capacity))
     }
 
     /// `[[…], […]]`, behind the key.

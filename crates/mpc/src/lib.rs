@@ -8,11 +8,13 @@
 
 pub mod circuit;
 pub mod data;
+pub mod keys;
 pub mod mask;
 pub mod microprotocol;
 pub mod microprotocols;
 pub mod net;
 pub mod number;
+pub mod order;
 pub mod ot;
 pub mod ring;
 pub mod sim;

@@ -10,13 +10,26 @@ use serde::Serialize;
 use zeroize::Zeroizing;
 
 use crate::data;
+use crate::microprotocols::benchmark::Benchmark;
+use crate::microprotocols::histogram::Histogram;
+use crate::microprotocols::kth_element::KthElement;
+use crate::microprotocols::minimum_maximum::MinimumMaximum;
+use crate::microprotocols::quantiles::{Quantiles, SecureMedian};
 use crate::microprotocols::secure_sum::SecureSum;
 use crate::net::{Abort, Machine, Net, Session};
 use crate::number::Digits;
 use crate::threshold::Thresholds;
 
 /// All microprotocols of this build.
-pub static ALL: &[Entry] = &[Entry::of::<SecureSum>()];
+pub static ALL: &[Entry] = &[
+    Entry::of::<SecureSum>(),
+    Entry::of::<MinimumMaximum>(),
+    Entry::of::<KthElement>(),
+    Entry::of::<SecureMedian>(),
+    Entry::of::<Quantiles>(),
+    Entry::of::<Histogram>(),
+    Entry::of::<Benchmark>(),
+];
 
 /// Parameters or an input that cannot be used. Shown to the party whose they are; never contains a value of the input.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -119,7 +132,7 @@ pub trait Microprotocol: 'static {
     /// What cannot be held exactly enough, with its position.
     fn input(params: &Self::Params, parties: usize, texts: &[&str]) -> Result<Self::Input, Refusal>;
 
-    /// Rounds of data messages after the last input.
+    /// Rounds of data messages after the last input, if there are base oblivious transfers, and for inputs of a few columns.
     fn rounds(params: &Self::Params, parties: usize, thresholds: &Thresholds) -> u32;
 
     /// The public part of the input.

@@ -155,6 +155,11 @@ impl Grid {
         self.ring
     }
 
+    /// 10^(before + after), one element: no magnitude reaches it.
+    pub(crate) fn bound(&self) -> &[u64] {
+        &self.bound
+    }
+
     /// How many values of full size can be summed without overflow: at least 2^27, saturating at `u64::MAX`.
     #[must_use]
     pub fn max_rows(&self) -> u64 {

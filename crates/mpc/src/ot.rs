@@ -22,8 +22,6 @@ use crate::wire::Malformed;
 use base::Context;
 use extension::Use;
 
-pub(crate) use transpose::transpose;
-
 /// Bytes of the message that makes base transfers.
 pub const BASE_BYTES: usize = base::MESSAGE;
 

@@ -1,4 +1,33 @@
-//! What has to be compared before anything opens.
+//! Numbers of samples that are compared before anything opens.
+//!
+//! [`totals`] and [`cells`] add up a count of each party inside a circuit ([`crate::circuit`]), compare the sum with what the rules of all parties want, and
+//! open one bit: enough or not. Only where that bit says so the very sum that was compared opens, from the same shared bits: nobody can have one count
+//! compared and another one published.
+//!
+//! # What each party sees
+//! The openings of the circuit, which are uniformly random ([`crate::circuit`]), and: one bit for each column (cell), and the sums of those that pass. Shares of sums that
+//! do not pass never leave their party: zeros are sent in their place, so that the lengths of messages tell nothing. **Simulatable from the own
+//! input and the declared outputs**, which are exactly those bits and sums.
+//!
+//! Adversary: semi-honest, any number of colluding parties. A party counts itself: one that lies about its own count (or about its rows) can make a sum
+//! pass that should not, to the harm of those who have given theirs, as it could by inventing rows.
+//!
+//! Cells: Eurostat's handbook on statistical disclosure control (Hundepool et al., 2010, chapter 4) calls hiding small cells *primary* suppression, and hiding others so that
+//! these cannot be computed from sums *secondary* suppression. Ours is chosen from the opened bits alone, so it tells nothing that they do not. Empty cells are
+//! shown.
+
+use crate::circuit::{Bit, Builder, Circuit, Lanes, Triples, open};
+use crate::mask;
+use crate::net::{Abort, Net, Party};
+use crate::ring::Ring;
+use zeroize::Zeroizing;
+
+/// Most samples of all parties together that can be compared: counts have 32 bits in two's complement.
+pub const MOST_SAMPLES: u64 = (1 << 31) - 1;
+/// Most cells of a table, and columns that are compared.
+pub const MOST_CELLS: usize = 1 << 16;
+/// Bits of a count and of its difference to a threshold.
+pub(crate) const WIDTH: usize = 32;
 
 /// The numbers that the rules of all parties want, as far as they do not follow from what each party has checked for itself. The same at every party; 0 for
 /// nothing.
@@ -25,4 +54,269 @@ impl Thresholds {
             beyond: self.beyond.max(other.beyond),
         }
     }
+
+    /// Whether samples have to be compared.
+    #[must_use]
+    pub fn want_samples(&self) -> bool {
+        self.samples_total > 0 || self.samples_others > 0
+    }
+}
+
+/// Most samples of one party, so that the sum of all cannot overflow and nobody has to tell its count.
+#[must_use]
+pub fn most_of_each(parties: usize) -> u64 {
+    MOST_SAMPLES / parties.max(1) as u64
+}
+
+/// Rounds of [`totals`], for a few columns: with hundreds there are more.
+#[must_use]
+pub fn totals_rounds(parties: usize, thresholds: &Thresholds) -> u32 {
+    if thresholds.want_samples() {
+        rounds_of(&totals_circuit(parties, thresholds), 1)
+    } else {
+        1
+    }
+}
+
+/// Longest message of [`totals`].
+#[must_use]
+pub fn totals_message_bytes(parties: usize, thresholds: &Thresholds, counts: usize) -> usize {
+    if thresholds.want_samples() {
+        bytes_of(&totals_circuit(parties, thresholds), counts)
+    } else {
+        8 * counts
+    }
+}
+
+/// The sum of all parties' counts, for each column; `None` where it, or that of the others of some party, is too small. `counts` are this party's,
+/// each at most [`most_of_each`].
+///
+/// # Errors
+/// A peer that breaks the protocol.
+pub async fn totals(net: &mut Net, thresholds: &Thresholds, counts: &[u64]) -> Result<Vec<Option<u64>>, Abort> {
+    if counts.is_empty() {
+        return Ok(Vec::new());
+    }
+    if !thresholds.want_samples() {
+        let counts = Zeroizing::new(counts.to_vec());
+        let sums = mask::sum(net, RING, counts).await?;
+        return Ok(sums.into_iter().map(|sum| Some(sum.min(MOST_SAMPLES))).collect());
+    }
+    let circuit = totals_circuit(net.session().parties, thresholds);
+    let (enough, sums) = compare(net, &circuit, counts).await?;
+    open_some(net, sums, |lane| enough.get(lane)).await
+}
+
+/// Rounds of [`enough`], for a few columns.
+#[must_use]
+pub fn enough_rounds(parties: usize, thresholds: &Thresholds) -> u32 {
+    if thresholds.want_samples() {
+        rounds_of(&totals_circuit(parties, thresholds), 1) - 1
+    } else {
+        0
+    }
+}
+
+/// Whether there are enough samples, for each column. Nothing but that opens.
+///
+/// # Errors
+/// A peer that breaks the protocol.
+pub async fn enough(net: &mut Net, thresholds: &Thresholds, counts: &[u64]) -> Result<Vec<bool>, Abort> {
+    if counts.is_empty() || !thresholds.want_samples() {
+        return Ok(vec![true; counts.len()]);
+    }
+    let circuit = totals_circuit(net.session().parties, thresholds);
+    let (enough, _) = compare(net, &circuit, counts).await?;
+    Ok((0..counts.len()).map(|column| enough.get(column)).collect())
+}
+
+/// Rounds of [`cells`].
+#[must_use]
+pub fn cells_rounds(parties: usize, least: u64, cells: usize) -> u32 {
+    if least > 1 {
+        rounds_of(&cells_circuit(parties, least), cells)
+    } else {
+        1
+    }
+}
+
+/// Longest message of [`cells`].
+#[must_use]
+pub fn cells_message_bytes(parties: usize, least: u64, cells: usize) -> usize {
+    if least > 1 {
+        bytes_of(&cells_circuit(parties, least), cells)
+    } else {
+        8 * cells
+    }
+}
+
+/// The sum of all parties' counts for each cell of a table, row by row; `None` for those that are hidden: which count at least one and fewer than `least`, and others that keep
+/// these from being computed from sums of rows and columns.
+///
+/// # Errors
+/// A peer that breaks the protocol.
+pub async fn cells(net: &mut Net, least: u64, table: Table, counts: &[u64]) -> Result<Vec<Option<u64>>, Abort> {
+    if counts.len() != table.cells() {
+        return Err(Abort::Internal("a table of another size than its counts"));
+    }
+    if counts.is_empty() || least <= 1 {
+        let sums = mask::sum(net, RING, Zeroizing::new(counts.to_vec())).await?;
+        return Ok(sums.into_iter().map(|sum| Some(sum.min(MOST_SAMPLES))).collect());
+    }
+    let circuit = cells_circuit(net.session().parties, least);
+    let (small, sums) = compare(net, &circuit, counts).await?;
+    let hidden = table.suppress((0..counts.len()).map(|cell| small.get(cell)).collect());
+    open_some(net, sums, |cell| !hidden[cell]).await
+}
+
+/// A table's size. Of one with a single row only the sum over all cells is ever computed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Table {
+    /// Rows.
+    pub rows: usize,
+    /// Cells of each row.
+    pub columns: usize,
+}
+
+impl Table {
+    /// How many cells there are.
+    #[must_use]
+    pub fn cells(self) -> usize {
+        self.rows.saturating_mul(self.columns)
+    }
+
+    /// Hides further cells until no row and no column has exactly one that is hidden: of such a line, the next cell after it.
+    #[must_use]
+    pub fn suppress(self, mut hidden: Vec<bool>) -> Vec<bool> {
+        let rows = (0..self.rows).map(|row| (0..self.columns).map(move |at| row * self.columns + at).collect());
+        let columns = (0..self.columns).map(|at| (0..self.rows).map(move |row| row * self.columns + at).collect());
+        let mut lines: Vec<Vec<usize>> = rows.chain(columns).collect();
+        // The sum of a line of one cell is the cell.
+        lines.retain(|line| line.len() > 1);
+        loop {
+            let mut changed = false;
+            for line in &lines {
+                let mut found = line.iter().enumerate().filter(|(_, cell)| hidden[**cell]);
+                if let (Some((at, _)), None) = (found.next(), found.next()) {
+                    hidden[line[(at + 1) % line.len()]] = true;
+                    changed = true;
+                }
+            }
+            if !changed {
+                return hidden;
+            }
+        }
+    }
+}
+
+#[allow(clippy::unwrap_used)] // 64 is a width of a ring
+const RING: Ring = Ring::new(64).unwrap();
+
+/// Everybody's counts as shares of a circuit's inputs: each party's own value is its share, everybody else's is 0.
+pub(crate) fn shares(me: Party, parties: usize, counts: &[u64]) -> Vec<Lanes> {
+    let zeros = vec![0; counts.len()];
+    let of = |party: Party| Lanes::columns(if party == me { counts } else { &zeros }, 1, WIDTH);
+    Party::all(parties).flat_map(of).collect()
+}
+
+/// A number as constant bits.
+pub(crate) fn constant(circuit: &mut Builder, number: u64) -> Vec<Bit> {
+    (0..WIDTH).map(|bit| circuit.constant(number >> bit & 1 == 1)).collect()
+}
+
+/// Minus a threshold in two's complement. No sum reaches 2^31, so what is greater is as good as that.
+pub(crate) fn minus(threshold: u64) -> u64 {
+    threshold.min(MOST_SAMPLES + 1).wrapping_neg()
+}
+
+/// Runs a circuit whose outputs are one bit and a sum. The bit opens; the sum stays shared.
+async fn compare(net: &mut Net, circuit: &Circuit, counts: &[u64]) -> Result<(Lanes, Vec<Lanes>), Abort> {
+    let (me, parties) = (net.session().me, net.session().parties);
+    let mut triples = Triples::generate(net, &[(circuit, counts.len())]).await?;
+    let inputs = shares(me, parties, counts);
+    let mut outputs = circuit.run(net, &mut triples, &inputs).await?;
+    let sums = outputs.split_off(1);
+    let bit = open(net, &outputs).await?.pop();
+    Ok((bit.ok_or(Abort::Internal("no output"))?, sums))
+}
+
+/// Opens the sums of some lanes. What is sent of the others are zeros.
+async fn open_some(net: &mut Net, sums: Vec<Lanes>, shown: impl Fn(usize) -> bool) -> Result<Vec<Option<u64>>, Abort> {
+    let lanes = sums.first().map_or(0, Lanes::lanes);
+    let visible = Lanes::from_bools(&(0..lanes).map(&shown).collect::<Vec<bool>>());
+    let sums: Vec<Lanes> = sums.iter().map(|bit| bit.and(&visible)).collect();
+    let opened = open(net, &sums).await?;
+    let sum = |lane| {
+        opened
+            .iter()
+            .rev()
+            .fold(0, |sum, bit: &Lanes| sum << 1 | u64::from(bit.get(lane)))
+    };
+    Ok((0..lanes).map(|lane| shown(lane).then(|| sum(lane))).collect())
+}
+
+fn totals_circuit(parties: usize, thresholds: &Thresholds) -> Circuit {
+    let mut circuit = Builder::new();
+    let counts: Vec<Vec<Bit>> = (0..parties).map(|_| circuit.inputs(WIDTH)).collect();
+    let sum = circuit.sum(&counts);
+    let mut enough = Vec::new();
+    if thresholds.samples_total > 0 {
+        let least = constant(&mut circuit, thresholds.samples_total.min(MOST_SAMPLES + 1));
+        let few = circuit.less(&sum, &least);
+        enough.push(circuit.not(few));
+    }
+    if thresholds.samples_others > 0 {
+        for party in 0..parties {
+            let others = others(&mut circuit, &counts, &sum, party, thresholds.samples_others);
+            let few = circuit.sum_is_negative(&others);
+            enough.push(circuit.not(few));
+        }
+    }
+    let enough = circuit.all(&enough);
+    circuit.output(enough);
+    circuit.outputs(&sum);
+    circuit.finish()
+}
+
+/// Numbers whose sum is that of all counts but one party's, minus a threshold: with few parties the counts themselves, which is faster; with many the sum and
+/// what has to be taken from it, which is smaller.
+fn others(circuit: &mut Builder, counts: &[Vec<Bit>], sum: &[Bit], party: usize, least: u64) -> Vec<Vec<Bit>> {
+    if counts.len() <= 8 {
+        let mut others = counts.to_vec();
+        others[party] = constant(circuit, minus(least));
+        return others;
+    }
+    // −c is the complement of c, and 1.
+    let complement = counts[party].iter().map(|bit| circuit.not(*bit)).collect();
+    let rest = constant(circuit, minus(least).wrapping_add(1));
+    vec![sum.to_vec(), complement, rest]
+}
+
+fn cells_circuit(parties: usize, least: u64) -> Circuit {
+    let mut circuit = Builder::new();
+    let counts: Vec<Vec<Bit>> = (0..parties).map(|_| circuit.inputs(WIDTH)).collect();
+    let sum = circuit.sum(&counts);
+    let least = constant(&mut circuit, least.min(MOST_SAMPLES + 1));
+    let few = circuit.less(&sum, &least);
+    let some = circuit.any(&sum);
+    let hidden = circuit.and(few, some);
+    circuit.output(hidden);
+    circuit.outputs(&sum);
+    circuit.finish()
+}
+
+/// Triples in two rounds, a round for each layer, the bit, the sums.
+fn rounds_of(circuit: &Circuit, lanes: usize) -> u32 {
+    count(Triples::rounds(&[(circuit, lanes)]) + circuit.depth() + 2)
+}
+
+fn bytes_of(circuit: &Circuit, lanes: usize) -> usize {
+    let opening = (circuit.outputs() * lanes).div_ceil(8);
+    let triples = Triples::message_bytes(&[(circuit, lanes)]);
+    triples.max(circuit.message_bytes(lanes)).max(opening)
+}
+
+/// A number of rounds.
+pub(crate) fn count(rounds: usize) -> u32 {
+    u32::try_from(rounds).unwrap_or(u32::MAX)
 }

@@ -1,3 +1,11 @@
 //! The microprotocols, one file each.
 
+pub mod answer;
+pub mod benchmark;
+pub mod histogram;
+pub mod kth_element;
+pub mod minimum_maximum;
+mod parameters;
+pub mod quantiles;
+pub mod ranked;
 pub mod secure_sum;

@@ -1,0 +1,210 @@
+//! Histogram: how many of everybody's numbers lie between public edges.
+//!
+//! - **Declared outputs**, everything that opens: for each bin, and for all below the first and above the last edge, how many numbers of all parties lie there; where
+//!   rules want a minimum (`min_cell`), one bit for each: whether it counts some but fewer, and then its count does not open. Whether there are enough
+//!   samples, where rules want that compared.
+//! - **How**: each party counts for itself; counts are added under masks ([`crate::mask`]), or, with a minimum, in a circuit that compares them first
+//!   ([`crate::threshold`]). A cell that would follow from the total is not hidden alone: another one is hidden with it, chosen by the opened bits. If any is
+//!   hidden, so is the total.
+//! - **Rounds** after the last input: 1; with a minimum some 17.
+//! - **Adversary**: semi-honest, any number of colluding parties.
+//! - **What each party sees**: see [`crate::threshold`] and [`crate::mask`].
+//! - **Not protected**: the counts. An empty bin is shown as 0: nobody has such a number.
+//!
+//! A bin holds its lower edge and not its upper one; the last bin holds both (as numpy's `histogram`). Parameters: `edges` (at least two, ascending), `digits_before`,
+//! `digits_after`, `min_samples`, `min_cell`. Input: a list of numbers.
+
+use serde_json::value::RawValue;
+use zeroize::Zeroizing;
+
+use super::answer::{Answer, Answers, Field};
+use super::parameters::{Canonical, DIGITS, Given, MIN_CELL, MIN_SAMPLES, unusable};
+use super::ranked::{self, Ranked};
+use crate::data;
+use crate::keys::{KeySpace, Sorted};
+use crate::microprotocol::{Microprotocol, Refusal, Release, SeeRow, Shape};
+use crate::net::{Abort, Net};
+use crate::number::{Digits, Grid};
+use crate::order::Why;
+use crate::threshold::{self, Table, Thresholds};
+
+/// Most edges.
+const MOST_EDGES: usize = 10_001;
+
+/// See the [module](self).
+#[derive(Debug)]
+pub struct Histogram;
+
+/// What all parties agree on.
+#[derive(Clone, Debug)]
+pub struct Params {
+    grid: Grid,
+    thresholds: Thresholds,
+    /// Elements of the grid's ring, ascending.
+    edges: Vec<Vec<u64>>,
+}
+
+impl Params {
+    /// The first cell is what lies below the first edge, the last one what lies above the last edge.
+    fn table(&self) -> Table {
+        Table {
+            rows: 1,
+            columns: self.edges.len() + 1,
+        }
+    }
+
+    fn counts(&self, numbers: &Sorted) -> Zeroizing<Vec<u64>> {
+        let space = KeySpace::new(&self.grid);
+        let below = |(index, edge): (usize, &Vec<u64>)| {
+            let mut key = edge.clone();
+            space.keys(&mut key);
+            if index + 1 == self.edges.len() {
+                // The last edge belongs to the last bin. No key is the highest of its width, so the next one exists.
+                next(&mut key);
+            }
+            numbers.below(&key)
+        };
+        let mut counts = Zeroizing::new(Vec::with_capacity(self.edges.len() + 1));
+        let mut before = 0;
+        for below in self.edges.iter().enumerate().map(below) {
+            counts.push(below - before);
+            before = below;
+        }
+        counts.push(numbers.count() - before);
+        counts
+    }
+}
+
+fn next(key: &mut [u64]) {
+    for limb in key {
+        let carry;
+        (*limb, carry) = limb.overflowing_add(1);
+        if !carry {
+            return;
+        }
+    }
+}
+
+impl Microprotocol for Histogram {
+    const NAME: &'static str = "Histogram";
+    const ALIASES: &'static [&'static str] = &[];
+    const RELEASES: &'static [Release] = &[Release::Cells];
+    const COMPARES: bool = true;
+    type Params = Params;
+    type Input = Ranked;
+    type Output = Answers;
+
+    fn params(json: &str) -> Result<Params, Refusal> {
+        let [after, before] = DIGITS;
+        let given = Given::read(Self::NAME, json, &["edges", after, before, MIN_SAMPLES, MIN_CELL])?;
+        let example = "for example [0, 18, 65, 120]";
+        let list = given.text("edges").ok_or_else(|| given.lacks("edges", example))?;
+        let message = format!("edges is a list of 2 to {MOST_EDGES} ascending numbers, {example}");
+        let list: Vec<&RawValue> = serde_json::from_str(list).map_err(|_| unusable("edges", &message))?;
+        if !(2..=MOST_EDGES).contains(&list.len()) {
+            return Err(unusable("edges", &message));
+        }
+        let grid = given.grid()?;
+        let space = KeySpace::new(&grid);
+        let mut edges: Vec<Vec<u64>> = Vec::with_capacity(list.len());
+        for (index, text) in list.iter().enumerate() {
+            let at = format!("edges[{index}]");
+            let mut edge = vec![0; grid.ring().limbs()];
+            let read = grid.add_token(text.get().as_bytes(), &mut edge);
+            read.map_err(|error| unusable(&at, &format!("{at}: {error}")))?;
+            if edges.last().is_some_and(|last| !ascends(&space, last, &edge)) {
+                return Err(unusable(&at, &format!("{at} is not greater than the edge before it")));
+            }
+            edges.push(edge);
+        }
+        Ok(Params {
+            grid,
+            thresholds: given.thresholds()?,
+            edges,
+        })
+    }
+
+    fn canonical(params: &Params) -> String {
+        let edges: Vec<String> = params.edges.iter().map(|edge| params.grid.to_decimal(edge)).collect();
+        let canonical = Canonical::new(&params.grid, &params.thresholds);
+        canonical.with("edges", format!("[{}]", edges.join(","))).text()
+    }
+
+    fn input(params: &Params, parties: usize, texts: &[&str]) -> Result<Ranked, Refusal> {
+        let input = Ranked::read(&params.grid, parties, texts, 1)?;
+        if input.shape != data::Shape::Scalar {
+            return Err(Refusal {
+                code: "INPUT_SHAPE",
+                hint: "give the numbers of one column as a list".to_owned(),
+                ..unusable("", "the input has named columns where a list of numbers is expected")
+            });
+        }
+        Ok(input)
+    }
+
+    fn rounds(params: &Params, parties: usize, thresholds: &Thresholds) -> u32 {
+        let thresholds = params.thresholds.strictest(*thresholds);
+        threshold::enough_rounds(parties, &thresholds)
+            + threshold::cells_rounds(parties, thresholds.cell, params.table().cells())
+    }
+
+    fn shape(params: &Params, parties: usize, input: &Ranked) -> Shape {
+        let all = Thresholds {
+            samples_total: 1,
+            samples_others: 1,
+            ..Thresholds::default()
+        };
+        let samples = threshold::totals_message_bytes(parties, &all, 1);
+        let cells = threshold::cells_message_bytes(parties, u64::MAX, params.table().cells());
+        ranked::shape(&input.shape, samples.max(cells))
+    }
+
+    fn digits(params: &Params) -> Option<Digits> {
+        Some(params.grid.digits())
+    }
+
+    fn samples(input: &Ranked) -> Zeroizing<Vec<u64>> {
+        input.samples()
+    }
+
+    fn rows(_params: &Params, texts: &[&str], see: &mut SeeRow<'_>) -> Result<(), Refusal> {
+        ranked::rows(texts, see)
+    }
+
+    async fn run(params: Params, input: Ranked, net: &mut Net) -> Result<Answers, Abort> {
+        let thresholds = params.thresholds.strictest(net.session().thresholds);
+        let numbers = input.columns.first().ok_or(Abort::Internal("no column"))?;
+        let mut counts = params.counts(numbers);
+        let enough = threshold::enough(net, &thresholds, &[numbers.count()]).await? == [true];
+        if !enough {
+            // What must not open is computed as if nobody had any: messages are as long as otherwise.
+            counts.fill(0);
+        }
+        let cells = threshold::cells(net, thresholds.cell, params.table(), &counts).await?;
+        let why = if enough { Why::FewInCell } else { Why::FewSamples };
+        let cells: Vec<Result<u64, Why>> = cells
+            .into_iter()
+            .map(|cell| cell.filter(|_| enough).ok_or(why))
+            .collect();
+        let samples = cells.iter().copied().sum::<Result<u64, Why>>();
+        let (above, rest) = cells.split_last().ok_or(Abort::Internal("no cells"))?;
+        let (below, bins) = rest.split_first().ok_or(Abort::Internal("no cells"))?;
+        let edges = |edge: &Vec<u64>| serde_json::from_str(&params.grid.to_decimal(edge)).ok();
+        let edges: Vec<serde_json::Value> = params.edges.iter().filter_map(edges).collect();
+        let answer = Answer(vec![
+            ("samples", Field::Count(samples)),
+            ("edges", Field::Public(edges.into())),
+            ("counts", Field::Counts(bins.to_vec())),
+            ("below", Field::Count(*below)),
+            ("above", Field::Count(*above)),
+        ]);
+        Ok(Answers::new(input.shape, vec![answer]))
+    }
+}
+
+fn ascends(space: &KeySpace, one: &[u64], other: &[u64]) -> bool {
+    let (mut one, mut other) = (one.to_vec(), other.to_vec());
+    space.keys(&mut one);
+    space.keys(&mut other);
+    one.iter().rev().lt(other.iter().rev())
+}

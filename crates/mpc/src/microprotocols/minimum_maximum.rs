@@ -1,0 +1,285 @@
+//! MinimumMaximum (older name: BasicMinMax): the smallest and the greatest of everybody's numbers.
+//!
+//! - **Declared outputs**, everything that opens: for each column the smallest and the greatest value of all parties. `null` if nobody has any. Whether there
+//!   are enough samples, where rules want that compared.
+//! - **How**: each party finds its own two and turns them into keys ([`crate::keys`]); a circuit ([`crate::circuit`]) finds the smallest key of all, in one lane for
+//!   the minimum and one, with all bits inverted, for the maximum. A tournament: among up to [`GROUP`] keys all pairs are compared at once, the winner goes on.
+//! - **Source**: comparison by parallel prefix as in Garay, Schoenmakers, Villegas: *Practical and Secure Solutions for Integer Comparison*, PKC 2007, section 3.2, on
+//!   shared bits as in Goldreich, Micali, Wigderson 1987.
+//! - **Rounds** after the last input: 2 for triples, 11 for up to four parties with the default digits (another 11 for up to 16), 1 to open.
+//! - **Adversary**: semi-honest, any number of colluding parties.
+//! - **What each party sees**: openings of the circuit, uniformly random; shares of the outputs, random but for their sum, which is the output ([`crate::circuit`]).
+//!   A party without numbers takes part with the highest key, and nobody learns that it has none.
+//! - **Not protected**: the result is single values of single parties. Whoever has the smallest value itself learns that nobody has a smaller one.
+//!
+//! Inputs: a list of numbers; named columns; or what older clients send, a row `{"minimum": …, "maximum": …}` or a list of such rows. Parameters:
+//! `digits_before`, `digits_after`, `min_samples`.
+
+use std::collections::BTreeMap;
+
+use serde_json::value::RawValue;
+use zeroize::Zeroizing;
+
+use super::answer::{Answer, Answers, Field};
+use super::parameters::{Canonical, DIGITS, Given, MIN_SAMPLES};
+use super::ranked;
+use crate::circuit::{Bit, Builder, Circuit, Lanes, Triples, open};
+use crate::data;
+use crate::keys::{KeySpace, Sorted};
+use crate::microprotocol::{Microprotocol, Refusal, Release, SeeRow, Shape};
+use crate::net::{Abort, Net, Party};
+use crate::number::{Digits, Grid};
+use crate::order::{MOST_TARGETS, Why};
+use crate::threshold::{self, Thresholds};
+
+/// Keys that are compared at once, each with each.
+const GROUP: usize = 4;
+
+/// See the [module](self).
+#[derive(Debug)]
+pub struct MinimumMaximum;
+
+/// What all parties agree on.
+#[derive(Clone, Debug)]
+pub struct Params {
+    grid: Grid,
+    thresholds: Thresholds,
+}
+
+/// What one party brings. Private but for the shape.
+pub struct Extremes {
+    shape: data::Shape,
+    samples: Zeroizing<Vec<u64>>,
+    /// For each column its lowest key, and its highest one with all bits inverted.
+    keys: Zeroizing<Vec<u64>>,
+}
+
+impl std::fmt::Debug for Extremes {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Extremes")
+            .field("shape", &self.shape)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Microprotocol for MinimumMaximum {
+    const NAME: &'static str = "MinimumMaximum";
+    const ALIASES: &'static [&'static str] = &["BasicMinMax"];
+    const RELEASES: &'static [Release] = &[Release::Extremes];
+    const COMPARES: bool = true;
+    type Params = Params;
+    type Input = Extremes;
+    type Output = Answers;
+
+    fn params(json: &str) -> Result<Params, Refusal> {
+        let [after, before] = DIGITS;
+        let given = Given::read(Self::NAME, json, &[after, before, MIN_SAMPLES])?;
+        Ok(Params {
+            grid: given.grid()?,
+            thresholds: given.thresholds()?,
+        })
+    }
+
+    fn canonical(params: &Params) -> String {
+        Canonical::new(&params.grid, &params.thresholds).text()
+    }
+
+    fn input(params: &Params, parties: usize, texts: &[&str]) -> Result<Extremes, Refusal> {
+        let mut lists: Vec<[String; 2]> = Vec::new();
+        for text in texts {
+            match older_rows(text) {
+                Some(rows) => lists.push(rows),
+                None if lists.is_empty() => {}
+                None => return read(params, parties, texts, texts),
+            }
+        }
+        if lists.len() < texts.len() {
+            return read(params, parties, texts, texts);
+        }
+        let of = |index: usize| lists.iter().map(|lists| lists[index].as_str()).collect::<Vec<_>>();
+        read(params, parties, &of(0), &of(1))
+    }
+
+    fn rounds(params: &Params, parties: usize, thresholds: &Thresholds) -> u32 {
+        let thresholds = params.thresholds.strictest(*thresholds);
+        let circuit = tournament(parties, KeySpace::new(&params.grid).bits());
+        let compared = threshold::enough_rounds(parties, &thresholds);
+        compared + threshold::count(Triples::rounds(&[(&circuit, 2)]) + circuit.depth() + 1)
+    }
+
+    fn shape(params: &Params, parties: usize, input: &Extremes) -> Shape {
+        let space = KeySpace::new(&params.grid);
+        let columns = input.samples.len();
+        let lanes = 2 * columns;
+        let circuit = tournament(parties, space.bits());
+        let all = Thresholds {
+            samples_total: 1,
+            samples_others: 1,
+            ..Thresholds::default()
+        };
+        let compared = threshold::totals_message_bytes(parties, &all, columns);
+        let triples = Triples::message_bytes(&[(&circuit, lanes)]);
+        let bytes = compared.max(triples).max(circuit.message_bytes(lanes));
+        ranked::shape(&input.shape, bytes)
+    }
+
+    fn digits(params: &Params) -> Option<Digits> {
+        Some(params.grid.digits())
+    }
+
+    fn samples(input: &Extremes) -> Zeroizing<Vec<u64>> {
+        input.samples.clone()
+    }
+
+    fn rows(_params: &Params, texts: &[&str], see: &mut SeeRow<'_>) -> Result<(), Refusal> {
+        for text in texts {
+            match older_rows(text) {
+                Some([smallest, greatest]) => ranked::rows(&[smallest.as_str(), greatest.as_str()], see)?,
+                None => ranked::rows(&[text], see)?,
+            }
+        }
+        Ok(())
+    }
+
+    async fn run(params: Params, mut input: Extremes, net: &mut Net) -> Result<Answers, Abort> {
+        let space = KeySpace::new(&params.grid);
+        let thresholds = params.thresholds.strictest(net.session().thresholds);
+        let enough = threshold::enough(net, &thresholds, &input.samples).await?;
+        // What must not open is computed as if nobody had any.
+        let columns = input.keys.chunks_exact_mut(2 * space.limbs());
+        for (keys, _) in columns.zip(&enough).filter(|(_, enough)| !**enough) {
+            keys.copy_from_slice(&space.above_all().repeat(2));
+        }
+        let found = smallest(net, &space, &input.keys, 2 * enough.len()).await?;
+        let number = |key: &[u64], enough: bool| {
+            let element = space
+                .element(key)
+                .ok_or(if enough { Why::NoValues } else { Why::FewSamples })?;
+            Ok(params.grid.to_total(&element))
+        };
+        let answer = |(keys, enough): (&[Vec<u64>], &bool)| {
+            let mut greatest = keys[1].clone();
+            space.invert(&mut greatest);
+            Answer(vec![
+                ("minimum", Field::Number(number(&keys[0], *enough))),
+                ("maximum", Field::Number(number(&greatest, *enough))),
+            ])
+        };
+        let answers = found.chunks_exact(2).zip(&enough).map(answer).collect();
+        Ok(Answers::new(input.shape, answers))
+    }
+}
+
+/// The smallest keys of all parties, for each lane. Opens them.
+async fn smallest(net: &mut Net, space: &KeySpace, keys: &[u64], lanes: usize) -> Result<Vec<Vec<u64>>, Abort> {
+    let (me, parties) = (net.session().me, net.session().parties);
+    let circuit = tournament(parties, space.bits());
+    let mut triples = Triples::generate(net, &[(&circuit, lanes)]).await?;
+    let zeros = vec![0; keys.len()];
+    let of = |party: Party| Lanes::columns(if party == me { keys } else { &zeros }, space.limbs(), space.bits());
+    let inputs: Vec<Lanes> = Party::all(parties).flat_map(of).collect();
+    let outputs = circuit.run(net, &mut triples, &inputs).await?;
+    let opened = open(net, &outputs).await?;
+    let key = |lane| {
+        let mut key = space.below_all();
+        for (bit, lanes) in opened.iter().enumerate() {
+            key[bit / 64] |= u64::from(lanes.get(lane)) << (bit % 64);
+        }
+        key
+    };
+    Ok((0..lanes).map(key).collect())
+}
+
+/// The smallest of one key of each party.
+fn tournament(parties: usize, bits: usize) -> Circuit {
+    let mut circuit = Builder::new();
+    let mut keys: Vec<Vec<Bit>> = (0..parties).map(|_| circuit.inputs(bits)).collect();
+    while keys.len() > 1 {
+        keys = keys.chunks(GROUP).map(|group| least(&mut circuit, group)).collect();
+    }
+    circuit.outputs(&keys[0]);
+    circuit.finish()
+}
+
+/// The smallest of a group: of equal ones the first wins, so that exactly one does, and the sum of all keys times "has won" is the winner's.
+fn least(circuit: &mut Builder, keys: &[Vec<Bit>]) -> Vec<Bit> {
+    let [first, others @ ..] = keys else { return Vec::new() };
+    if others.is_empty() {
+        return first.clone();
+    }
+    let mut beats = vec![Vec::new(); keys.len()];
+    for (low, key) in keys.iter().enumerate() {
+        for (high, other) in keys.iter().enumerate().skip(low + 1) {
+            let higher_wins = circuit.less(other, key);
+            beats[high].push(higher_wins);
+            beats[low].push(circuit.not(higher_wins));
+        }
+    }
+    let mut winner: Option<Vec<Bit>> = None;
+    for (key, beats) in keys.iter().zip(&beats) {
+        let wins = circuit.all(beats);
+        let part = circuit.scale(wins, key);
+        winner = Some(match winner {
+            None => part,
+            Some(sum) => sum.iter().zip(&part).map(|(a, b)| circuit.xor(*a, *b)).collect(),
+        });
+    }
+    winner.unwrap_or_default()
+}
+
+/// The extremes of a party; the smallest ones are looked for in other texts than the greatest ones if the input has rows of both.
+fn read(params: &Params, parties: usize, low: &[&str], high: &[&str]) -> Result<Extremes, Refusal> {
+    let space = KeySpace::new(&params.grid);
+    let lowest = ranked::read(&params.grid, parties, low)?;
+    let highest = if low == high {
+        None
+    } else {
+        Some(ranked::read(&params.grid, parties, high)?)
+    };
+    if lowest.columns.len() > MOST_TARGETS / 2 {
+        let reason = data::Reason::TooManyColumns;
+        return Err(Refusal::from(data::Refusal {
+            at: String::new(),
+            reason,
+            declared: params.grid.digits(),
+        }));
+    }
+    let mut samples = Zeroizing::new(Vec::with_capacity(lowest.columns.len()));
+    let mut keys = Zeroizing::new(Vec::with_capacity(2 * lowest.columns.len() * space.limbs()));
+    let mut highest = highest.map(|values| values.columns.into_iter());
+    for column in lowest.columns {
+        let other = highest.as_mut().and_then(Iterator::next);
+        let sorted = Sorted::new(&space, column);
+        let other = other.map(|column| Sorted::new(&space, column));
+        samples.push(sorted.count());
+        keys.extend_from_slice(sorted.first().unwrap_or(&space.above_all()));
+        let begin = keys.len();
+        let greatest = other.as_ref().unwrap_or(&sorted).last();
+        keys.extend_from_slice(greatest.unwrap_or(&space.below_all()));
+        space.invert(&mut keys[begin..]);
+    }
+    Ok(Extremes {
+        shape: lowest.shape,
+        samples,
+        keys,
+    })
+}
+
+/// What older clients send: rows that have a minimum and a maximum. As two lists of numbers.
+fn older_rows(text: &str) -> Option<[String; 2]> {
+    type Row<'a> = BTreeMap<String, &'a RawValue>;
+    let rows: Vec<Row<'_>> = match serde_json::from_str::<Row<'_>>(text) {
+        Ok(row) => vec![row],
+        Err(_) => serde_json::from_str(text).ok()?,
+    };
+    let numbers = |name: &str| {
+        let of = |row: &Row<'_>| row.get(name).map(|value| value.get().to_owned());
+        rows.iter().map(of).collect::<Option<Vec<String>>>()
+    };
+    let alike = |row: &Row<'_>| row.len() == 2 && row.values().all(|value| !value.get().starts_with('['));
+    if rows.is_empty() || !rows.iter().all(alike) {
+        return None;
+    }
+    let list = |name| Some(format!("[{}]", numbers(name)?.join(",")));
+    Some([list("minimum")?, list("maximum")?])
+}

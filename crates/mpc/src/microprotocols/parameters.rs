@@ -1,0 +1,129 @@
+//! Parameters that several microprotocols have in common.
+
+use std::collections::BTreeMap;
+
+use serde_json::value::RawValue;
+
+use crate::microprotocol::Refusal;
+use crate::number::{Digits, Grid, MAX_DIGITS};
+use crate::threshold::{MOST_SAMPLES, Thresholds};
+
+/// The declared precision.
+pub(super) const DIGITS: [&str; 2] = ["digits_after", "digits_before"];
+/// Samples of all parties at least.
+pub(super) const MIN_SAMPLES: &str = "min_samples";
+/// Count of a cell at least, and values on either side of a single one.
+pub(super) const MIN_CELL: &str = "min_cell";
+
+/// The members of a JSON object, as they were written.
+pub(super) struct Given {
+    microprotocol: &'static str,
+    members: BTreeMap<String, Box<RawValue>>,
+}
+
+impl Given {
+    /// Reads an object that has members of these names only.
+    pub(super) fn read(microprotocol: &'static str, json: &str, known: &[&str]) -> Result<Given, Refusal> {
+        let members: BTreeMap<String, Box<RawValue>> =
+            serde_json::from_str(json).map_err(|_| unusable("", "parameters are a JSON object"))?;
+        if let Some(name) = members.keys().find(|name| !known.contains(&name.as_str())) {
+            let mut known = known.to_vec();
+            known.sort_unstable();
+            let message = format!(
+                "{microprotocol} has no parameter of this name; it knows {}",
+                known.join(", ")
+            );
+            return Err(unusable(&name.chars().take(64).collect::<String>(), &message));
+        }
+        Ok(Given { microprotocol, members })
+    }
+
+    /// A member's text.
+    pub(super) fn text(&self, name: &str) -> Option<&str> {
+        self.members.get(name).map(|value| value.get())
+    }
+
+    /// A whole number from `least` to `most`.
+    pub(super) fn whole(&self, name: &str, least: u64, most: u64) -> Result<Option<u64>, Refusal> {
+        let Some(text) = self.text(name) else { return Ok(None) };
+        match text.parse() {
+            Ok(number) if (least..=most).contains(&number) => Ok(Some(number)),
+            _ => Err(unusable(
+                name,
+                &format!("{name} is a whole number from {least} to {most}"),
+            )),
+        }
+    }
+
+    /// [`DIGITS`].
+    pub(super) fn grid(&self) -> Result<Grid, Refusal> {
+        let default = Digits::default();
+        let digits = |name, default: u16| -> Result<u16, Refusal> {
+            let given = self.whole(name, 0, u64::from(MAX_DIGITS))?;
+            Ok(given.map_or(default, |digits| u16::try_from(digits).unwrap_or(u16::MAX)))
+        };
+        let [after, before] = DIGITS;
+        let (before, after) = (digits(before, default.before())?, digits(after, default.after())?);
+        let digits = Digits::new(before, after).map_err(|error| unusable("", &error.to_string()))?;
+        Ok(Grid::new(digits))
+    }
+
+    /// [`MIN_SAMPLES`] and [`MIN_CELL`], as far as they were given.
+    pub(super) fn thresholds(&self) -> Result<Thresholds, Refusal> {
+        let least = |name| -> Result<u64, Refusal> { Ok(self.whole(name, 0, MOST_SAMPLES)?.unwrap_or(0)) };
+        let cell = least(MIN_CELL)?;
+        Ok(Thresholds {
+            samples_total: least(MIN_SAMPLES)?,
+            samples_others: 0,
+            cell,
+            beyond: cell,
+        })
+    }
+
+    /// That a parameter is missing.
+    pub(super) fn lacks(&self, name: &str, example: &str) -> Refusal {
+        unusable(
+            "",
+            &format!("{} needs the parameter {name}, {example}", self.microprotocol),
+        )
+    }
+}
+
+/// Parameters as JSON text in one fixed form. What is not there by default is written only when it is there.
+pub(super) struct Canonical(BTreeMap<&'static str, String>);
+
+impl Canonical {
+    pub(super) fn new(grid: &Grid, thresholds: &Thresholds) -> Canonical {
+        let digits = grid.digits();
+        let mut members = BTreeMap::new();
+        members.insert(DIGITS[0], digits.after().to_string());
+        members.insert(DIGITS[1], digits.before().to_string());
+        for (name, least) in [(MIN_SAMPLES, thresholds.samples_total), (MIN_CELL, thresholds.cell)] {
+            if least > 0 {
+                members.insert(name, least.to_string());
+            }
+        }
+        Canonical(members)
+    }
+
+    /// A further parameter, as JSON text.
+    pub(super) fn with(mut self, name: &'static str, json: String) -> Canonical {
+        self.0.insert(name, json);
+        self
+    }
+
+    pub(super) fn text(&self) -> String {
+        let members: Vec<String> = self.0.iter().map(|(name, json)| format!("\"{name}\":{json}")).collect();
+        format!("{{{}}}", members.join(","))
+    }
+}
+
+/// A refusal of parameters; `at` is one of them, or empty.
+pub(super) fn unusable(at: &str, message: &str) -> Refusal {
+    Refusal {
+        code: "PARAMETERS_UNUSABLE",
+        at: at.to_owned(),
+        message: message.to_owned(),
+        hint: "for example parameters={\"digits_before\": 18, \"digits_after\": 12}".to_owned(),
+    }
+}

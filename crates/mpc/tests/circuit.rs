@@ -154,6 +154,15 @@ const OPERATIONS: &[Operation] = &[
         |x, y, w| x.wrapping_add(y) & modulus(w),
     ),
     (
+        "count",
+        |b, x, y| {
+            let mut bits: Vec<Vec<Bit>> = x.iter().chain(y).map(|bit| vec![*bit]).collect();
+            bits.push(vec![b.constant(false); 9]);
+            b.sum(&bits)
+        },
+        |x, y, _| u128::from(x.count_ones() + y.count_ones()),
+    ),
+    (
         "sum with inverted and constant bits",
         |b, x, y| {
             let inverted = x.iter().map(|x| b.not(*x)).collect();
@@ -324,6 +333,21 @@ fn costs() {
         assert!(add.0 <= width * log2(width) / 2, "add, {width}: {add:?}");
         let sign = cost(|b, x, y| vec![b.sum_is_negative(&[x.to_vec(), y.to_vec()])]);
         assert_eq!((sign.0, sign.2), (width - 1, log2(width)), "sign, {width}");
+        let bits = |b: &mut Builder, x: &[Bit]| {
+            let mut numbers: Vec<Vec<Bit>> = x.iter().map(|bit| vec![*bit]).collect();
+            numbers.push(vec![b.constant(false); log2(x.len() + 1)]);
+            b.sum(&numbers)
+        };
+        let count = build(|b| {
+            let x = b.inputs(width);
+            let count = bits(b, &x);
+            b.outputs(&count);
+        });
+        // A full adder takes one bit away for one product, and what is left are the digits of the count.
+        assert!(
+            count.products() <= width + 2 * log2(width),
+            "count of {width}: {count:?}"
+        );
         for (count, tree) in [(3, 1), (4, 2), (8, 3), (16, 4), (64, 6)] {
             let sum = |gates: fn(&mut Builder, &[Vec<Bit>]) -> Vec<Bit>| {
                 build(|b| {
@@ -534,6 +558,44 @@ fn what_opens_to_one_is_seen_by_no_other() {
                 .filter(|other| (other.0, other.1) == (*from, *to) && other.2[HEADER..] == bytes[HEADER..]);
             assert!(bits < 64 || alike.count() == 1);
         }
+    }
+}
+
+/// A share as it is may be an input.
+#[test]
+fn no_share_is_told_as_it_is() {
+    for parties in 2..=4 {
+        let input = Lanes::from_words(128, vec![0x0123_4567_89ab_cdef, 42].into());
+        let shares = |me: usize| if me == 0 { input.clone() } else { Lanes::zeros(128) };
+        let machine = |session: Session| {
+            let share = [shares(session.me.index())];
+            Machine::new(session, move |mut net| async move {
+                let first = open(&mut net, &share).await.unwrap();
+                let second = open(&mut net, &share).await.unwrap();
+                (
+                    net,
+                    Ok(serde_json::to_string(&[first[0].words(), second[0].words()]).unwrap()),
+                )
+            })
+        };
+        let outcome = sim::run(sim::sessions(parties, 5).into_iter().map(machine).collect(), 4, &[]);
+        let right = End::Confirmed(serde_json::to_string(&[input.words(), input.words()]).unwrap());
+        assert!(outcome.ends.iter().all(|end| *end == right), "{:?}", outcome.ends);
+        let mut told = Vec::new();
+        for (from, to, bytes) in &outcome.delivered {
+            let share: Vec<u8> = shares(from.index())
+                .words()
+                .iter()
+                .flat_map(|word| word.to_le_bytes())
+                .collect();
+            assert_ne!(bytes[HEADER..], share);
+            if bytes.len() == HEADER + 16 && to.index() == usize::from(from.index() == 0) {
+                told.push(bytes[HEADER..].to_vec());
+            }
+        }
+        told.sort();
+        told.dedup();
+        assert_eq!(told.len(), 2 * parties, "other pads for each party and each opening");
     }
 }
 

@@ -55,6 +55,11 @@ impl Party {
         usize::from(self.0)
     }
 
+    /// The same as a number of fixed size, for hashes.
+    pub(crate) fn number(self) -> u16 {
+        self.0
+    }
+
     /// All parties in order.
     pub fn all(parties: usize) -> impl Iterator<Item = Party> + use<> {
         (0..parties.min(MAX_PARTIES)).filter_map(move |i| Party::new(i, parties))
@@ -215,8 +220,11 @@ impl Net {
         lock(&self.mailbox).own = Some(own);
     }
 
-    /// Base oblivious transfers that were made in this session and may serve later ones, if all goes well.
+    /// Base oblivious transfers that were made in this session: they serve the rest of it, and later ones if all goes well.
     pub fn keep_base(&mut self, peer: Party, base: Arc<Base>) {
+        let bases = &mut self.session.bases;
+        bases.resize(self.session.parties.max(bases.len()), None);
+        bases[peer.index()] = Some(Arc::clone(&base));
         lock(&self.mailbox).bases.push((peer, base));
     }
 

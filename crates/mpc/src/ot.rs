@@ -1,17 +1,209 @@
-//! Oblivious transfer.
+//! Oblivious transfer among all pairs of a session's parties: one party offers two random pads, the other one has the one of its choice; the first does not learn which, the
+//! second not the other one.
+//!
+//! - `base.rs`: 128 transfers in each direction of a pair with public-key cryptography, in one round; once for a pair of connections.
+//! - `extension.rs`: from them any number with symmetric cryptography, in one message.
+//! - What each party sees, and why that is simulatable, stands there.
+//!
+//! **Adversary**: semi-honest, any number of colluding parties. An active receiver can send a matrix that no choices give, and so learn bits of the sender's Δ from whether the
+//! computation still goes well, one bit each time. That is why base transfers are dropped when a session ends without a confirmed result ([`Base`] is given out for that alone).
+
+mod base;
+mod extension;
+mod transpose;
 
 use std::fmt;
+use std::sync::Arc;
 
-use zeroize::Zeroizing;
+use zeroize::{Zeroize, Zeroizing};
 
-/// Base oblivious transfers of one pair of parties, in both directions: one party's half.
+use crate::net::{Abort, Net, Party, message};
+use crate::wire::Malformed;
+use base::Context;
+use extension::Use;
+
+pub(crate) use transpose::transpose;
+
+/// Bytes of the message that makes base transfers.
+pub const BASE_BYTES: usize = base::MESSAGE;
+
+/// Base oblivious transfers of one pair of parties, in both directions: one party's half. It may serve many sessions, also at once.
 pub struct Base {
-    /// Known to both halves and to nobody else: tells whether two parties hold halves of the same.
-    pub id: Zeroizing<[u8; 32]>,
+    id: Zeroizing<[u8; 32]>,
+    delta: Zeroizing<u128>,
+    chosen: Vec<Zeroizing<[u8; 32]>>,
+    offered: Vec<[Zeroizing<[u8; 32]>; 2]>,
 }
 
 impl fmt::Debug for Base {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Base").finish_non_exhaustive()
     }
+}
+
+impl Base {
+    /// Known to both halves and to nobody else: tells whether two parties hold halves of the same.
+    pub fn id(&self) -> &[u8; 32] {
+        &self.id
+    }
+}
+
+/// Random pads of one pair of parties.
+pub struct Pads {
+    /// Of the transfers in which this party chooses: the pad of its choice.
+    pub chosen: Zeroizing<Vec<u128>>,
+    /// Of those in which the peer chooses: both.
+    pub offered: Zeroizing<Vec<[u128; 2]>>,
+}
+
+impl fmt::Debug for Pads {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Pads").finish_non_exhaustive()
+    }
+}
+
+/// Oblivious transfer with every peer of a session.
+#[derive(Debug)]
+pub struct Ot {
+    bases: Vec<(Party, Arc<Base>)>,
+}
+
+impl Ot {
+    /// Takes the base transfers that the session has, and makes those that it has not: one round with these peers only.
+    ///
+    /// # Errors
+    /// A peer's message that is not made of points.
+    pub async fn new(net: &mut Net) -> Result<Ot, Abort> {
+        let known = |net: &Net, peer: Party| net.session().bases.get(peer.index()).cloned().flatten();
+        let cold: Vec<Party> = net.peers().filter(|peer| known(net, *peer).is_none()).collect();
+        if !cold.is_empty() {
+            make(net, &cold).await?;
+        }
+        let all = net.peers().map(|peer| Some((peer, known(net, peer)?)));
+        let bases = all
+            .collect::<Option<Vec<_>>>()
+            .ok_or(Abort::Internal("no base transfers"))?;
+        Ok(Ot { bases })
+    }
+
+    /// One round: `count` random transfers with every peer in each direction. Bit j of `choices` is this party's choice in the j-th transfer with each of them.
+    ///
+    /// # Errors
+    /// A peer's message of another length.
+    pub async fn random(&mut self, net: &mut Net, choices: &[u64], count: usize) -> Result<Vec<(Party, Pads)>, Abort> {
+        let me = net.session().me;
+        let usage = |net: &Net, sender: Party, receiver: Party| Use {
+            sid: net.session().sid,
+            sender: sender.number(),
+            receiver: receiver.number(),
+            message: net.messages_with(if sender == me { receiver } else { sender }),
+        };
+        let bytes = Ot::message_bytes(count);
+        let mut payloads = Vec::with_capacity(self.bases.len());
+        let mut uses = Vec::with_capacity(self.bases.len());
+        let mut columns = Vec::with_capacity(self.bases.len());
+        for (peer, base) in &self.bases {
+            let (mine, theirs) = (usage(net, *peer, me), usage(net, me, *peer));
+            let mut payload = message(bytes);
+            columns.push(extension::receive(&base.offered, &mine, choices, count, &mut payload));
+            payloads.push((*peer, payload));
+            uses.push((mine, theirs));
+        }
+        let mut offered: Vec<Option<Zeroizing<Vec<[u128; 2]>>>> = self.bases.iter().map(|_| None).collect();
+        let bases = &self.bases;
+        let round = net.exchange(payloads, bytes, |from, received| {
+            let index = bases
+                .iter()
+                .position(|(peer, _)| *peer == from)
+                .ok_or(Malformed::Value)?;
+            if received.len() != bytes {
+                return Err(Malformed::Short);
+            }
+            let base = &bases[index].1;
+            offered[index] = Some(extension::sender_pads(
+                &base.chosen,
+                &base.delta,
+                &uses[index].1,
+                received,
+                count,
+            ));
+            Ok(())
+        });
+        round.await?;
+        let mut pads = Vec::with_capacity(self.bases.len());
+        for (((peer, _), columns), ((mine, _), offered)) in self.bases.iter().zip(columns).zip(uses.iter().zip(offered))
+        {
+            let chosen = extension::receiver_pads(mine, columns, count);
+            let offered = offered.ok_or(Abort::Internal("no message"))?;
+            pads.push((*peer, Pads { chosen, offered }));
+        }
+        Ok(pads)
+    }
+
+    /// Bytes of the message of so many transfers.
+    pub fn message_bytes(count: usize) -> usize {
+        extension::message_bytes(count)
+    }
+}
+
+/// Base transfers with these peers.
+async fn make(net: &mut Net, peers: &[Party]) -> Result<(), Abort> {
+    let me = net.session().me;
+    let sid = net.session().sid;
+    let context = |sender: Party, receiver: Party| Context {
+        sid,
+        sender: sender.number(),
+        receiver: receiver.number(),
+    };
+    let start = |peer: &Party| {
+        let coins = net
+            .session()
+            .own_key("base oblivious transfer", u32::from(peer.number()));
+        base::start(&context(*peer, me), &coins)
+    };
+    let mut started: Vec<(Party, Option<base::Started>)> =
+        peers.iter().map(|peer| (*peer, Some(start(peer)))).collect();
+    let payload = |(peer, started): &(Party, Option<base::Started>)| {
+        let mut payload = message(BASE_BYTES);
+        payload.extend_from_slice(started.as_ref().map_or(&[], base::Started::message));
+        (*peer, payload)
+    };
+    let payloads = started.iter().map(payload).collect();
+    let ids: Vec<Zeroizing<[u8; 32]>> = peers
+        .iter()
+        .map(|peer| {
+            net.session()
+                .pair_key("base oblivious transfer, id", *peer, net.messages_with(*peer))
+        })
+        .collect();
+    let mut made = Vec::with_capacity(peers.len());
+    let round = net.exchange(payloads, BASE_BYTES, |from, received| {
+        let index = started
+            .iter()
+            .position(|(peer, _)| *peer == from)
+            .ok_or(Malformed::Value)?;
+        let own = started[index].1.take().ok_or(Malformed::Value)?;
+        let mut id = blake3::Hasher::new_keyed(&ids[index]);
+        let messages = if me < from {
+            [own.message(), received]
+        } else {
+            [received, own.message()]
+        };
+        messages.into_iter().for_each(|message| {
+            id.update(blake3::hash(message).as_bytes());
+        });
+        let keys = own.finish(&context(from, me), &context(me, from), received)?;
+        let base = Base {
+            id: Zeroizing::new(*id.finalize().as_bytes()),
+            delta: keys.choices,
+            chosen: keys.chosen,
+            offered: keys.offered,
+        };
+        id.zeroize();
+        made.push((from, Arc::new(base)));
+        Ok(())
+    });
+    round.await?;
+    made.into_iter().for_each(|(peer, base)| net.keep_base(peer, base));
+    Ok(())
 }

@@ -1,0 +1,273 @@
+//! Oblivious transfer between parties of the simulator.
+
+#![allow(missing_docs, clippy::unwrap_used, clippy::panic)]
+
+use std::collections::BTreeSet;
+use std::sync::{Arc, Mutex};
+
+use fdrtd_mpc::net::{Abort, HEADER, Machine, Net, Party, Session};
+use fdrtd_mpc::ot::{BASE_BYTES, Base, Ot, Pads};
+use fdrtd_mpc::sim::{self, End, Fault, FaultAt, Outcome};
+
+type All = Vec<Vec<Vec<(Party, Pads)>>>;
+
+fn choices_of(party: usize, call: usize, count: usize) -> Vec<u64> {
+    let mut bytes = vec![0; count.div_ceil(64) * 8];
+    blake3::Hasher::new()
+        .update(&[party as u8, call as u8])
+        .finalize_xof()
+        .fill(&mut bytes);
+    bytes
+        .as_chunks::<8>()
+        .0
+        .iter()
+        .map(|word| u64::from_le_bytes(*word))
+        .collect()
+}
+
+async fn protocol(net: &mut Net, counts: &[usize], out: &Mutex<All>) -> Result<String, Abort> {
+    let me = net.session().me.index();
+    let mut ot = Ot::new(net).await?;
+    for (call, count) in counts.iter().enumerate() {
+        let pads = ot.random(net, &choices_of(me, call, *count), *count).await?;
+        out.lock().unwrap()[me].push(pads);
+    }
+    Ok("1".to_owned())
+}
+
+/// Runs it; the pads of each call by party, and the base transfers that were made.
+fn run(sessions: Vec<Session>, counts: &[usize], faults: &[FaultAt]) -> (Outcome, All) {
+    let out: Arc<Mutex<All>> = Arc::new(Mutex::new(sessions.iter().map(|_| Vec::new()).collect()));
+    let machine = |session: Session| {
+        let (out, counts) = (Arc::clone(&out), counts.to_vec());
+        Machine::new(session, |mut net| async move {
+            let result = protocol(&mut net, &counts, &out).await;
+            (net, result)
+        })
+    };
+    let outcome = sim::run(sessions.into_iter().map(machine).collect(), 7, faults);
+    let pads = std::mem::take(&mut *out.lock().unwrap());
+    (outcome, pads)
+}
+
+fn all_confirmed(outcome: &Outcome) -> bool {
+    outcome.ends.iter().all(|end| *end == End::Confirmed("1".to_owned()))
+}
+
+fn check(pads: &All, counts: &[usize]) {
+    for (me, calls) in pads.iter().enumerate() {
+        for (call, count) in counts.iter().enumerate() {
+            let choices = choices_of(me, call, *count);
+            for (peer, own) in &calls[call] {
+                let theirs = &pads[peer.index()][call];
+                let (_, theirs) = theirs.iter().find(|(party, _)| party.index() == me).unwrap();
+                assert_eq!((own.chosen.len(), theirs.offered.len()), (*count, *count));
+                for (index, (chosen, offered)) in own.chosen.iter().zip(theirs.offered.iter()).enumerate() {
+                    let choice = choices[index / 64] >> (index % 64) & 1;
+                    assert_eq!(
+                        *chosen, offered[choice as usize],
+                        "party {me}, peer {peer}, transfer {index}"
+                    );
+                    assert_ne!(*chosen, offered[1 - choice as usize]);
+                }
+            }
+        }
+    }
+}
+
+/// Base transfers made between all parties, by party and peer.
+fn warm(parties: usize, seed: u64) -> Vec<Vec<Option<Arc<Base>>>> {
+    let mut machines: Vec<Machine> = sim::sessions(parties, seed)
+        .into_iter()
+        .map(|session| {
+            Machine::new(session, |mut net| async move {
+                let result = Ot::new(&mut net).await.map(|_| "1".to_owned());
+                (net, result)
+            })
+        })
+        .collect();
+    let mut messages = Vec::new();
+    for (from, machine) in machines.iter_mut().enumerate() {
+        machine.step();
+        messages.extend(machine.outgoing().into_iter().map(|(to, message)| (from, to, message)));
+    }
+    for (from, to, message) in messages {
+        let from = Party::new(from, parties).unwrap();
+        machines[to.index()].deliver(from, message).unwrap();
+        machines[to.index()].step();
+    }
+    let bases = |machine: &mut Machine| {
+        let mut all = vec![None; parties];
+        for (peer, base) in machine.bases() {
+            all[peer.index()] = Some(base);
+        }
+        all
+    };
+    machines.iter_mut().map(bases).collect()
+}
+
+fn with_bases(sessions: Vec<Session>, bases: &[Vec<Option<Arc<Base>>>]) -> Vec<Session> {
+    let give = |(mut session, bases): (Session, &Vec<Option<Arc<Base>>>)| {
+        session.bases.clone_from(bases);
+        session
+    };
+    sessions.into_iter().zip(bases).map(give).collect()
+}
+
+#[test]
+fn the_receiver_has_the_pad_of_its_choice() {
+    for parties in 2..=5 {
+        for counts in [&[1, 127, 128, 129][..], &[2047, 2048, 2049, 5000], &[0, 3]] {
+            let (outcome, pads) = run(sim::sessions(parties, 3), counts, &[]);
+            assert!(all_confirmed(&outcome), "{:?}", outcome.ends);
+            check(&pads, counts);
+        }
+    }
+}
+
+#[test]
+fn base_transfers_serve_later_sessions() {
+    let bases = warm(3, 1);
+    let id = |a: usize, b: usize| *bases[a][b].as_ref().unwrap().id();
+    assert_eq!((id(0, 1), id(0, 2), id(1, 2)), (id(1, 0), id(2, 0), id(2, 1)));
+    let other = warm(3, 2);
+    let all: BTreeSet<[u8; 32]> = [id(0, 1), id(0, 2), id(1, 2), *other[0][1].as_ref().unwrap().id()].into();
+    assert_eq!(all.len(), 4);
+    let (outcome, pads) = run(with_bases(sim::sessions(3, 5), &bases), &[300], &[]);
+    assert!(all_confirmed(&outcome));
+    check(&pads, &[300]);
+    // One message and the closing digest on each channel: no base transfers were made.
+    assert_eq!(outcome.delivered.len(), 6 * 2);
+    // Only one pair has lost its own: the others go on meanwhile.
+    let mut some = bases.clone();
+    some[0][2] = None;
+    some[2][0] = None;
+    let (outcome, pads) = run(with_bases(sim::sessions(3, 6), &some), &[300, 10], &[]);
+    assert!(all_confirmed(&outcome), "{:?}", outcome.ends);
+    check(&pads, &[300, 10]);
+    assert_eq!(outcome.delivered.len(), 6 * 3 + 2);
+}
+
+/// 16 bytes of every message and pad: equal ones would show that a stream was used twice.
+fn blocks(outcome: &Outcome, pads: &All) -> Vec<u128> {
+    let mut all = Vec::new();
+    // The closing digests are the same for all.
+    let data = outcome
+        .delivered
+        .iter()
+        .filter(|(_, _, message)| message.len() > HEADER + 32);
+    for (_, _, message) in data {
+        all.extend(
+            message[HEADER..]
+                .as_chunks::<16>()
+                .0
+                .iter()
+                .map(|block| u128::from_le_bytes(*block)),
+        );
+    }
+    for (_, pads) in pads.iter().flatten().flatten() {
+        all.extend(pads.offered.iter().flatten());
+    }
+    all
+}
+
+#[test]
+fn no_stream_is_used_twice() {
+    let bases = warm(2, 1);
+    let session = |seed| with_bases(sim::sessions(2, seed), &bases);
+    // The same choices in the same calls, twice in each session.
+    let count = 1024;
+    let (first, first_pads) = run(session(10), &[count, count], &[]);
+    let (second, second_pads) = run(session(11), &[count, count], &[]);
+    let (one, other) = (blocks(&first, &first_pads), blocks(&second, &second_pads));
+    let mut seen: BTreeSet<u128> = BTreeSet::new();
+    let distinct = one.iter().chain(&other).all(|block| seen.insert(*block));
+    assert!(distinct, "a block came twice");
+    // If a column's streams were the same in two sessions, the difference of its messages would be that of the choices: the same in every column.
+    for (a, b) in first.delivered.iter().zip(&second.delivered) {
+        let (a, b) = (&a.2[HEADER..], &b.2[HEADER..]);
+        if a.len() < 1024 {
+            continue;
+        }
+        let column = count / 8;
+        let differences: BTreeSet<Vec<u8>> = a
+            .chunks(column)
+            .zip(b.chunks(column))
+            .map(|(a, b)| a.iter().zip(b).map(|(a, b)| a ^ b).collect())
+            .collect();
+        assert_eq!(differences.len(), 128, "columns that differ alike");
+    }
+}
+
+#[test]
+fn lengths_depend_on_the_count_only() {
+    let (outcome, _) = run(sim::sessions(2, 1), &[1000], &[]);
+    let lengths: BTreeSet<usize> = outcome
+        .delivered
+        .iter()
+        .map(|(_, _, message)| message.len() - HEADER)
+        .collect();
+    assert_eq!(lengths, [32, BASE_BYTES, Ot::message_bytes(1000)].into());
+    assert_eq!(Ot::message_bytes(1000), 1024 * 16);
+    assert_eq!(Ot::message_bytes(0), 0);
+}
+
+#[test]
+fn broken_messages_are_refused_or_make_wrong_pads_and_nothing_panics() {
+    for index in 0..2 {
+        for fault in [
+            Fault::Truncate(1),
+            Fault::Truncate(40),
+            Fault::Drop,
+            Fault::Repeat,
+            Fault::Delay,
+        ] {
+            let faults = [FaultAt {
+                from: 1,
+                to: 0,
+                index,
+                fault,
+            }];
+            let (outcome, _) = run(sim::sessions(3, 1), &[200], &faults);
+            let refused = matches!(outcome.ends[0], End::Aborted(Abort::Peer(party, _)) if party.index() == 1);
+            match fault {
+                Fault::Truncate(_) => assert!(refused, "{fault:?}: {:?}", outcome.ends[0]),
+                Fault::Delay => assert!(all_confirmed(&outcome)),
+                _ => assert!(!all_confirmed(&outcome), "{fault:?}"),
+            }
+        }
+    }
+    // Bits of points: most are none any more.
+    for bit in (0..BASE_BYTES * 8).step_by(9973) {
+        let faults = [FaultAt {
+            from: 1,
+            to: 0,
+            index: 0,
+            fault: Fault::Flip(bit),
+        }];
+        let (outcome, _) = run(sim::sessions(2, 1), &[10], &faults);
+        assert_eq!(outcome.ends.len(), 2);
+    }
+}
+
+#[test]
+fn known_answers() {
+    let (outcome, _) = run(sim::sessions(2, 42), &[256], &[]);
+    let mut lines: Vec<String> = outcome
+        .delivered
+        .iter()
+        .map(|(from, to, message)| {
+            format!(
+                "{} {} {} {}",
+                from.index(),
+                to.index(),
+                message.len(),
+                blake3::hash(message)
+            )
+        })
+        .collect();
+    lines.sort();
+    let expected = include_str!("../../../vectors/ot.txt");
+    let expected: Vec<&str> = expected.lines().filter(|line| !line.starts_with('#')).collect();
+    assert_eq!(lines, expected);
+}

@@ -19,6 +19,8 @@ use zeroize::{Zeroize, Zeroizing};
 
 use crate::net::{Abort, Net, Party, message};
 use crate::wire::Malformed;
+pub(crate) use transpose::transpose;
+
 use base::Context;
 use extension::Use;
 
@@ -43,6 +45,41 @@ impl Base {
     /// Known to both halves and to nobody else: tells whether two parties hold halves of the same.
     pub fn id(&self) -> &[u8; 32] {
         &self.id
+    }
+}
+
+impl Base {
+    /// Both halves, made by one who knows all: only good for tests and measurements. See [`crate::sim::warm`].
+    pub(crate) fn dealt(coins: &mut blake3::OutputReader) -> [Base; 2] {
+        let mut bytes = || {
+            let mut bytes = Zeroizing::new([0; 32]);
+            coins.fill(&mut bytes[..]);
+            bytes
+        };
+        let id = bytes();
+        let mut side = || {
+            let key = |_| [bytes(), bytes()];
+            let offered: Vec<[Zeroizing<[u8; 32]>; 2]> = (0..base::COUNT).map(key).collect();
+            let mut delta = Zeroizing::new([0; 16]);
+            delta.copy_from_slice(&bytes()[..16]);
+            let delta = Zeroizing::new(u128::from_le_bytes(*delta));
+            let chosen =
+                |(index, keys): (usize, &[Zeroizing<[u8; 32]>; 2])| keys[(*delta >> index & 1) as usize].clone();
+            let chosen = offered.iter().enumerate().map(chosen).collect();
+            (offered, delta, chosen)
+        };
+        let (first_offered, second_delta, second_chosen) = side();
+        let (second_offered, first_delta, first_chosen) = side();
+        let half = |delta, chosen, offered| Base {
+            id: id.clone(),
+            delta,
+            chosen,
+            offered,
+        };
+        [
+            half(first_delta, first_chosen, first_offered),
+            half(second_delta, second_chosen, second_offered),
+        ]
     }
 }
 

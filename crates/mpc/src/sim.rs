@@ -4,6 +4,7 @@
 //! For tests: only here runs are repeatable.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
 
 use bytes::Bytes;
 use zeroize::Zeroizing;
@@ -11,6 +12,7 @@ use zeroize::Zeroizing;
 use crate::circuit::{Circuit, Triples};
 use crate::mask::Prg;
 use crate::net::{Abort, HEADER, Machine, Party, Session, State};
+use crate::ot::Base;
 use crate::threshold::Thresholds;
 
 /// What goes wrong with one message.
@@ -99,6 +101,27 @@ pub fn triples(parties: usize, plan: &[(&Circuit, usize)], seed: u64) -> Vec<Tri
     let mut key = Zeroizing::new([0; 32]);
     key[..8].copy_from_slice(&seed.to_le_bytes());
     Triples::dealt(plan, parties, &mut Prg::new(&key))
+}
+
+/// The same sessions with base oblivious transfers for all pairs, drawn from `seed`: making them takes most of the time of a small computation.
+pub fn warm(mut sessions: Vec<Session>, seed: u64) -> Vec<Session> {
+    let parties = sessions.len();
+    sessions
+        .iter_mut()
+        .for_each(|session| session.bases = vec![None; parties]);
+    for low in 0..parties {
+        for high in low + 1..parties {
+            let mut hasher = blake3::Hasher::new_derive_key("fdrtd simulator, base transfers");
+            hasher
+                .update(&seed.to_le_bytes())
+                .update(&low.to_le_bytes())
+                .update(&high.to_le_bytes());
+            let [first, second] = Base::dealt(&mut hasher.finalize_xof());
+            sessions[low].bases[high] = Some(Arc::new(first));
+            sessions[high].bases[low] = Some(Arc::new(second));
+        }
+    }
+    sessions
 }
 
 /// Runs `machines` (one per party, in order) until nothing more can happen.

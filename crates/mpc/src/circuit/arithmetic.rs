@@ -41,7 +41,8 @@ impl Builder {
         places.iter().enumerate().map(sum).collect()
     }
 
-    /// The sum of all numbers modulo 2^width: depth about log(numbers) + log(width).
+    /// The sum of all numbers modulo 2^width, the width being that of the widest: depth about log(numbers) + log(width). (Constant zeros on top of one of
+    /// them make room for carries; they cost nothing by themselves.)
     pub fn sum(&mut self, numbers: &[Vec<Bit>]) -> Vec<Bit> {
         let (x, y) = self.carry_save(numbers);
         self.add(&x, &y)
@@ -140,6 +141,7 @@ impl Builder {
             let bits = numbers.iter().filter_map(|number| number.get(place)).copied();
             let mut waiting: BinaryHeap<Reverse<(u32, Bit)>> = bits
                 .chain(carries.drain(..))
+                .filter(|bit| *bit != Bit::FALSE)
                 .map(|bit| Reverse((self.level(bit), bit)))
                 .collect();
             while waiting.len() > 2 {

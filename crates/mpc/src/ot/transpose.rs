@@ -1,7 +1,7 @@
 //! Transposition of 128 × 128 bits, by swapping ever smaller squares (Eklundh 1972; Warren, *Hacker's Delight*, section 7-3).
 
 /// Bit j of word i and bit i of word j change places.
-pub(super) fn transpose(rows: &mut [u128; 128]) {
+pub(crate) fn transpose(rows: &mut [u128; 128]) {
     let mut quarters = [[0u64; 64]; 4];
     let [a, b, c, d] = &mut quarters;
     for (index, row) in rows.iter().enumerate() {

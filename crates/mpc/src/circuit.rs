@@ -40,7 +40,6 @@ mod lanes;
 #[cfg(test)]
 mod privacy;
 mod run;
-#[cfg_attr(not(test), expect(dead_code))] // until there is oblivious transfer
 mod triples;
 
 pub use builder::{Bit, Builder};

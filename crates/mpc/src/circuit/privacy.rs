@@ -4,8 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::lanes::{Lanes, Packed};
 use super::run::{Evaluation, hide};
-use super::triples::{Prepared, offer, take, transpose};
+use super::triples::{Prepared, offer, take};
 use super::{Bit, Builder, Circuit};
+use crate::ot::transpose;
 
 /// Every choice of so many coins, one in each lane.
 struct Coins {
@@ -76,13 +77,15 @@ impl Views {
             .collect();
         assert!(seen.len() <= 24, "a histogram that fits in memory");
         let mut counts = vec![0u32; 1 << seen.len()];
-        for word in 0..seen[0].words().len() {
-            let mut square = [0; 64];
+        for word in (0..seen[0].words().len()).step_by(2) {
+            let mut square = [0; 128];
             for (row, bits) in square.iter_mut().zip(&seen) {
-                *row = bits.words()[word];
+                let at = |word: usize| u128::from(bits.words().get(word).copied().unwrap_or(0));
+                *row = at(word) | at(word + 1) << 64;
             }
             transpose(&mut square);
-            square.iter().for_each(|view| counts[*view as usize] += 1);
+            let lanes = seen[0].lanes() - 64 * word;
+            square.iter().take(lanes).for_each(|view| counts[*view as usize] += 1);
         }
         counts
     }

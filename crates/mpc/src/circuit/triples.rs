@@ -23,7 +23,8 @@ use zeroize::Zeroizing;
 use super::lanes::{Lanes, Packed, Unpacker};
 use super::{Circuit, Scaling};
 use crate::mask::Prg;
-use crate::net::{Abort, Net};
+use crate::net::{Abort, Net, message};
+use crate::ot::{BASE_BYTES, Ot, transpose};
 use crate::wire::Malformed;
 
 /// Most oblivious transfers of one message: bounds messages to 4 MiB and memory to 12 MiB for each peer.
@@ -69,22 +70,35 @@ impl Prepared {
 }
 
 impl Triples {
-    /// Prepares the runs of these circuits with so many lanes, in this order.
+    /// Prepares the runs of these circuits with so many lanes, in this order. All parties must pass the same plan.
     ///
     /// # Errors
-    /// Always, until there is oblivious transfer: see [`crate::sim::triples`] for tests.
-    #[expect(clippy::unused_async)]
-    pub async fn generate(_net: &mut Net, _plan: &[(&Circuit, usize)]) -> Result<Triples, Abort> {
-        Err(Abort::Internal("there is no oblivious transfer yet"))
+    /// A peer whose message has another length than the plan wants, or base transfers that cannot be made.
+    pub async fn generate(net: &mut Net, plan: &[(&Circuit, usize)]) -> Result<Triples, Abort> {
+        // Whenever coins are taken, rounds follow: so the number of rounds is a new one each time.
+        let mut coins = Prg::new(&net.session().own_key("masks of operands", net.round()));
+        let run = |(circuit, lanes): &(&Circuit, usize)| Prepared::alone(circuit, *lanes, |words| coins.fill(words));
+        let mut runs = plan.iter().map(run).collect();
+        let chunks = chunks(plan, CHUNK);
+        if !chunks.is_empty() {
+            let mut ot = Ot::new(net).await?;
+            for chunk in &chunks {
+                chunk.generate(net, &mut ot, &mut runs).await?;
+            }
+        }
+        Ok(Triples { runs })
+    }
+
+    /// Rounds of [`Triples::generate`], if there are base transfers; one more if not.
+    pub fn rounds(plan: &[(&Circuit, usize)]) -> usize {
+        2 * chunks(plan, CHUNK).len()
     }
 
     /// Bytes of the longest message of [`Triples::generate`].
     pub fn message_bytes(plan: &[(&Circuit, usize)]) -> usize {
-        chunks(plan, CHUNK)
-            .iter()
-            .map(|chunk| Packed::bytes(chunk.bits))
-            .max()
-            .unwrap_or(0)
+        let of_chunk = |chunk: &Chunk<'_>| Ot::message_bytes(chunk.transfers).max(Packed::bytes(chunk.bits));
+        let longest = chunks(plan, CHUNK).iter().map(of_chunk).max();
+        longest.map_or(0, |longest| longest.max(BASE_BYTES))
     }
 
     /// What the next run uses up.
@@ -186,6 +200,28 @@ fn chunks<'a>(plan: &[(&'a Circuit, usize)], most: usize) -> Vec<Chunk<'a>> {
 }
 
 impl Chunk<'_> {
+    /// Two rounds: oblivious transfers, then corrections.
+    async fn generate(&self, net: &mut Net, ot: &mut Ot, runs: &mut VecDeque<Prepared>) -> Result<(), Abort> {
+        let choices = self.choices(runs);
+        let pads = ot.random(net, choices.words(), self.transfers).await?;
+        let size = Packed::bytes(self.bits);
+        let mut payloads = Vec::with_capacity(pads.len());
+        let mut chosen = Vec::with_capacity(pads.len());
+        for (peer, pads) in pads {
+            let mut payload = message(size);
+            self.offer(runs, &pads.offered).encode(&mut payload);
+            payloads.push((peer, payload));
+            chosen.push((peer, pads.chosen));
+        }
+        net.exchange(payloads, size, |from, bytes| {
+            let corrections = self.decode(bytes)?;
+            let (_, chosen) = chosen.iter().find(|(peer, _)| *peer == from).ok_or(Malformed::Value)?;
+            self.take(runs, chosen, &mut corrections.reader());
+            Ok(())
+        })
+        .await
+    }
+
     /// This party's choices in the transfers.
     fn choices(&self, runs: &VecDeque<Prepared>) -> Packed {
         let mut choices = Packed::with_capacity(self.transfers);
@@ -263,55 +299,32 @@ const WIDE: usize = 6;
 
 /// The `width` lowest bits of pads, bit by bit.
 fn columns(lanes: usize, width: usize, pad: impl Fn(usize) -> u128) -> Vec<Lanes> {
-    let capacity = lanes.div_ceil(64);
+    let capacity = 2 * lanes.div_ceil(128);
     let mut columns: Vec<Zeroizing<Vec<u64>>> = (0..width)
         .map(|_| Zeroizing::new(Vec::with_capacity(capacity)))
         .collect();
-    let mut blocks = [Zeroizing::new([0; 64]), Zeroizing::new([0; 64])];
-    for first in (0..lanes).step_by(64) {
-        let here = (lanes - first).min(64);
-        if width < WIDE {
-            for (place, column) in columns.iter_mut().enumerate() {
-                let bit = |lane: usize| ((pad(first + lane) >> place) as u64 & 1) << lane;
-                column.push((0..here).map(bit).fold(0, |word, bit| word | bit));
+    let mut square = Zeroizing::new([0; 128]);
+    for first in (0..lanes).step_by(128) {
+        let here = (lanes - first).min(128);
+        if width >= WIDE {
+            square.fill(0);
+            (0..here).for_each(|lane| square[lane] = pad(first + lane));
+            transpose(&mut square);
+        } else {
+            for (place, row) in square.iter_mut().take(width).enumerate() {
+                let bit = |lane: usize| (pad(first + lane) >> place & 1) << lane;
+                *row = (0..here).map(bit).fold(0, |row, bit| row | bit);
             }
-            continue;
         }
-        let [low, high] = &mut blocks;
-        for lane in 0..64 {
-            let pad = if lane < here { pad(first + lane) } else { 0 };
-            (low[lane], high[lane]) = (pad as u64, (pad >> 64) as u64);
-        }
-        transpose(low);
-        if width > 64 {
-            transpose(high);
-        }
-        for (column, word) in columns.iter_mut().zip(low.iter().chain(high.iter())) {
-            column.push(*word);
+        for (column, row) in columns.iter_mut().zip(square.iter()) {
+            column.push(*row as u64);
+            column.push((row >> 64) as u64);
         }
     }
     columns
         .into_iter()
         .map(|words| Lanes::from_words(lanes, words))
         .collect()
-}
-
-/// Transposes a square of 64 × 64 bits: bit k of word j becomes bit j of word k. Halves are swapped, then quarters, and so on (Warren, *Hacker's Delight*, 7-3).
-pub(super) fn transpose(square: &mut [u64; 64]) {
-    let mut mask = 0x0000_0000_ffff_ffff;
-    let mut size = 32;
-    while size > 0 {
-        let mut low = 0;
-        while low < 64 {
-            let high = low + size;
-            let swapped = (square[low] >> size ^ square[high]) & mask;
-            square[low] ^= swapped << size;
-            square[high] ^= swapped;
-            low = (high + 1) & !size;
-        }
-        size /= 2;
-        mask ^= mask << size;
-    }
 }
 
 #[cfg(test)]

@@ -1,5 +1,6 @@
 //! Triples from oblivious transfer.
 
+use std::collections::BTreeSet;
 use std::sync::{Arc, OnceLock};
 
 use fdrtd_mpc::circuit::{Circuit, Lanes, Triples, open};
@@ -131,6 +132,36 @@ fn nothing_is_sent_for_circuits_without_products() {
     let outputs = [inputs[0].xor(&inputs[1]), inputs[0].clone()];
     assert_eq!(outcome.ends, vec![expected(0, &outputs); 3]);
     assert_eq!(outcome.delivered.len(), 2 * 6, "to open, to close");
+}
+
+/// Whether runs are prepared together or one after the other.
+#[test]
+fn no_mask_serves_twice() {
+    let circuit = Arc::new(operation(32, |b, x, y| {
+        x.iter().zip(y).map(|(x, y)| b.and(*x, *y)).collect()
+    }));
+    let (lanes, masks) = (3, 64);
+    let machine = |session| {
+        let circuit = Arc::clone(&circuit);
+        Machine::new(session, move |mut net| async move {
+            let inputs = vec![Lanes::zeros(lanes); 64];
+            for plan in [&[(&*circuit, lanes); 3][..], &[(&circuit, lanes)]] {
+                let mut triples = Triples::generate(&mut net, plan).await.unwrap();
+                for _ in plan {
+                    circuit.run(&mut net, &mut triples, &inputs).await.unwrap();
+                }
+            }
+            (net, Ok(String::new()))
+        })
+    };
+    let outcome = sim::run(sim::sessions(2, 1).into_iter().map(machine).collect(), 1, &[]);
+    // Shares are zero, so what is told are the masks.
+    let told = outcome
+        .delivered
+        .iter()
+        .filter(|(_, _, bytes)| bytes.len() - HEADER == masks * lanes / 8);
+    let told: BTreeSet<&[u8]> = told.map(|(_, _, bytes)| &bytes[HEADER..]).collect();
+    assert_eq!(told.len(), 2 * 4, "other masks of each party in each run");
 }
 
 /// The sizes of all messages are those of any other run.

@@ -12,7 +12,7 @@ use zeroize::Zeroizing;
 use crate::circuit::{Circuit, Triples};
 use crate::mask::Prg;
 use crate::net::{Abort, HEADER, Machine, Party, Session, State};
-use crate::ot::Base;
+use crate::ot::{Base, Ot};
 use crate::threshold::Thresholds;
 
 /// What goes wrong with one message.
@@ -96,6 +96,26 @@ pub fn sessions(parties: usize, seed: u64) -> Vec<Session> {
     Party::all(parties).map(session).collect()
 }
 
+/// Base transfers between all parties, for [`Session::bases`] of later sessions: by party, for each of its peers.
+pub fn bases(parties: usize, seed: u64) -> Vec<Vec<Option<Arc<Base>>>> {
+    let machine = |session| {
+        Machine::new(session, |mut net| async move {
+            let made = Ot::new(&mut net).await.map(|_| String::new());
+            (net, made)
+        })
+    };
+    let mut machines: Vec<Machine> = sessions(parties, seed).into_iter().map(machine).collect();
+    drive(&mut machines, seed, &[]);
+    let of_machine = |machine: &mut Machine| {
+        let mut bases = vec![None; parties];
+        for (peer, base) in machine.bases() {
+            bases[peer.index()] = Some(base);
+        }
+        bases
+    };
+    machines.iter_mut().map(of_machine).collect()
+}
+
 /// For each party what [`Triples::generate`](crate::circuit::Triples::generate) would give it, without messages, drawn from `seed`.
 pub fn triples(parties: usize, plan: &[(&Circuit, usize)], seed: u64) -> Vec<Triples> {
     let mut key = Zeroizing::new([0; 32]);
@@ -126,6 +146,10 @@ pub fn warm(mut sessions: Vec<Session>, seed: u64) -> Vec<Session> {
 
 /// Runs `machines` (one per party, in order) until nothing more can happen.
 pub fn run(mut machines: Vec<Machine>, schedule: u64, faults: &[FaultAt]) -> Outcome {
+    drive(&mut machines, schedule, faults)
+}
+
+fn drive(machines: &mut [Machine], schedule: u64, faults: &[FaultAt]) -> Outcome {
     let mut wire = Wire {
         faults,
         sent: BTreeMap::new(),
@@ -137,7 +161,7 @@ pub fn run(mut machines: Vec<Machine>, schedule: u64, faults: &[FaultAt]) -> Out
     let mut states: Vec<State> = machines.iter_mut().map(Machine::step).collect();
     let parties: Vec<Party> = Party::all(machines.len()).collect();
     for party in &parties {
-        wire.take_from(&mut machines, *party);
+        wire.take_from(machines, *party);
     }
     while let Some((from, to, message)) = wire.next() {
         delivered.push((from, to, message.clone()));
@@ -149,7 +173,7 @@ pub fn run(mut machines: Vec<Machine>, schedule: u64, faults: &[FaultAt]) -> Out
             Ok(()) => machines[index].step(),
             Err(abort) => State::Aborted(abort),
         };
-        wire.take_from(&mut machines, to);
+        wire.take_from(machines, to);
     }
     let end = |(machine, state): (&Machine, State)| match state {
         State::Running => End::Stalled(machine.waiting_for()),

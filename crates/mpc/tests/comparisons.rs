@@ -450,7 +450,11 @@ fn messages_and_rounds_depend_on_public_parameters_only() {
             let configured = Entry::find(name).unwrap().configure(parameters).unwrap();
             let messages = first.iter().filter(|(from, to, _)| (*from, *to) == (0, 1)).count();
             // And the closing digest.
-            assert_eq!(messages, configured.rounds(3, &thresholds) as usize + 1, "{name} {thresholds:?}");
+            assert_eq!(
+                messages,
+                configured.rounds(3, &thresholds) as usize + 1,
+                "{name} {thresholds:?}"
+            );
             let longest = configured.input(3, &["[1]"]).unwrap().shape.message_bytes;
             let sent = first
                 .iter()

@@ -295,6 +295,24 @@ fn a_common_operand() {
     assert!(case.is_private());
 }
 
+/// Each product shares operands with both others, so one mask is chosen with as well as corrected for.
+#[test]
+fn majority() {
+    let case = Case::new(2, &[0, 1, 1], |b, bits| {
+        let products = [(0, 1), (1, 2), (2, 0)].map(|(x, y)| b.and(bits[x], bits[y]));
+        let two = b.xor(products[0], products[1]);
+        vec![b.xor(two, products[2])]
+    });
+    assert_eq!(
+        (case.circuit.ands(), case.circuit.products(), case.circuit.depth()),
+        (2, 3, 1)
+    );
+    for inputs in 0..8u64 {
+        assert_eq!(case.result(inputs), u64::from(inputs.count_ones() > 1));
+    }
+    assert!(case.is_private());
+}
+
 /// Shares as they are tell inputs: they are what was put in.
 #[test]
 fn without_shares_of_zero_inputs_are_seen() {

@@ -4,6 +4,7 @@
 
 mod messages;
 mod operations;
+mod preparation;
 
 use std::sync::Arc;
 
@@ -118,6 +119,22 @@ fn check(
 
 fn modulus(width: usize) -> u128 {
     if width == 128 { u128::MAX } else { (1 << width) - 1 }
+}
+
+/// A greatest number of three: eight bits each, in three lanes.
+fn maximum() -> (Arc<Circuit>, Vec<Lanes>) {
+    let circuit = build(|b| {
+        let numbers = [b.inputs(8), b.inputs(8), b.inputs(8)];
+        let mut greatest = numbers[0].clone();
+        for number in &numbers[1..] {
+            let less = b.less(&greatest, number);
+            greatest = b.mux(less, number, &greatest);
+        }
+        b.outputs(&greatest);
+    });
+    let numbers = [[7u64, 200, 99], [8, 199, 99], [5, 201, 98]];
+    let inputs = numbers.iter().flat_map(|number| Lanes::columns(number, 1, 8)).collect();
+    (Arc::new(circuit), inputs)
 }
 
 #[test]

@@ -7,7 +7,7 @@ use fdrtd_mpc::net::{Abort, HEADER, Machine, Session};
 use fdrtd_mpc::sim::{self, End, Fault, FaultAt};
 use proptest::prelude::*;
 
-use super::{build, machines, shared};
+use super::{machines, maximum, shared};
 
 fn any_fault() -> impl Strategy<Value = Fault> {
     prop_oneof![
@@ -18,22 +18,6 @@ fn any_fault() -> impl Strategy<Value = Fault> {
         Just(Fault::Delay),
         (0usize..400).prop_map(Fault::Equivocate),
     ]
-}
-
-/// A greatest number of three: eight bits each, in three lanes.
-fn maximum() -> (Arc<Circuit>, Vec<Lanes>) {
-    let circuit = build(|b| {
-        let numbers = [b.inputs(8), b.inputs(8), b.inputs(8)];
-        let mut greatest = numbers[0].clone();
-        for number in &numbers[1..] {
-            let less = b.less(&greatest, number);
-            greatest = b.mux(less, number, &greatest);
-        }
-        b.outputs(&greatest);
-    });
-    let numbers = [[7u64, 200, 99], [8, 199, 99], [5, 201, 98]];
-    let inputs = numbers.iter().flat_map(|number| Lanes::columns(number, 1, 8)).collect();
-    (Arc::new(circuit), inputs)
 }
 
 proptest! {

@@ -15,13 +15,15 @@ mod transpose;
 use std::fmt;
 use std::sync::Arc;
 
+use aes::Aes128;
+use aes::cipher::KeyInit;
 use zeroize::{Zeroize, Zeroizing};
 
 use crate::net::{Abort, Net, Party, message};
 use crate::wire::Malformed;
 pub(crate) use transpose::transpose;
 
-use base::Context;
+use base::{Context, Keys};
 use extension::Use;
 
 /// Bytes of the message that makes base transfers.
@@ -31,8 +33,10 @@ pub const BASE_BYTES: usize = base::MESSAGE;
 pub struct Base {
     id: Zeroizing<[u8; 32]>,
     delta: Zeroizing<u128>,
-    chosen: Vec<Zeroizing<[u8; 32]>>,
-    offered: Vec<[Zeroizing<[u8; 32]>; 2]>,
+    /// Of base transfers in which this party chose: the generator of its choice. They expand their keys once, and erase themselves.
+    chosen: Vec<Aes128>,
+    /// Of those in which the peer chose: both.
+    offered: Vec<[Aes128; 2]>,
 }
 
 impl fmt::Debug for Base {
@@ -58,28 +62,46 @@ impl Base {
         };
         let id = bytes();
         let mut side = || {
-            let key = |_| [bytes(), bytes()];
-            let offered: Vec<[Zeroizing<[u8; 32]>; 2]> = (0..base::COUNT).map(key).collect();
+            let offered: Vec<[base::Key; 2]> = (0..base::COUNT).map(|_| [bytes(), bytes()]).collect();
             let mut delta = Zeroizing::new([0; 16]);
             delta.copy_from_slice(&bytes()[..16]);
             let delta = Zeroizing::new(u128::from_le_bytes(*delta));
-            let chosen =
-                |(index, keys): (usize, &[Zeroizing<[u8; 32]>; 2])| keys[(*delta >> index & 1) as usize].clone();
-            let chosen = offered.iter().enumerate().map(chosen).collect();
+            let choice = |(index, keys): (usize, &[base::Key; 2])| keys[(*delta >> index & 1) as usize].clone();
+            let chosen = offered.iter().enumerate().map(choice).collect();
             (offered, delta, chosen)
         };
-        let (first_offered, second_delta, second_chosen) = side();
-        let (second_offered, first_delta, first_chosen) = side();
-        let half = |delta, chosen, offered| Base {
-            id: id.clone(),
-            delta,
-            chosen,
-            offered,
+        let (first_offered, second_choices, second_chosen) = side();
+        let (second_offered, first_choices, first_chosen) = side();
+        let half = |choices, chosen, offered| {
+            let keys = Keys {
+                choices,
+                chosen,
+                offered,
+            };
+            Base::new(id.clone(), keys)
         };
         [
-            half(first_delta, first_chosen, first_offered),
-            half(second_delta, second_chosen, second_offered),
+            half(first_choices, first_chosen, first_offered),
+            half(second_choices, second_chosen, second_offered),
         ]
+    }
+
+    fn new(id: Zeroizing<[u8; 32]>, keys: Keys) -> Base {
+        let generator = |key: &base::Key| {
+            let mut short = Zeroizing::new([0; 16]);
+            short.copy_from_slice(&key[..16]);
+            Aes128::new((&*short).into())
+        };
+        Base {
+            id,
+            delta: keys.choices,
+            chosen: keys.chosen.iter().map(generator).collect(),
+            offered: keys
+                .offered
+                .iter()
+                .map(|[one, other]| [generator(one), generator(other)])
+                .collect(),
+        }
     }
 }
 
@@ -157,7 +179,7 @@ impl Ot {
             let base = &bases[index].1;
             offered[index] = Some(extension::sender_pads(
                 &base.chosen,
-                &base.delta,
+                *base.delta,
                 &uses[index].1,
                 received,
                 count,
@@ -228,12 +250,7 @@ async fn make(net: &mut Net, peers: &[Party]) -> Result<(), Abort> {
             id.update(blake3::hash(message).as_bytes());
         });
         let keys = own.finish(&context(from, me), &context(me, from), received)?;
-        let base = Base {
-            id: Zeroizing::new(*id.finalize().as_bytes()),
-            delta: keys.choices,
-            chosen: keys.chosen,
-            offered: keys.offered,
-        };
+        let base = Base::new(Zeroizing::new(*id.finalize().as_bytes()), keys);
         id.zeroize();
         made.push((from, Arc::new(base)));
         Ok(())

@@ -73,11 +73,14 @@ pub(super) struct Started {
     sent: Vec<u8>,
 }
 
+/// What a transfer gives.
+pub(super) type Key = Zeroizing<[u8; 32]>;
+
 /// What comes out: this party's keys as receiver, of its choices; and as sender, both of each.
 pub(super) struct Keys {
     pub(super) choices: Zeroizing<u128>,
-    pub(super) chosen: Vec<Zeroizing<[u8; 32]>>,
-    pub(super) offered: Vec<[Zeroizing<[u8; 32]>; 2]>,
+    pub(super) chosen: Vec<Key>,
+    pub(super) offered: Vec<[Key; 2]>,
 }
 
 /// The own message. `coins` must be fresh for every pair and session.

@@ -12,14 +12,13 @@
 //! The sender: u^i, covered by the half of PRG(k^i) that it does not know: uniform. The receiver: nothing. The pad it has not chosen is H(t_j ⊕ Δ, j): random to whoever
 //! does not know Δ, since H is correlation robust for a Δ of full entropy (ibid.).
 //!
-//! Streams are keyed by base key, session, direction and the number of the message on its channel, so no stream is ever used twice, however often base transfers serve;
-//! the same holds for the hash.
+//! A stream is AES-128 in counter mode under the base key; the upper 96 bits of its counter are a hash of session, direction and the number of the message on its channel, the
+//! lower 32 bits count blocks. So no stream is ever used twice, however often base transfers serve, but with a probability below m² / 2^97 for m messages; the same
+//! hash keys H. (A key of its own for each stream would cost more than a small number of transfers themselves.)
 
 use aes::Aes128;
 use aes::cipher::{Block, BlockCipherEncrypt, KeyInit};
-use chacha20::ChaCha20;
-use chacha20::cipher::{KeyIvInit, StreamCipher};
-use zeroize::{Zeroize, Zeroizing};
+use zeroize::Zeroizing;
 
 use super::base::COUNT;
 use super::transpose::transpose;
@@ -37,28 +36,40 @@ pub(super) struct Use {
 }
 
 impl Use {
-    fn derive(&self, label: &[u8], key: &[u8; 32]) -> Zeroizing<[u8; 32]> {
-        let mut hasher = blake3::Hasher::new_keyed(key);
+    /// Where its streams begin, and the key of its hash.
+    fn derive(&self) -> (u128, Hash) {
+        let mut hasher = blake3::Hasher::new_derive_key("fdrtd 2026-11 extension of oblivious transfers, version 1");
         hasher.update(&self.sid);
         hasher
             .update(&self.sender.to_le_bytes())
             .update(&self.receiver.to_le_bytes());
-        hasher.update(&self.message.to_le_bytes()).update(label);
-        let derived = Zeroizing::new(*hasher.finalize().as_bytes());
-        hasher.zeroize();
-        derived
+        hasher.update(&self.message.to_le_bytes());
+        let digest = hasher.finalize();
+        let [begin, key] = [0, 1].map(|half| {
+            let mut bytes = [0; 16];
+            bytes.copy_from_slice(&digest.as_bytes()[16 * half..][..16]);
+            bytes
+        });
+        (u128::from_le_bytes(begin) & COUNTERS, Hash(Aes128::new(&key.into())))
     }
+}
 
-    fn stream(&self, key: &Zeroizing<[u8; 32]>) -> ChaCha20 {
-        let key = self.derive(b"column", key);
-        ChaCha20::new(&(*key).into(), &[0; 12].into())
+/// Where a counter has zeros for blocks to be counted.
+const COUNTERS: u128 = !(u32::MAX as u128);
+
+/// Some blocks of a column.
+type Part = Zeroizing<[u128; BLOCKS]>;
+
+/// Writes blocks of a stream, from block `first` on.
+fn keystream(key: &Aes128, begin: u128, first: usize, out: &mut [u128]) {
+    let mut blocks = [Block::<Aes128>::default(); BLOCKS];
+    let blocks = &mut blocks[..out.len()];
+    for (index, block) in blocks.iter_mut().enumerate() {
+        *block = (begin | (first + index) as u128).to_le_bytes().into();
     }
-
-    fn hash(&self) -> Hash {
-        let key = self.derive(b"hash", &[0; 32]);
-        let mut short = [0; 16];
-        short.copy_from_slice(&key[..16]);
-        Hash(Aes128::new(&short.into()))
+    key.encrypt_blocks(blocks);
+    for (out, block) in out.iter_mut().zip(blocks) {
+        *out = u128::from_le_bytes((*block).into());
     }
 }
 
@@ -69,40 +80,34 @@ pub(super) fn message_bytes(count: usize) -> usize {
 
 /// The receiver's columns, which must not be used before the message has been sent, and the message, appended to `out`.
 pub(super) fn receive(
-    keys: &[[Zeroizing<[u8; 32]>; 2]],
+    keys: &[[Aes128; 2]],
     usage: &Use,
     choices: &[u64],
     count: usize,
     out: &mut Vec<u8>,
 ) -> Zeroizing<Vec<u128>> {
-    let mut streams: Vec<[ChaCha20; 2]> = keys
-        .iter()
-        .map(|pair| [0, 1].map(|side| usage.stream(&pair[side])))
-        .collect();
+    let (begin, _) = usage.derive();
     let blocks = count.div_ceil(COUNT);
-    let mut columns = Zeroizing::new(Vec::with_capacity(blocks * COUNT));
-    let (mut own, mut other) = (Zeroizing::new([0u8; BLOCKS * 16]), Zeroizing::new([0u8; BLOCKS * 16]));
-    for first in (0..blocks).step_by(BLOCKS) {
-        let here = BLOCKS.min(blocks - first);
-        let chosen: Zeroizing<Vec<u128>> = Zeroizing::new(
-            (first..first + here)
-                .map(|block| choice_block(choices, block))
-                .collect(),
-        );
-        for [one, two] in &mut streams {
-            let (own, other) = (&mut own[..here * 16], &mut other[..here * 16]);
-            keystream(one, own);
-            keystream(two, other);
-            let words = own
-                .as_chunks::<16>()
-                .0
-                .iter()
-                .zip(other.as_chunks::<16>().0)
-                .zip(chosen.iter());
-            for ((own, other), chosen) in words {
-                let own = u128::from_le_bytes(*own);
-                columns.push(own);
-                out.extend((own ^ u128::from_le_bytes(*other) ^ chosen).to_le_bytes());
+    let mut columns = Zeroizing::new(vec![0; blocks * COUNT]);
+    let start = out.len();
+    out.resize(start + message_bytes(count), 0);
+    let parts = columns
+        .chunks_mut(BLOCKS * COUNT)
+        .zip(out[start..].chunks_mut(BLOCKS * COUNT * 16));
+    let (mut other, mut chosen) = (Part::default(), Part::default());
+    for (first, (columns, out)) in (0..blocks).step_by(BLOCKS).zip(parts) {
+        let here = columns.len() / COUNT;
+        let (other, chosen) = (&mut other[..here], &mut chosen[..here]);
+        for (index, word) in chosen.iter_mut().enumerate() {
+            *word = choice_block(choices, first + index);
+        }
+        let parts = columns.chunks_exact_mut(here).zip(out.chunks_exact_mut(here * 16));
+        for ([one, two], (own, out)) in keys.iter().zip(parts) {
+            keystream(one, begin, first, own);
+            keystream(two, begin, first, other);
+            let words = own.iter().zip(&*other).zip(&*chosen);
+            for (out, ((own, other), chosen)) in out.as_chunks_mut::<16>().0.iter_mut().zip(words) {
+                *out = (own ^ other ^ chosen).to_le_bytes();
             }
         }
     }
@@ -111,44 +116,47 @@ pub(super) fn receive(
 
 /// The receiver's pads.
 pub(super) fn receiver_pads(usage: &Use, mut columns: Zeroizing<Vec<u128>>, count: usize) -> Zeroizing<Vec<u128>> {
+    let (_, hash) = usage.derive();
     rows(&mut columns);
     columns.truncate(count);
-    usage.hash().apply(&mut columns, 0);
+    hash.apply(&mut columns, 0);
     columns
 }
 
 /// The sender's pads, from the receiver's message, whose length is right.
 pub(super) fn sender_pads(
-    keys: &[Zeroizing<[u8; 32]>],
-    delta: &Zeroizing<u128>,
+    keys: &[Aes128],
+    delta: u128,
     usage: &Use,
     message: &[u8],
     count: usize,
 ) -> Zeroizing<Vec<[u128; 2]>> {
-    let mut streams: Vec<ChaCha20> = keys.iter().map(|key| usage.stream(key)).collect();
+    let (begin, hash) = usage.derive();
     let blocks = count.div_ceil(COUNT);
-    let hash = usage.hash();
     let mut pads = Zeroizing::new(Vec::with_capacity(count));
-    let mut columns = Zeroizing::new(Vec::with_capacity(BLOCKS * COUNT));
-    let mut own = Zeroizing::new([0u8; BLOCKS * 16]);
+    let mut columns = Zeroizing::new(vec![0; BLOCKS * COUNT]);
+    let mut others = Zeroizing::new(vec![0; BLOCKS * COUNT]);
     for (first, part) in (0..blocks).step_by(BLOCKS).zip(message.chunks(BLOCKS * COUNT * 16)) {
         let here = BLOCKS.min(blocks - first);
-        columns.clear();
-        for (index, (stream, column)) in streams.iter_mut().zip(part.chunks_exact(here * 16)).enumerate() {
-            let own = &mut own[..here * 16];
-            keystream(stream, own);
-            let mask = 0u128.wrapping_sub(**delta >> index & 1);
-            let words = own.as_chunks::<16>().0.iter().zip(column.as_chunks::<16>().0);
-            columns
-                .extend(words.map(|(own, theirs)| u128::from_le_bytes(*own) ^ (u128::from_le_bytes(*theirs) & mask)));
+        let columns = &mut columns[..here * COUNT];
+        let parts = columns.chunks_exact_mut(here).zip(part.chunks_exact(here * 16));
+        for ((index, key), (own, theirs)) in keys.iter().enumerate().zip(parts) {
+            keystream(key, begin, first, own);
+            let mask = 0u128.wrapping_sub(delta >> index & 1);
+            for (own, theirs) in own.iter_mut().zip(theirs.as_chunks::<16>().0) {
+                *own ^= u128::from_le_bytes(*theirs) & mask;
+            }
         }
-        rows(&mut columns);
-        let begin = pads.len();
-        columns.truncate(count - begin);
-        let mut others: Zeroizing<Vec<u128>> = Zeroizing::new(columns.iter().map(|row| row ^ **delta).collect());
-        hash.apply(&mut columns, begin);
-        hash.apply(&mut others, begin);
-        pads.extend(columns.iter().zip(others.iter()).map(|(one, other)| [*one, *other]));
+        rows(columns);
+        let done = pads.len();
+        let columns = &mut columns[..(here * COUNT).min(count - done)];
+        let others = &mut others[..columns.len()];
+        for (other, row) in others.iter_mut().zip(&*columns) {
+            *other = row ^ delta;
+        }
+        hash.apply(columns, done);
+        hash.apply(others, done);
+        pads.extend(columns.iter().zip(&*others).map(|(one, other)| [*one, *other]));
     }
     pads
 }
@@ -174,11 +182,6 @@ fn rows(columns: &mut [u128]) {
 fn choice_block(choices: &[u64], block: usize) -> u128 {
     let word = |index: usize| u128::from(choices.get(index).copied().unwrap_or(0));
     word(2 * block) | word(2 * block + 1) << 64
-}
-
-fn keystream(stream: &mut ChaCha20, bytes: &mut [u8]) {
-    bytes.fill(0);
-    stream.apply_keystream(bytes);
 }
 
 /// TMMO with a public key.

@@ -29,10 +29,24 @@
 //! Therefore nothing but what is passed to `open` is learned. What a microprotocol opens is its declared output; openings in between need a reason there.
 //!
 //! # Adversary
-//! Semi-honest, all parties but one may collude. A party that deviates can invert any opened bit and any product (it could do as much by another input where
-//! the input is its own, but here also within the circuit), so **results are then wrong, alike for all parties**, and if it may choose the inversion by what it learns from
-//! wrong results, it learns functions of the inputs that nobody declared. Broadcast bits that differ between receivers are found by the closing digest; what
-//! goes through private rounds (preparation, `open_to`) is not.
+//! Semi-honest; all parties but one may collude. A party that deviates can invert any opened bit and any product, also within the circuit: a wrong result, alike for all
+//! to whom it is opened. What is opened then is another function of the inputs than the declared one, so it may tell more. And a wrong correction inverts a product only
+//! where the receiver's share of a mask is 1: whether the result is right then tells that share, and with what the receiver broadcasts its share of the operand, which may be
+//! an input. Microprotocols that need more than semi-honest peers must not be built on this. A broadcast bit that differs between receivers
+//! is found by the closing digest, whoever caused it; a bit changed in a private round (preparation, [`open_to`]) is not.
+//!
+//! # Example
+//! ```
+//! use fdrtd_mpc::circuit::Builder;
+//!
+//! let mut builder = Builder::new();
+//! let (x, y) = (builder.inputs(32), builder.inputs(32));
+//! let less = builder.less(&x, &y);
+//! builder.output(less);
+//! let circuit = builder.finish();
+//! assert_eq!((circuit.ands(), circuit.depth()), (32, 6));
+//! ```
+//! Then in a protocol: [`Triples::generate`] once for everything, [`Circuit::run`] with [`Lanes::columns`] of the own number and [`Lanes::zeros`] for others', [`open`].
 
 mod arithmetic;
 mod builder;

@@ -1,10 +1,11 @@
 //! The protocols of fdrtd: secure multi-party computation, pure. No clock, no files, no sockets, no randomness of its own: a protocol is an `async fn`
 //! over [`net::Net`], and [`net::Machine`] turns it inside out into a state machine that a node, a simulator or a fuzzer drives.
 //!
-//! Read on: [`net`] (what a protocol may do), [`mask`] (secure addition), [`microprotocols::secure_sum`] (a whole microprotocol),
-//! [`microprotocol`] (the table the node uses), [`number`] (decimal numbers as exact integers), [`sim`] (tests with faults).
+//! Read on: [`net`] (what a protocol may do), [`mask`] (secure addition), [`ot`] (oblivious transfer), [`circuit`] (comparison and whatever else circuits can
+//! do), [`microprotocols::secure_sum`] (a whole microprotocol), [`microprotocol`] (the table the node uses), [`number`] (decimal numbers as exact integers),
+//! [`sim`] (tests with faults).
 //!
-//! Not supported yet: comparison, oblivious transfer, thresholds inside a protocol, parties that drop out.
+//! Not supported yet: circuits against parties that deviate, thresholds inside a protocol, parties that drop out.
 
 pub mod circuit;
 pub mod data;

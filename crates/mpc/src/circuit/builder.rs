@@ -52,7 +52,7 @@ enum Gate {
 
 /// Builds a [`Circuit`]. Numbers are slices of bits, the lowest first; where two numbers differ in width, zeros are put on top of the shorter one.
 ///
-/// The numbers in the descriptions are the widths' logarithms to base 2, rounded up. "Depth" is what an operation adds to that of its latest operand.
+/// In the descriptions log is the logarithm to base 2, rounded up, and the depth is what an operation adds to that of its latest operand.
 pub struct Builder {
     gates: Vec<Gate>,
     /// By wire: products on the way to it.

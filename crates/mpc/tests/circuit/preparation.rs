@@ -3,8 +3,9 @@
 use std::collections::BTreeSet;
 use std::sync::{Arc, OnceLock};
 
+use bytes::Bytes;
 use fdrtd_mpc::circuit::{Circuit, Lanes, Triples, open};
-use fdrtd_mpc::net::{HEADER, Machine, Session};
+use fdrtd_mpc::net::{HEADER, Machine, Party, Session};
 use fdrtd_mpc::ot::{BASE_BYTES, Base, Ot};
 use fdrtd_mpc::sim::{self, End, Fault, FaultAt, Outcome};
 use proptest::prelude::*;
@@ -230,4 +231,24 @@ fn a_changed_correction_can_make_all_wrong_alike() {
     let right = results.filter(|right| *right).count();
     // Wrong where the receiver's share of the mask is 1: a coin.
     assert!((8..=56).contains(&right), "{right}");
+}
+
+/// The order of gates, masks and transfers, all keys and the layout of messages: nodes of different builds must agree on them.
+#[test]
+fn known_answers() {
+    let circuit = Arc::new(operation(2, |b, x, y| {
+        let sum = b.add(x, y);
+        vec![b.less(x, y), sum[0], sum[1]]
+    }));
+    let inputs = Lanes::columns(&[0b0001, 0b0110, 0b1101], 1, 4);
+    let outcome = run_in(sim::sessions(3, 42), &circuit, &inputs, &[]);
+    let line = |(from, to, message): &(Party, Party, Bytes)| {
+        let hash = blake3::hash(message);
+        format!("{} {} {} {hash}", from.index(), to.index(), message.len())
+    };
+    let mut lines: Vec<String> = outcome.delivered.iter().map(line).collect();
+    lines.sort();
+    let expected = include_str!("../../../../vectors/circuit.txt");
+    let expected: Vec<&str> = expected.lines().filter(|line| !line.starts_with('#')).collect();
+    assert_eq!(lines, expected);
 }

@@ -41,6 +41,7 @@ use std::fmt;
 use bytes::Bytes;
 use fdrtd_mpc::microprotocol::{Prepared, Shape};
 use fdrtd_mpc::net::{self, Machine, Party};
+use fdrtd_mpc::threshold::Thresholds;
 use fdrtd_mpc::wire::Malformed;
 use zeroize::Zeroizing;
 
@@ -251,6 +252,11 @@ impl Session {
             }
         };
         Effective::of(self.peers.iter().enumerate().map(of).collect())
+    }
+
+    /// What has to be compared before anything opens, under those.
+    pub fn thresholds(&self) -> Thresholds {
+        self.rules().rules.thresholds(self.peers.len())
     }
 
     /// The key of each party, as far as known.

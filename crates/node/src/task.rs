@@ -13,7 +13,6 @@ use std::time::{Duration, Instant};
 
 use fdrtd_mpc::microprotocol::{Configured, Entry};
 use fdrtd_mpc::net::Party;
-use fdrtd_mpc::threshold::Thresholds;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use tokio::sync::watch;
@@ -473,7 +472,7 @@ impl Task {
     /// Rounds of data messages that the computation takes.
     fn rounds(&self, session: &Session) -> u32 {
         self.configured
-            .rounds(session.descriptor().nodes.len(), &Thresholds::default())
+            .rounds(session.descriptor().nodes.len(), &session.thresholds())
     }
 
     fn count_rounds(&self, core: &mut Core) {

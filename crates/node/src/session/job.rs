@@ -5,7 +5,6 @@ use std::fmt;
 use bytes::Bytes;
 use fdrtd_mpc::microprotocol::Prepared;
 use fdrtd_mpc::net::{self, Machine, Party, State};
-use fdrtd_mpc::threshold::Thresholds;
 
 use super::{End, Phase, Session, random};
 use crate::reason::Reason;
@@ -69,6 +68,7 @@ impl Session {
     /// The next piece of work, if there is one.
     pub fn job(&mut self) -> Option<Job> {
         let weight = self.limit() * self.peers.len();
+        let thresholds = self.thresholds();
         let Phase::Running(run) = &mut self.phase else {
             return None;
         };
@@ -83,7 +83,7 @@ impl Session {
                     .collect(),
                 coins: random(),
                 bases: Vec::new(),
-                thresholds: Thresholds::default(),
+                thresholds,
             };
             return Some(Job {
                 work: Work::Start(input, session),

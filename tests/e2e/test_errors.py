@@ -260,11 +260,11 @@ def test_failed(shared: list[Node]) -> None:
 def test_versions_differ(shared: list[Node]) -> None:
     task = create(shared[0], urls_of(shared))
     check(
-        lambda: simon_of(shared[1]).join(invitation={**task.invite(), "fdrtd": 3}),
+        lambda: simon_of(shared[1]).join(invitation={**task.invite(), "fdrtd": 4}),
         fdrtd.InputError,
         "VERSIONS_DIFFER",
         "call",
-        "the invitation is of version 3 of the protocol between nodes, this node speaks 2",
+        "the invitation is of version 4 of the protocol between nodes, this node speaks 3",
         "run the same version of fdrtd at all parties",
     )
     task.delete()

@@ -2,6 +2,7 @@
 //! restart in the [`Store`](crate::store::Store).
 
 mod background;
+pub(crate) mod bases;
 mod consent;
 mod context;
 pub(crate) mod input;
@@ -31,6 +32,7 @@ use crate::services::Principal;
 use crate::session::{End, JobDone, Millis, Session, is_data};
 use crate::store::StoreError;
 
+pub use bases::Bases;
 pub use context::{Context, Memory, StopAt};
 use progress::whole_result;
 pub(crate) use record::{RECORD, Record};
@@ -102,8 +104,8 @@ enum Kept {
 }
 
 impl Core {
-    fn restore(&mut self, end: End) {
-        self.session.restore(end);
+    fn restore(&mut self, end: End, own: Option<Zeroizing<String>>) {
+        self.session.restore(end, own);
         self.ended = Some(Instant::now());
         self.kept = Kept::Yes;
     }
@@ -344,6 +346,7 @@ impl Task {
                             result,
                             core.session.descriptor().nodes.len(),
                             unconfirmed,
+                            core.session.own(),
                         )));
                     }
                     (Some(End::Failed { reason, reported_by }), Kept::Yes) => {
@@ -401,6 +404,7 @@ impl Task {
     fn with(self: &Arc<Self>, change: impl FnOnce(&mut Session, Millis)) {
         let mut core = self.lock();
         let now = self.context.now();
+        self.context.bases.offer(&mut core.session, now);
         change(&mut core.session, now);
         self.settle(core);
     }
@@ -431,6 +435,9 @@ impl Task {
         }
         let entered = core.session.running() && !core.running_recorded;
         core.running_recorded |= entered;
+        if entered {
+            self.context.bases.begin(&core.session);
+        }
         self.count_rounds(&mut core);
         let ended = core.session.end().is_some() && core.ended.is_none();
         let mut entry = None;
@@ -440,6 +447,7 @@ impl Task {
             core.consent.forget();
             core.sealed = true;
             core.session.sign_receipt(&self.context.identity);
+            self.context.bases.end(&mut core.session, self.context.now());
             self.flush(&mut core);
             entry = self.log_end(&core);
         }

@@ -84,7 +84,7 @@ impl Task {
                 .map(|index| json!({"party": index, "why": why(*index)}))
                 .collect(),
         };
-        let rounds = self.rounds(session);
+        let rounds = self.rounds(&core);
         let round = match session.end() {
             Some(End::Done { .. }) => rounds,
             _ => session.round().min(rounds),

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
+use tokio::runtime::Handle;
 use tokio::sync::oneshot;
 
 use super::*;
@@ -27,8 +28,12 @@ struct World {
 
 impl World {
     async fn new() -> World {
+        World::on(|_| Handle::current()).await
+    }
+
+    async fn on(runtime: impl Fn(usize) -> Handle) -> World {
         let (mut nodes, mut urls) = (Vec::new(), Vec::new());
-        for _ in 0..PARTIES {
+        for me in 0..PARTIES {
             let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
             let url = NodeUrl::parse(&format!("http://{}", listener.local_addr().unwrap())).unwrap();
             let config = Config {
@@ -39,12 +44,18 @@ impl World {
                 ..Config::default()
             };
             let (ready, is_ready) = oneshot::channel();
-            tokio::spawn(crate::run(
-                vec![config],
-                listener,
-                |nodes| drop(ready.send(Arc::clone(&nodes[0]))),
-                std::future::pending(),
-            ));
+            let listener = listener.into_std().unwrap();
+            runtime(me).spawn(async move {
+                let listener = TcpListener::from_std(listener).unwrap();
+                crate::run(
+                    vec![config],
+                    listener,
+                    |nodes| drop(ready.send(Arc::clone(&nodes[0]))),
+                    std::future::pending(),
+                )
+                .await
+                .map_err(|error| error.to_string())
+            });
             nodes.push(is_ready.await.unwrap());
             urls.push(url);
         }
@@ -168,10 +179,22 @@ async fn many_rounds_and_rounds_of_much_work() {
 }
 
 /// `cargo nextest run -p fdrtd --run-ignored only rounds_are_measured --no-capture`
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[test]
 #[ignore = "measures"]
-async fn rounds_are_measured() {
-    let world = World::new().await;
+fn rounds_are_measured() {
+    // One runtime for each node, as if each were a process.
+    let runtime = || {
+        tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(2)
+            .enable_all()
+            .build()
+    };
+    let runtimes: Vec<_> = (0..=PARTIES).map(|_| runtime().unwrap()).collect();
+    runtimes[PARTIES].block_on(measure(&runtimes[..PARTIES]));
+}
+
+async fn measure(runtimes: &[tokio::runtime::Runtime]) {
+    let world = World::on(|me| runtimes[me].handle().clone()).await;
     for bytes in [0, 300, 10_000, 100_000] {
         let of = |rounds| Params {
             rounds,

@@ -387,10 +387,10 @@ class Hello:
 class Ready:
     def __init__(self, message: bytes) -> None:
         assert message[0] == READY
-        self.sid, self.keys, self.shape, self.pair = (message[i : i + 32] for i in (1, 33, 65, 97))
+        self.sid, self.keys, self.shape, self.pair, self.base = (message[i : i + 32] for i in (1, 33, 65, 97, 129))
 
     def encode(self) -> bytes:
-        return bytes([READY]) + self.sid + self.keys + self.shape + self.pair
+        return bytes([READY]) + self.sid + self.keys + self.shape + self.pair + self.base
 
 
 def abort(reason: dict[str, Any], by: int) -> bytes:

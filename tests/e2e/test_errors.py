@@ -260,11 +260,11 @@ def test_failed(shared: list[Node]) -> None:
 def test_versions_differ(shared: list[Node]) -> None:
     task = create(shared[0], urls_of(shared))
     check(
-        lambda: simon_of(shared[1]).join(invitation={**task.invite(), "fdrtd": 3}),
+        lambda: simon_of(shared[1]).join(invitation={**task.invite(), "fdrtd": 4}),
         fdrtd.InputError,
         "VERSIONS_DIFFER",
         "call",
-        "the invitation is of version 3 of the protocol between nodes, this node speaks 2",
+        "the invitation is of version 4 of the protocol between nodes, this node speaks 3",
         "run the same version of fdrtd at all parties",
     )
     task.delete()
@@ -337,8 +337,8 @@ def test_below_a_threshold(tmp_path: Path, shared: list[Node], policy: str, part
             "POLICY_CANNOT_CHECK",
             "policy",
             f"this node's policy '{policy}' wants at least {10 if parties == 3 else 20} samples in all, of which "
-            f"{parties} are certain because each party has 1; this version cannot check that for SecureSum without "
-            "opening it, so it refuses",
+            f"{parties} are certain because each party has 1; SecureSum does not compare that inside the computation, so "
+            "nobody could tell, and it is refused",
             "a greater min_samples_own, or more parties, may make it certain beforehand; for the rest ask this node's "
             "operator, who alone can change its policy (policy in its configuration, or --policy)",
         )

@@ -381,7 +381,7 @@ def forged(s: Scene) -> None:
     """All that party 2 could say, said by somebody else under its own key."""
     part = s.part
     messages = [hello_of(s).encode(), b"\x09", abort({"code": "CANCELLED", "party": 1}, 1)]
-    messages += [abort({"code": "CANCELLED", "party": ME}, ME), bytes([READY]) + bytes(128)]
+    messages += [abort({"code": "CANCELLED", "party": ME}, ME), bytes([READY]) + bytes(160)]
     if part.readies:
         messages += [part.ready(0).encode(), part.frame(0, bytes(32)), part.frame(1, bytes(32))]
 

@@ -399,7 +399,7 @@ def test_a_dry_run(tmp_path: Path) -> None:
         assert (status, shown["profile"]) == (200, "standard")
         assert shown["rules"]["min_samples_own"] == 4
         assert shown["looser_than_profile"] == ["min_samples_own", "releases"]
-        assert any("at least 4 samples" in words for words in shown["words"])
+        assert any("every party has at least 4" in words for words in shown["words"])
         assert "looser than its profile" in node.logged().replace("this node's rules are ", "")
 
         question = {"microprotocol": "SecureSum", "parties": 3, "samples": 12}

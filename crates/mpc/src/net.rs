@@ -32,9 +32,13 @@ pub const KIND: u8 = 3;
 /// Bytes in front of every payload: [`KIND`], the session id, the number of the message on its channel as `u32`.
 pub const HEADER: usize = 1 + 32 + 4;
 
-/// Messages of one peer that may wait while this party is still busy with an earlier round. A correct peer is at most one round ahead and may
-/// have its closing digest behind it.
+/// Messages of one peer that may wait while this party is busy. A correct peer sends its message k + 1 on a channel when it has this party's message k, and
+/// this party sends that when it has taken all before it: so no more than two wait, those of number k and k + 1, whichever peers take part in which rounds.
+/// The closing digest is a message like any other.
 const AHEAD: usize = 4;
+
+/// Work of so many bytes at most is done wherever a message arrives; more of it is announced ([`Net::work_ahead`]).
+pub const LIGHT: usize = 256 * 1024;
 
 /// The place of a party in the list of nodes, from 0.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -178,6 +182,8 @@ struct Mailbox {
     opened: Option<String>,
     own: Option<Zeroizing<String>>,
     bases: Vec<(Party, Arc<Base>)>,
+    /// The protocol has paused before much work.
+    heavy: bool,
 }
 
 /// A protocol's side of the network: authenticated, ordered channels to every other party.
@@ -226,6 +232,21 @@ impl Net {
         bases.resize(self.session.parties.max(bases.len()), None);
         bases[peer.index()] = Some(Arc::clone(&base));
         lock(&self.mailbox).bases.push((peer, base));
+    }
+
+    /// Much work follows before the next message is sent or awaited, about as much as going through so many bytes (one takes about a nanosecond).
+    ///
+    /// Whoever drives the machine may then have it done elsewhere ([`Machine::step_lightly`]). Little work is no reason for a pause.
+    pub async fn work_ahead(&mut self, bytes: usize) {
+        let mut paused = bytes <= LIGHT;
+        poll_fn(|_| {
+            if std::mem::replace(&mut paused, true) {
+                return Poll::Ready(());
+            }
+            lock(&self.mailbox).heavy = true;
+            Poll::Pending
+        })
+        .await;
     }
 
     /// Everybody else, in order.
@@ -486,9 +507,26 @@ impl Machine {
         Ok(())
     }
 
-    /// Runs until a message is needed or everything is done.
+    /// Runs until a message is needed or everything is done, however much work that is.
     pub fn step(&mut self) -> State {
-        if let Some(run) = &mut self.run
+        loop {
+            lock(&self.mailbox).heavy = false;
+            let state = self.step_lightly();
+            if !self.is_heavy() {
+                return state;
+            }
+        }
+    }
+
+    /// Whether the protocol has paused before much work: then [`Machine::step`] goes on without any message.
+    pub fn is_heavy(&self) -> bool {
+        self.run.is_some() && lock(&self.mailbox).heavy
+    }
+
+    /// The same as [`Machine::step`], but pauses before much work ([`Machine::is_heavy`]), and does nothing while it pauses.
+    pub fn step_lightly(&mut self) -> State {
+        if !self.is_heavy()
+            && let Some(run) = &mut self.run
             && let Poll::Ready(ended) = run.as_mut().poll(&mut Context::from_waker(Waker::noop()))
         {
             self.run = None; // drops the coins and all secrets of the run

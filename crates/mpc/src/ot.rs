@@ -39,6 +39,13 @@ pub struct Base {
     offered: Vec<[Aes128; 2]>,
 }
 
+impl Base {
+    /// Known to both halves and to nobody else.
+    pub fn id(&self) -> &[u8; 32] {
+        &self.id
+    }
+}
+
 impl fmt::Debug for Base {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Base").finish_non_exhaustive()

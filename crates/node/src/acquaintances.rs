@@ -199,6 +199,7 @@ impl Node {
     pub(crate) async fn peer_forgotten(&self, who: &Caller, url: &NodeUrl) -> Result<Value, Problem> {
         let known = self.peers().forget_url(url).map_err(|error| cannot(error, url))?;
         let context = self.simon.tasks().context();
+        context.bases.forget(&known.key);
         let deleted = context.store.delete(TRUST, url.to_string());
         deleted.await.map_err(|_| storage_failed())?;
         let detail = json!({"url": url, "key": known.key});

@@ -27,7 +27,7 @@ use crate::services::simon::Simon;
 use crate::services::sync::{Barrier, Broadcast, SyncQuota};
 use crate::services::{Callback, Clock, Identifiers, Principal, Reply, not_public};
 use crate::store::{Options, Store, load_or_create_key, make_directory};
-use crate::task::{Context, Memory};
+use crate::task::{Bases, Context, Memory};
 use crate::tasks::Tasks;
 use crate::url::NodeUrl;
 
@@ -156,6 +156,7 @@ impl Node {
             organisations: config.organisations(),
             ledger: Ledger::open(&store)?,
             approvals: Approvals::open(&store)?,
+            bases: Bases::default(),
             pool: Arc::new(Semaphore::new(cores)),
             metrics,
             clock: Clock::System,

@@ -277,6 +277,11 @@ impl Policy {
         Value::Object(rules)
     }
 
+    /// What the parties would compare inside the computation under these rules.
+    pub fn compared(&self, question: &Question) -> Value {
+        words::compared(&self.rules, question)
+    }
+
     /// `GET {base}/policy`.
     pub fn document(&self, with_peers: bool) -> Value {
         json!({

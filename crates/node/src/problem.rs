@@ -200,7 +200,7 @@ pub const CODES: &[(&str, &str)] = &[
     ("PEER_VERSION", "A peer speaks another version of the protocol."),
     (
         "POLICY_CANNOT_CHECK",
-        "This node's policy has a rule that this version cannot check for this task.",
+        "This node's policy has a rule that nobody could check: the microprotocol does not compare it.",
     ),
     (
         "POLICY_DIGITS",

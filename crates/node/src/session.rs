@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! Hello(descriptor, rules, nonce, seed)  to each peer, as soon as its key is known     ─ all joined ─▶ sid
-//! Ready(sid, keys, shape, pair)           once all have joined and the own input is there ─ all ready ─▶ data
+//! Ready(sid, keys, shape, pair, base)     once all have joined and the own input is there ─ all ready ─▶ data
 //! Data(sid, round, bytes)                 one per peer and round, then the closing digest
 //! Abort(reason)                           at any time
 //! Receipt(signature)                      after a result that all have confirmed
@@ -13,7 +13,8 @@
 //! and nothing of the input leaves before all are Ready.
 //!
 //! **Ready** compares, before any data, what all of this depends on: the session, everybody's keys, the input's shape, and with each peer the secret of
-//! the pair. The last two are hashes under the sid: seeds and column names do not travel.
+//! the pair. The last two are hashes under the sid: seeds and column names do not travel. It also tells which base oblivious transfers of earlier
+//! sessions this party holds together with that peer.
 //!
 //! **Rules.** When all have joined, every party computes the strictest of all rules. One that says no whatever the data are ends the task for all, with the
 //! same reason everywhere. What depends on this party's data, and its owner's consent, comes before Ready; the record of the release before
@@ -25,9 +26,10 @@
 //!
 //! **Deadlines.** Joining and waiting for inputs begin anew when a node was started anew, and together never last longer than both durations.
 //!
-//! Read on: `gathering.rs` (up to Ready), `binding.rs` (what makes a session one), `job.rs` (the computation), `receipts.rs` (what is signed after it),
-//! `message.rs` (bytes).
+//! Read on: `gathering.rs` (up to Ready), `binding.rs` (what makes a session one), `bases.rs` (what is kept of earlier sessions), `job.rs` (the
+//! computation), `receipts.rs` (what is signed after it), `message.rs` (bytes).
 
+mod bases;
 mod binding;
 mod consent;
 mod gathering;
@@ -37,10 +39,13 @@ mod receipts;
 
 use std::collections::VecDeque;
 use std::fmt;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use fdrtd_mpc::microprotocol::{Prepared, Shape};
 use fdrtd_mpc::net::{self, Machine, Party};
+use fdrtd_mpc::ot::Base;
+use fdrtd_mpc::threshold::Thresholds;
 use fdrtd_mpc::wire::Malformed;
 use zeroize::Zeroizing;
 
@@ -52,6 +57,7 @@ use crate::descriptor::Descriptor;
 use crate::identity::PeerKey;
 use crate::policy::{Effective, Question, Rules};
 use crate::reason::{Reason, Report, Stage};
+use bases::PairBase;
 use consent::Gate;
 use message::{ABORT, DATA, HELLO, Hello, READY, RECEIPT, Ready, decode_abort, encode_abort};
 use receipts::Receipts;
@@ -99,6 +105,7 @@ struct Peer {
     /// How many different Hellos there were.
     lives: u32,
     ready: Option<Ready>,
+    base: PairBase,
     /// Its connection broke and is not back.
     away: bool,
     early: Vec<([u8; 32], Bytes)>,
@@ -121,6 +128,8 @@ struct Run {
     /// Who left after the result was there: nothing more is expected of them.
     gone: Vec<Party>,
     round: u32,
+    /// The machine has paused before much work.
+    heavy: bool,
     started: Millis,
 }
 
@@ -154,6 +163,12 @@ pub struct Session {
     shape: Option<Shape>,
     /// The sid under which this party has said that it is ready.
     ready: Option<[u8; 32]>,
+    /// It has said so once, whatever became of it.
+    was_ready: bool,
+    /// Base oblivious transfers that the computation has made.
+    made: Vec<(Party, Arc<Base>)>,
+    /// What only this party's owner learns, as JSON text.
+    own: Option<Zeroizing<String>>,
     phase: Phase,
     created: Millis,
     /// When the stage it waits in began.
@@ -191,6 +206,7 @@ impl Session {
             hello: None,
             lives: 0,
             ready: None,
+            base: PairBase::default(),
             away: false,
             early: Vec::new(),
         };
@@ -207,6 +223,9 @@ impl Session {
             input: None,
             shape: None,
             ready: None,
+            was_ready: false,
+            made: Vec::new(),
+            own: None,
             phase: Phase::Gathering,
             created: now,
             since: now,
@@ -221,9 +240,16 @@ impl Session {
         self.created = created.min(self.since);
     }
 
-    /// Puts a session back that had ended before a restart.
-    pub fn restore(&mut self, end: End) {
+    /// Puts a session back that had ended before a restart, with what its owner alone had learnt.
+    pub fn restore(&mut self, end: End, own: Option<Zeroizing<String>>) {
+        self.own = own;
         self.finish_with(end);
+    }
+
+    /// What only this party's owner learns beside the result, as JSON text.
+    pub fn own(&self) -> Option<&str> {
+        let done = matches!(self.phase, Phase::Ended(End::Done { .. }));
+        self.own.as_ref().filter(|_| done).map(|own| own.as_str())
     }
 
     /// What it is about.
@@ -234,6 +260,11 @@ impl Session {
     /// The public part of this party's input.
     pub fn shape(&self) -> Option<&Shape> {
         self.shape.as_ref()
+    }
+
+    /// How many parties there are.
+    pub fn parties(&self) -> usize {
+        self.peers.len()
     }
 
     /// This party.
@@ -251,6 +282,11 @@ impl Session {
             }
         };
         Effective::of(self.peers.iter().enumerate().map(of).collect())
+    }
+
+    /// What has to be compared before anything opens, under those.
+    pub fn thresholds(&self) -> Thresholds {
+        self.rules().rules.thresholds(self.peers.len())
     }
 
     /// The key of each party, as far as known.
@@ -562,6 +598,9 @@ impl Session {
 
     /// Ends it and drops every secret.
     fn finish_with(&mut self, end: End) {
+        if matches!(end, End::Failed { .. }) {
+            self.own = None;
+        }
         self.phase = Phase::Ended(end);
         self.input = None;
         for peer in &mut self.peers {
@@ -570,12 +609,23 @@ impl Session {
                 hello.seed = Zeroizing::new([0; 32]);
             }
             peer.early.clear();
+            peer.base.forget();
         }
     }
 }
 
+/// For tests: two halves with this id.
+#[cfg(test)]
+pub(crate) fn test_base(id: u8) -> Arc<Base> {
+    Arc::new(Base {
+        id: Zeroizing::new([id; 32]),
+    })
+}
+
 #[cfg(test)]
 mod receipt_tests;
+#[cfg(test)]
+pub(crate) mod rehearsal;
 #[cfg(test)]
 mod restarts;
 #[cfg(test)]

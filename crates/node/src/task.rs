@@ -2,6 +2,7 @@
 //! restart in the [`Store`](crate::store::Store).
 
 mod background;
+pub(crate) mod bases;
 mod consent;
 mod context;
 pub(crate) mod input;
@@ -13,10 +14,9 @@ use std::time::{Duration, Instant};
 
 use fdrtd_mpc::microprotocol::{Configured, Entry};
 use fdrtd_mpc::net::Party;
-use fdrtd_mpc::threshold::Thresholds;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 use uuid::Uuid;
 use zeroize::Zeroizing;
 
@@ -32,12 +32,16 @@ use crate::services::Principal;
 use crate::session::{End, JobDone, Millis, Session, is_data};
 use crate::store::StoreError;
 
+pub use bases::Bases;
 pub use context::{Context, Memory, StopAt};
 use progress::whole_result;
 pub(crate) use record::{RECORD, Record};
 
 /// Work on more bytes than this goes to the pool; less is done at once by whoever brings the message.
 pub const INLINE_BYTES: usize = 256 * 1024;
+
+/// Rounds may take microseconds. Those who watch are not told of more than one in so much time.
+const TELL_EACH: Duration = Duration::from_millis(50);
 
 /// How a task is started.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -66,6 +70,8 @@ pub struct Task {
     /// Held by whoever gives an input or starts it: one after the other.
     giving: tokio::sync::Mutex<()>,
     changed: watch::Sender<u64>,
+    /// Something has changed that is told in a moment, together with what comes until then.
+    soon: Notify,
     context: Arc<Context>,
 }
 
@@ -85,6 +91,9 @@ struct Core {
     running_recorded: bool,
     /// Rounds that the metrics have counted.
     rounds: u32,
+    /// Rounds of the whole computation, once it has begun.
+    all_rounds: Option<u32>,
+    told: Told,
     consent: consent::Consent,
     /// The receipt with all signatures is in the record.
     receipt_recorded: bool,
@@ -92,6 +101,16 @@ struct Core {
     /// Whether its end would survive a fall. Nobody is told of it before.
     kept: Kept,
     deleted: bool,
+}
+
+/// What those who watch the task have been told.
+#[derive(Default)]
+struct Told {
+    at: Option<Instant>,
+    /// Whether the result was there.
+    opened: bool,
+    /// Rounds have gone by since.
+    untold: bool,
 }
 
 /// How it stands with the record of the end.
@@ -103,8 +122,8 @@ enum Kept {
 }
 
 impl Core {
-    fn restore(&mut self, end: End) {
-        self.session.restore(end);
+    fn restore(&mut self, end: End, own: Option<Zeroizing<String>>) {
+        self.session.restore(end, own);
         self.ended = Some(Instant::now());
         self.kept = Kept::Yes;
     }
@@ -162,6 +181,8 @@ impl Task {
             resolve_errors: vec![None; parties],
             running_recorded: false,
             rounds: 0,
+            all_rounds: None,
+            told: Told::default(),
             consent: consent::Consent::default(),
             receipt_recorded: false,
             ended: None,
@@ -180,6 +201,7 @@ impl Task {
             core: Mutex::new(core),
             giving: tokio::sync::Mutex::default(),
             changed: watch::Sender::new(0),
+            soon: Notify::new(),
             context,
         })
     }
@@ -345,6 +367,7 @@ impl Task {
                             result,
                             core.session.descriptor().nodes.len(),
                             unconfirmed,
+                            core.session.own(),
                         )));
                     }
                     (Some(End::Failed { reason, reported_by }), Kept::Yes) => {
@@ -402,6 +425,7 @@ impl Task {
     fn with(self: &Arc<Self>, change: impl FnOnce(&mut Session, Millis)) {
         let mut core = self.lock();
         let now = self.context.now();
+        self.context.bases.offer(&mut core.session, now);
         change(&mut core.session, now);
         self.settle(core);
     }
@@ -432,6 +456,9 @@ impl Task {
         }
         let entered = core.session.running() && !core.running_recorded;
         core.running_recorded |= entered;
+        if entered {
+            self.context.bases.begin(&core.session);
+        }
         self.count_rounds(&mut core);
         let ended = core.session.end().is_some() && core.ended.is_none();
         let mut entry = None;
@@ -441,6 +468,7 @@ impl Task {
             core.consent.forget();
             core.sealed = true;
             core.session.sign_receipt(&self.context.identity);
+            self.context.bases.end(&mut core.session, self.context.now());
             self.flush(&mut core);
             entry = self.log_end(&core);
         }
@@ -448,6 +476,7 @@ impl Task {
         let complete = core.session.receipt().is_some_and(Receipt::complete);
         let signed = complete && !core.receipt_recorded;
         core.receipt_recorded |= signed;
+        let tell = self.is_worth_telling(&mut core, entered);
         drop(core);
         if undecided {
             self.consider();
@@ -467,17 +496,44 @@ impl Task {
         } else if entered {
             self.keep_record_of_run();
         }
-        self.touch();
+        if tell {
+            self.touch();
+        }
+    }
+
+    /// Whether those who watch are told at once. If it is only that another round has gone by, that waits a moment for the next ones.
+    fn is_worth_telling(&self, core: &mut Core, entered: bool) -> bool {
+        let opened = core.session.opened();
+        let told = &mut core.told;
+        let rounds_only = core.session.running() && !entered && opened == told.opened;
+        if rounds_only && told.at.is_some_and(|at| at.elapsed() < TELL_EACH) {
+            if !std::mem::replace(&mut told.untold, true) {
+                self.soon.notify_one();
+            }
+            return false;
+        }
+        *told = Told {
+            at: Some(Instant::now()),
+            opened,
+            untold: false,
+        };
+        true
     }
 
     /// Rounds of data messages that the computation takes.
-    fn rounds(&self, session: &Session) -> u32 {
-        self.configured
-            .rounds(session.descriptor().nodes.len(), &Thresholds::default())
+    fn rounds(&self, core: &Core) -> u32 {
+        let session = &core.session;
+        let count = || self.configured.rounds(session.parties(), &session.thresholds());
+        core.all_rounds.unwrap_or_else(count)
     }
 
     fn count_rounds(&self, core: &mut Core) {
-        let all = self.rounds(&core.session);
+        if core.session.round() == core.rounds && core.session.end().is_none() {
+            return;
+        }
+        // Now the rules, on which it depends, are what they are.
+        let all = self.rounds(core);
+        core.all_rounds = Some(all);
         let rounds = match core.session.end() {
             Some(End::Done { .. }) => all,
             Some(End::Failed { .. }) => core.rounds,

@@ -275,6 +275,12 @@ impl Tasks {
 
     /// What the peers bring.
     pub fn on_event(&self, event: Event) {
+        if let Event::Restarted { peer } | Event::Rotated { old: peer } | Event::Up { peer } | Event::Down { peer } =
+            &event
+        {
+            // What two nodes hold together lives no longer than their connection.
+            self.context.bases.forget(peer);
+        }
         match event {
             Event::Message { from, task, bytes } => self.on_message(from, task, bytes),
             Event::TooLong { from, task } => {
@@ -357,6 +363,7 @@ impl Tasks {
             let mut table = self.lock();
             table.pending.expire(self.context.time_to_live, Instant::now());
             table.deleted.retain(|_, (until, _)| *until > Instant::now());
+            self.context.bases.expire(self.context.now());
             table
                 .objects
                 .values()
@@ -502,5 +509,7 @@ fn taken(party: usize) -> Problem {
     .with("party", party)
 }
 
+#[cfg(test)]
+mod rehearsal;
 #[cfg(test)]
 mod tests;

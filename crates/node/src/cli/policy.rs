@@ -154,12 +154,31 @@ async fn check(args: &CheckArgs) -> Result<Exit, Failure> {
                 text(refusal, "code")
             ));
         }
+        if allowed {
+            lines.extend(compared(&found["compared"]));
+        }
         if allowed && found["approval"] != "auto" {
             lines.push(format!("the owner is asked: approval {}", text(&found, "approval")));
         }
         say(&lines.join("\n"))?;
     }
     Ok(if allowed { Exit::Ok } else { Exit::Refused })
+}
+
+/// What the computation itself compares: a line each.
+fn compared(found: &Value) -> Vec<String> {
+    let all = [
+        ("samples_total", "samples of all parties together"),
+        ("samples_others", "samples of all others of each party"),
+        ("cell", "in every cell that opens"),
+        ("beyond", "other values on either side of one that opens"),
+    ];
+    let known = all
+        .iter()
+        .filter_map(|(name, what)| Some((found[*name].as_u64()?, what)));
+    known
+        .map(|(least, what)| format!("compared inside the computation, and hidden if fewer: at least {least} {what}"))
+        .collect()
 }
 
 fn list<'a>(value: &'a Value, name: &str) -> impl Iterator<Item = &'a Value> {
@@ -172,4 +191,24 @@ fn plain(value: &Value) -> String {
 
 fn text(value: &Value, name: &str) -> String {
     plain(&value[name])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_compared_is_told_in_words() {
+        assert!(compared(&json!({})).is_empty());
+        let lines = compared(&json!({"samples_total": 20, "beyond": 5}));
+        assert_eq!(lines.len(), 2);
+        assert!(
+            lines[0].ends_with("at least 20 samples of all parties together"),
+            "{lines:?}"
+        );
+        assert!(
+            lines[1].ends_with("at least 5 other values on either side of one that opens"),
+            "{lines:?}"
+        );
+    }
 }

@@ -2,6 +2,7 @@
 
 use fdrtd_mpc::microprotocol::{Configured, Entry, Release};
 use fdrtd_mpc::number::{Digits, MAX_DIGITS};
+use fdrtd_mpc::threshold::Thresholds;
 use fdrtd_mpc::wire::Malformed;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
@@ -161,6 +162,8 @@ pub struct Question {
     pub microprotocol: &'static str,
     /// What opens.
     pub releases: &'static [Release],
+    /// Whether it compares with thresholds before anything opens.
+    pub compares: bool,
     /// Its precision.
     pub digits: Option<Digits>,
     /// By how many parties.
@@ -173,6 +176,7 @@ impl Question {
         Question {
             microprotocol: entry.name,
             releases: entry.releases,
+            compares: entry.compares,
             digits: configured.digits,
             parties,
         }
@@ -218,19 +222,44 @@ impl Rules {
         }
     }
 
-    /// The first rule that says no to `question` whatever the data are.
+    /// What `parties` have to compare inside the protocol before anything opens.
     ///
     /// Every party sees to it that it has as many samples as `min_samples_own` wants before it says that it is ready. So p parties have
-    /// p · `min_samples_own` in all, and the others of each (p − 1) · `min_samples_own`, and nobody has to compare anything. What does not follow
-    /// this way cannot be checked without a comparison inside the protocol, and is refused.
+    /// p · `min_samples_own` in all, and the others of each (p − 1) · `min_samples_own`: where that is enough nothing has to be compared.
+    pub fn thresholds(&self, parties: usize) -> Thresholds {
+        let parties = u64::try_from(parties).unwrap_or(u64::MAX);
+        let own = u64::from(self.min_samples_own);
+        let unless_certain = |wanted: u32, counted: u64| {
+            let certain = counted.saturating_mul(own) >= u64::from(wanted);
+            if certain { 0 } else { u64::from(wanted) }
+        };
+        Thresholds {
+            samples_total: unless_certain(self.min_samples_total, parties),
+            samples_others: unless_certain(self.min_samples_others, parties.saturating_sub(1)),
+            cell: u64::from(self.min_cell),
+            // One at least: the value with none beyond it is an extreme.
+            beyond: if self.allow_extremes {
+                0
+            } else {
+                u64::from(self.min_cell).max(1)
+            },
+        }
+    }
+
+    /// The first rule that says no to `question` whatever the data are.
+    ///
+    /// What does not follow from the minimum of each party can only be compared inside the protocol ([`Rules::thresholds`]). A microprotocol that
+    /// does so hides what does not reach it; for one that does not nobody could tell, and it is refused.
     pub fn refusal(&self, question: &Question) -> Option<Refusal> {
         let parties = u64::try_from(question.parties).unwrap_or(u64::MAX);
-        let own = u64::from(self.min_samples_own);
         let (before, after) = question
             .digits
             .map_or((0, 0), |digits| (digits.before(), digits.after()));
         let opens = |release| question.releases.contains(&release);
-        let statistic = opens(Release::Statistic);
+        let single = opens(Release::Extremes) || (opens(Release::Order) && !question.compares);
+        let thresholds = self.thresholds(question.parties);
+        // Of every kind of release: each is of somebody's samples.
+        let unchecked = !question.compares && !question.releases.is_empty();
         let broken = |rule| Refusal {
             rule,
             cannot_check: false,
@@ -244,17 +273,17 @@ impl Rules {
             (parties == 2 && !self.allow_two_party, broken(Rule::AllowTwoParty)),
             (before > self.max_digits_before, broken(Rule::MaxDigitsBefore)),
             (after > self.max_digits_after, broken(Rule::MaxDigitsAfter)),
+            (!self.allow_extremes && single, broken(Rule::AllowExtremes)),
             (
-                !self.allow_extremes && opens(Release::Extremes),
-                broken(Rule::AllowExtremes),
+                unchecked && opens(Release::Cells) && thresholds.cell > 0,
+                unknown(Rule::MinCell),
             ),
-            (self.min_cell > 0 && opens(Release::Cells), unknown(Rule::MinCell)),
             (
-                statistic && parties.saturating_mul(own) < u64::from(self.min_samples_total),
+                unchecked && thresholds.samples_total > 0,
                 unknown(Rule::MinSamplesTotal),
             ),
             (
-                statistic && parties.saturating_sub(1).saturating_mul(own) < u64::from(self.min_samples_others),
+                unchecked && thresholds.samples_others > 0,
                 unknown(Rule::MinSamplesOthers),
             ),
         ];

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use fdrtd_mpc::microprotocol::Release;
 use fdrtd_mpc::number::Digits;
+use fdrtd_mpc::threshold::Thresholds;
 use proptest::collection::btree_set;
 use proptest::option;
 use proptest::prelude::*;
@@ -61,15 +62,18 @@ fn policies() -> impl Strategy<Value = Policy> {
 }
 
 fn questions() -> impl Strategy<Value = Question> {
-    const KINDS: [&[Release]; 4] = [
+    const KINDS: [&[Release]; 5] = [
         &[Release::Statistic],
         &[Release::Cells],
         &[Release::Statistic, Release::Extremes],
+        &[Release::Order],
         &[],
     ];
-    (0..KINDS.len(), 1..40u16, 0..40u16, 2..7usize).prop_map(|(kind, before, after, parties)| Question {
+    let kinds = (0..KINDS.len(), any::<bool>(), 1..40u16, 0..40u16, 2..7usize);
+    kinds.prop_map(|(kind, compares, before, after, parties)| Question {
         microprotocol: "a",
         releases: KINDS[kind],
+        compares,
         digits: Some(Digits::new(before, after).unwrap()),
         parties,
     })
@@ -132,6 +136,36 @@ proptest! {
     }
 
     #[test]
+    fn thresholds_are_those_of_the_strictest(mine in rules(), theirs in rules(), parties in 2..7usize, samples in 0..40u64) {
+        let both = mine.strictest(theirs).thresholds(parties);
+        // A greater minimum of one may make certain what another one wants compared; so no field is just the greater of the two.
+        for rules in [mine, theirs] {
+            let alone = rules.thresholds(parties);
+            prop_assert!(both.cell >= alone.cell && both.beyond >= alone.beyond);
+        }
+        // Whatever all have: if each has its minimum, and what is compared is met, all rules are.
+        let strictest = mine.strictest(theirs);
+        let own = samples.max(u64::from(strictest.min_samples_own));
+        let parties = parties as u64;
+        if parties * own >= both.samples_total {
+            prop_assert!(parties * own >= u64::from(strictest.min_samples_total));
+        }
+        if (parties - 1) * own >= both.samples_others {
+            prop_assert!((parties - 1) * own >= u64::from(strictest.min_samples_others));
+        }
+    }
+
+    #[test]
+    fn what_compares_is_refused_for_no_more_than_what_does_not(rules in rules(), question in questions()) {
+        let compares = Question { compares: true, ..question.clone() };
+        let blind = Question { compares: false, ..question };
+        if let Some(refusal) = rules.refusal(&compares) {
+            prop_assert!(!refusal.cannot_check);
+            prop_assert_eq!(rules.refusal(&blind), Some(refusal));
+        }
+    }
+
+    #[test]
     fn rules_travel(rules in rules()) {
         let bytes = rules.to_bytes();
         let mut rest = [0; Rules::REST];
@@ -175,6 +209,7 @@ fn sum(parties: usize) -> Question {
     Question {
         microprotocol: "SecureSum",
         releases: &[Release::Statistic],
+        compares: false,
         digits: Some(Digits::default()),
         parties,
     }
@@ -251,6 +286,124 @@ fn each_rule_says_no_to_its_own() {
     );
     let teaching: Rules = Profile::Teaching.into();
     assert_eq!(refused(teaching, &opens(&[Release::Cells, Release::Extremes])), None);
+}
+
+#[test]
+fn what_is_compared_inside_the_protocol_is_not_refused() {
+    let standard: Rules = Profile::Standard.into();
+    let few = Rules {
+        min_samples_own: 1,
+        min_samples_total: 20,
+        ..standard
+    };
+    let opens = |releases, compares| Question {
+        releases,
+        compares,
+        ..sum(3)
+    };
+    let order: &[Release] = &[Release::Order];
+    let cells: &[Release] = &[Release::Cells];
+    // Single values with others beyond them: the microprotocol sees to that, or they are extremes.
+    assert_eq!(refused(standard, &opens(order, true)), None);
+    assert_eq!(
+        refused(standard, &opens(order, false)),
+        Some((Rule::AllowExtremes, false))
+    );
+    assert_eq!(
+        refused(standard, &opens(&[Release::Order, Release::Extremes], true)),
+        Some((Rule::AllowExtremes, false))
+    );
+    assert_eq!(refused(standard, &opens(cells, true)), None);
+    assert_eq!(refused(standard, &opens(cells, false)), Some((Rule::MinCell, true)));
+    // Totals concern every kind of release.
+    for releases in [&[Release::Statistic], order, cells, &[Release::Extremes]] {
+        let few = Rules {
+            min_cell: 0,
+            allow_extremes: true,
+            ..few
+        };
+        assert_eq!(refused(few, &opens(releases, true)), None);
+        assert_eq!(
+            refused(few, &opens(releases, false)),
+            Some((Rule::MinSamplesTotal, true))
+        );
+    }
+}
+
+#[test]
+fn only_what_does_not_follow_is_compared() {
+    let thresholds = |samples_total, samples_others, cell, beyond| Thresholds {
+        samples_total,
+        samples_others,
+        cell,
+        beyond,
+    };
+    let of = |rules: Rules, parties| rules.thresholds(parties);
+    assert_eq!(of(Profile::Teaching.into(), 2), Thresholds::default());
+    assert_eq!(of(Profile::Standard.into(), 3), thresholds(0, 0, 5, 5));
+    assert_eq!(of(Profile::Strict.into(), 4), thresholds(0, 0, 10, 10));
+    let rules = |own, total, others| Rules {
+        min_samples_own: own,
+        min_samples_total: total,
+        min_samples_others: others,
+        min_cell: 0,
+        ..Profile::Standard.into()
+    };
+    // Extremes stay hidden even where cells may be small.
+    assert_eq!(of(rules(7, 21, 14), 3), thresholds(0, 0, 0, 1));
+    assert_eq!(of(rules(7, 22, 14), 3), thresholds(22, 0, 0, 1));
+    assert_eq!(of(rules(7, 22, 15), 3), thresholds(22, 15, 0, 1));
+    assert_eq!(of(rules(0, 1, 0), 3), thresholds(1, 0, 0, 1));
+    assert_eq!(
+        of(rules(u32::MAX, u32::MAX, u32::MAX), usize::MAX),
+        thresholds(0, 0, 0, 1)
+    );
+}
+
+#[test]
+fn the_rules_are_told_in_words() {
+    let words = |changes: &str| {
+        let changes: Changes = toml::from_str(changes).unwrap();
+        words::all(&changes.apply(Policy::of(Profile::Teaching)).unwrap()).join(" ")
+    };
+    let lenient = words("");
+    assert!(lenient.contains("A party may have any number of samples."), "{lenient}");
+    assert!(lenient.contains("Smallest and greatest values may open."), "{lenient}");
+    assert!(!lenient.contains("compared inside"), "{lenient}");
+    let total = words("min_samples_total = 20\nallow_extremes = false");
+    assert!(
+        total.contains("Samples in each column: all together at least 20."),
+        "{total}"
+    );
+    assert!(total.contains("compared inside the computation"), "{total}");
+    assert!(total.contains("at least 1 other values"), "{total}");
+}
+
+#[test]
+fn a_dry_run_tells_what_is_compared() {
+    let policy = Policy::of(Profile::Standard);
+    let order = Question {
+        releases: &[Release::Order],
+        compares: true,
+        ..sum(3)
+    };
+    assert_eq!(policy.compared(&order), json!({"beyond": 5}));
+    let cells = Question {
+        releases: &[Release::Cells],
+        ..order.clone()
+    };
+    assert_eq!(policy.compared(&cells), json!({"cell": 5}));
+    let blind = Question {
+        compares: false,
+        ..order
+    };
+    assert_eq!(policy.compared(&blind), json!({}));
+    let mut few = policy;
+    few.rules.min_samples_own = 1;
+    assert_eq!(
+        few.compared(&cells),
+        json!({"cell": 5, "samples_total": 10, "samples_others": 5})
+    );
 }
 
 #[test]

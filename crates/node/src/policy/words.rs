@@ -1,5 +1,8 @@
 //! What the rules say to people.
 
+use fdrtd_mpc::microprotocol::Release;
+use serde_json::{Value, json};
+
 use super::{Approval, Effective, Policy, Question, Refusal, Rule, Rules};
 use crate::problem::Problem;
 
@@ -67,7 +70,7 @@ pub(super) fn refused(rules: &Rules, refusal: Refusal, question: &Question) -> P
             "POLICY_CANNOT_CHECK",
             refusal.rule,
             format!(
-                "this node's policy '{profile}' wants {wanted}{known}; this version cannot check that for {} without opening it, so it refuses",
+                "this node's policy '{profile}' wants {wanted}{known}; {} does not compare that inside the computation, so nobody could tell, and it is refused",
                 question.microprotocol
             ),
             format!(
@@ -95,7 +98,12 @@ pub(super) fn refused(rules: &Rules, refusal: Refusal, question: &Question) -> P
             "POLICY_EXTREMES",
             refusal.rule,
             format!(
-                "this node's policy '{profile}' does not let single values open, as {} does",
+                "this node's policy '{profile}' does not let {} open, as {} does",
+                if question.releases.contains(&Release::Extremes) {
+                    "smallest and greatest values"
+                } else {
+                    "single values that may be the smallest or greatest"
+                },
                 question.microprotocol
             ),
             ASK_OPERATOR.to_owned(),
@@ -128,6 +136,39 @@ fn follows(rules: &Rules, parties: u64) -> String {
         ", of which {} are certain because each party has {}",
         parties.saturating_mul(u64::from(rules.min_samples_own)),
         rules.min_samples_own
+    )
+}
+
+/// The minimums that there are.
+fn samples(rules: &Rules) -> Option<String> {
+    let minimums = [
+        ("every party has at least", rules.min_samples_own),
+        ("all together at least", rules.min_samples_total),
+        ("all others of a party at least", rules.min_samples_others),
+    ];
+    let wanted = minimums.iter().filter(|(_, least)| *least > 0);
+    let all: Vec<String> = wanted.map(|(who, least)| format!("{who} {least}")).collect();
+    (!all.is_empty()).then(|| all.join(", "))
+}
+
+/// What the parties compare inside the computation of `question`, by the names of [`Thresholds`](fdrtd_mpc::threshold::Thresholds); nothing if the
+/// microprotocol compares nothing.
+pub(super) fn compared(rules: &Rules, question: &Question) -> Value {
+    let wanted = rules.thresholds(question.parties);
+    let opens = |release| question.releases.contains(&release);
+    let all = [
+        ("samples_total", wanted.samples_total, !question.releases.is_empty()),
+        ("samples_others", wanted.samples_others, !question.releases.is_empty()),
+        ("cell", wanted.cell, opens(Release::Cells)),
+        ("beyond", wanted.beyond, opens(Release::Order)),
+    ];
+    let compared = all
+        .iter()
+        .filter(|(_, least, opens)| question.compares && *opens && *least > 0);
+    Value::Object(
+        compared
+            .map(|(name, least, _)| ((*name).to_owned(), json!(least)))
+            .collect(),
     )
 }
 
@@ -200,25 +241,26 @@ pub(super) fn all(policy: &Policy) -> Vec<String> {
         None => "With every node that this one can reach and trusts.".to_owned(),
         Some(peers) => format!("Only with {} named URLs, keys or organisations.", peers.len()),
     });
-    words.push(if rules.min_samples_own == 0 {
-        "A party may have any number of samples.".to_owned()
-    } else {
-        format!(
-            "Every party has at least {} samples in each column, all together at least {}, all others of a party at least {}.",
-            rules.min_samples_own, rules.min_samples_total, rules.min_samples_others
-        )
+    words.push(match samples(rules) {
+        None => "A party may have any number of samples.".to_owned(),
+        Some(wanted) => format!("Samples in each column: {wanted}."),
     });
+    if rules.min_samples_total > 0 || rules.min_samples_others > 0 {
+        words.push(
+            "What does not follow from each party's own minimum is compared inside the computation, or the task is refused: numbers of too few \
+             samples do not open, and nobody learns how many there were."
+                .to_owned(),
+        );
+    }
     if rules.min_cell > 0 {
         words.push(format!("No cell of a table counts fewer than {}.", rules.min_cell));
     }
-    words.push(
-        if rules.allow_extremes {
-            "Smallest and greatest values may open."
-        } else {
-            "Smallest and greatest values do not open."
-        }
-        .to_owned(),
-    );
+    words.push(match rules.thresholds(0).beyond {
+        0 => "Smallest and greatest values may open.".to_owned(),
+        beyond => format!(
+            "Smallest and greatest values do not open; a median or quantile does if it has at least {beyond} other values on either side."
+        ),
+    });
     words.push(format!(
         "Results have at most {} digits before the point and {} after it.",
         rules.max_digits_before, rules.max_digits_after

@@ -58,6 +58,7 @@ fn the_result_may_be_written_in_another_way_and_may_not_be_another_one() {
     for same in [
         r#"{"sum": 31, "samples": 3}"#,
         r#"{"inputs":3,"result":{"samples":3,"sum":31},"warnings":[]}"#,
+        r#"{"inputs":3,"result":{"samples":3,"sum":31},"own":{"percentile":12.5}}"#,
         "{\n  \"inputs\": 3,\n  \"result\": {\"samples\": 3, \"sum\": 31}\n}",
     ] {
         assert_eq!(receipt.problems(Some(same)), Vec::<String>::new(), "{same}");

@@ -46,6 +46,7 @@ impl Session {
                 peer.ready = None;
                 peer.early.clear();
                 peer.greeted = false;
+                peer.base.forget();
                 // The old seed may have been heard; the nonce is the same for all peers and stays.
                 peer.my_seed = random();
                 self.ready = None;
@@ -60,7 +61,12 @@ impl Session {
     /// The connection to a peer broke, or is there again. The computation does not begin while one is away: its node may be starting anew,
     /// and would find a computation that it can take no part in.
     pub fn set_away(&mut self, party: Party, away: bool, now: Millis) {
-        self.peers[party.index()].away = away;
+        let running = self.running();
+        let peer = &mut self.peers[party.index()];
+        peer.away = away;
+        if running && away {
+            peer.base.connection_broke();
+        }
         self.start_if_all_ready(now);
     }
 
@@ -141,9 +147,18 @@ impl Session {
         let Some(shape) = &self.shape else { return };
         let shape = shape_digest(&sid, shape);
         self.ready = Some(sid);
-        for party in Party::all(self.peers.len()).filter(|party| *party != self.me) {
+        self.was_ready = true;
+        let me = self.me;
+        for party in Party::all(self.peers.len()).filter(|party| *party != me) {
             let pair = self.pair_digest(&sid, party);
-            let ready = Ready { sid, keys, shape, pair };
+            let base = self.tell_base(&sid, party);
+            let ready = Ready {
+                sid,
+                keys,
+                shape,
+                pair,
+                base,
+            };
             self.outgoing.push((party, ready.encode()));
         }
         self.start_if_all_ready(now);
@@ -203,6 +218,7 @@ impl Session {
             waiting,
             gone: Vec::new(),
             round: 0,
+            heavy: false,
             started: now,
         };
         self.phase = Phase::Running(Box::new(run));

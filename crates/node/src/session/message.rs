@@ -106,12 +106,14 @@ pub(super) struct Ready {
     pub(super) shape: [u8; 32],
     /// Digest of the secret of sender and receiver under the sid.
     pub(super) pair: [u8; 32],
+    /// Digest of the base oblivious transfers that the sender holds together with the receiver, under the sid; zeros for none.
+    pub(super) base: [u8; 32],
 }
 
 impl Ready {
     pub(super) fn encode(&self) -> Bytes {
         let mut message = vec![READY];
-        for field in [&self.sid, &self.keys, &self.shape, &self.pair] {
+        for field in [&self.sid, &self.keys, &self.shape, &self.pair, &self.base] {
             message.extend_from_slice(field);
         }
         Bytes::from(message)
@@ -127,6 +129,7 @@ impl Ready {
             keys: reader.array()?,
             shape: reader.array()?,
             pair: reader.array()?,
+            base: reader.array()?,
         };
         reader.end()?;
         Ok(ready)

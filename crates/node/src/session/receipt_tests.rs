@@ -111,7 +111,7 @@ impl World {
         let receipt = self.sessions[me].receipt().unwrap().shown(true).to_string();
         let task = self.sessions[me].descriptor().task.as_bytes()[0];
         self.sessions[me] = session(me, task);
-        self.sessions[me].restore(end);
+        self.sessions[me].restore(end, None);
         self.sessions[me].restore_receipt(Receipt::parse(&receipt).unwrap());
         self.carried.retain(|(from, to, _)| *from != me && *to != me);
     }

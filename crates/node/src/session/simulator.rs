@@ -12,4 +12,7 @@ mod honest;
 mod hostile;
 mod one_event;
 mod policies;
+mod warm;
 mod world;
+
+pub(super) use world::{descriptor, key};

@@ -1,15 +1,22 @@
 //! What runs beside a task until it is let go: finding the peers, the deadlines, the last messages.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use fdrtd_mpc::net::Party;
 
-use super::Task;
+use super::{TELL_EACH, Task};
 use crate::identity::PeerKey;
 
 /// How long a node that was started anew looks for peers whose signatures of a receipt are missing.
 const SIGNATURES: Duration = Duration::from_secs(600);
+
+async fn at(instant: Option<Instant>) {
+    match instant {
+        Some(instant) => tokio::time::sleep_until(instant.into()).await,
+        None => std::future::pending().await,
+    }
+}
 
 impl Task {
     /// Starts what runs in the background until it ends: finding the peers, and the deadlines. `on_key` is told each peer's key, `on_end` is called
@@ -56,9 +63,11 @@ impl Task {
     async fn keep_time(self: &Arc<Self>) {
         let mut changed = self.changed.subscribe();
         loop {
-            let deadline = {
+            let (deadline, tell) = {
                 let core = self.lock();
-                core.session.next_deadline(&self.heard(&core.session.keys()))
+                let deadline = core.session.next_deadline(&self.heard(&core.session.keys()));
+                let tell = core.told.at.filter(|_| core.told.untold).map(|at| at + TELL_EACH);
+                (deadline, tell)
             };
             let Some(deadline) = deadline else { break };
             let wait = tokio::time::sleep_until(self.context.at(deadline).into());
@@ -67,9 +76,20 @@ impl Task {
                     let heard = self.heard(&self.lock().session.keys());
                     self.with(|session, now| session.tick(now, &heard));
                 }
+                () = at(tell) => self.tell_rounds(),
+                () = self.soon.notified() => {}
                 _ = changed.changed() => {}
             }
         }
+    }
+
+    /// Tells of the rounds that have gone by.
+    fn tell_rounds(&self) {
+        let mut core = self.lock();
+        core.told.untold = false;
+        core.told.at = Some(Instant::now());
+        drop(core);
+        self.touch();
     }
 
     /// After the end: the last messages are still delivered, and signatures of the receipt waited for, then the peers are let go.

@@ -121,6 +121,7 @@ impl Task {
                 return;
             }
             let now = task.context.now();
+            task.context.bases.offer(&mut core.session, now);
             match decided {
                 Ok(true) => core.session.consent(now),
                 Ok(false) => core.consent.asked = true,

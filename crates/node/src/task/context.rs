@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::{Semaphore, watch};
 
+use super::bases::Bases;
 use crate::approvals::Approvals;
 use crate::audit::Audit;
 use crate::identity::Identity;
@@ -34,6 +35,8 @@ pub struct Context {
     pub ledger: Ledger,
     /// What the owner has approved.
     pub approvals: Approvals,
+    /// Base oblivious transfers that are held together with other nodes.
+    pub bases: Bases,
     /// As many heavy jobs at once as there are cores.
     pub pool: Arc<Semaphore>,
     /// Counters.

@@ -84,7 +84,7 @@ impl Task {
                 .map(|index| json!({"party": index, "why": why(*index)}))
                 .collect(),
         };
-        let rounds = self.rounds(session);
+        let rounds = self.rounds(&core);
         let round = match session.end() {
             Some(End::Done { .. }) => rounds,
             _ => session.round().min(rounds),
@@ -197,7 +197,9 @@ fn state_name(session: &Session) -> &'static str {
 }
 
 /// `{"inputs": parties, "result": …}` with warnings, if there are any; equal to the byte at every party that has it confirmed.
-pub(super) fn whole_result(result: &str, inputs: usize, unconfirmed: &[usize]) -> String {
+///
+/// What only this party's owner learns comes after it, as `own`: that is each party's own.
+pub(super) fn whole_result(result: &str, inputs: usize, unconfirmed: &[usize], own: Option<&str>) -> String {
     let mut warnings = Vec::new();
     if inputs == 2 {
         warnings.push(json!({
@@ -212,14 +214,15 @@ pub(super) fn whole_result(result: &str, inputs: usize, unconfirmed: &[usize]) -
             "parties": unconfirmed,
         }));
     }
-    if warnings.is_empty() {
-        format!("{{\"inputs\":{inputs},\"result\":{result}}}")
-    } else {
-        format!(
-            "{{\"inputs\":{inputs},\"result\":{result},\"warnings\":{}}}",
-            Value::from(warnings)
-        )
+    let mut whole = format!("{{\"inputs\":{inputs},\"result\":{result}");
+    if let Some(own) = own {
+        whole.push_str(&format!(",\"own\":{own}"));
     }
+    if !warnings.is_empty() {
+        whole.push_str(&format!(",\"warnings\":{}", Value::from(warnings)));
+    }
+    whole.push('}');
+    whole
 }
 
 /// Who says so is told wherever a party speaks of others: a dishonest one may say anything.

@@ -63,6 +63,9 @@ pub(crate) enum RecordPhase {
         unconfirmed: Vec<usize>,
         #[serde(default)]
         receipt: Option<String>,
+        /// What only the task's owner has learnt.
+        #[serde(default)]
+        own: Option<String>,
     },
     Failed {
         reason: Reason,
@@ -125,8 +128,9 @@ impl Task {
                 result,
                 unconfirmed,
                 receipt,
+                own,
             } => {
-                core.restore(End::Done { result, unconfirmed });
+                core.restore(End::Done { result, unconfirmed }, own.map(Zeroizing::new));
                 if let Some(receipt) = receipt.and_then(|text| Receipt::parse(&text).ok()) {
                     core.receipt_recorded = receipt.complete();
                     core.session.restore_receipt(receipt);
@@ -134,13 +138,13 @@ impl Task {
                 None
             }
             RecordPhase::Failed { reason, reported_by } => {
-                core.restore(End::Failed { reason, reported_by });
+                core.restore(End::Failed { reason, reported_by }, None);
                 None
             }
         };
         if let Some(end) = ended {
             core.inputs.clear();
-            core.restore(end);
+            core.restore(end, None);
             let entry = task.log_end(&core);
             drop(core);
             drop(task.put_record(entry, true));
@@ -268,6 +272,7 @@ impl Task {
                 result: result.clone(),
                 unconfirmed: unconfirmed.clone(),
                 receipt: session.receipt().map(|receipt| receipt.shown(true).to_string()),
+                own: session.own().map(str::to_owned),
             },
             Some(End::Failed { reason, reported_by }) => RecordPhase::Failed {
                 reason: reason.clone(),
@@ -300,7 +305,11 @@ impl Task {
         let durations = &session.descriptor().durations;
         let kept = (durations.join + durations.input + durations.run) / 1000 + self.context.time_to_live.as_secs();
         let bytes = Zeroizing::new(serde_json::to_vec(&record).unwrap_or_default());
-        for text in record.inputs {
+        let own = match record.phase {
+            RecordPhase::Done { own, .. } => own,
+            _ => None,
+        };
+        for text in record.inputs.into_iter().chain(own) {
             drop(Zeroizing::new(text));
         }
         (bytes, self.context.clock.now() + kept)

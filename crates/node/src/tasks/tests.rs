@@ -55,6 +55,7 @@ fn tasks_in(store: Store, policy: Policy, task_bytes: usize) -> Tasks {
         organisations: Organisations::default(),
         ledger: Ledger::open(&Store::ephemeral()).unwrap(),
         approvals: Approvals::open(&Store::ephemeral()).unwrap(),
+        bases: crate::task::Bases::default(),
         pool: Arc::new(Semaphore::new(1)),
         metrics: Metrics::default(),
         clock: Clock::System,

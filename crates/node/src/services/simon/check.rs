@@ -92,6 +92,7 @@ impl Simon {
             "rules": policy.shown(false),
             "refused": broken,
             "cannot_check": unknown,
+            "compared": policy.compared(question),
             "approval": policy.home.approval,
         })
     }

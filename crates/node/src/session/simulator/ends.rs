@@ -255,7 +255,7 @@ fn who_comes_after_the_end_is_told() {
     world.join(0);
     let session = world.session(0);
     assert_eq!(session.epitaph(), None);
-    session.restore(end);
+    session.restore(end, None);
     let farewell = session.farewell(None, &hello(session, [9; 32]));
     assert_eq!(told(farewell), Some((Reason::PeerRestarted { party: 0 }, 0)));
     check_forgotten(session);
@@ -268,10 +268,11 @@ fn who_comes_after_the_end_is_told() {
     });
     world.join(0);
     let session = world.session(0);
-    session.restore(End::Failed {
+    let failed = End::Failed {
         reason: reason.clone(),
         reported_by,
-    });
+    };
+    session.restore(failed, None);
     for message in [session.farewell(None, &hello(session, [9; 32])), session.epitaph()] {
         assert_eq!(told(message), Some((reason.clone(), 2)));
     }

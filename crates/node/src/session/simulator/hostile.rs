@@ -85,9 +85,9 @@ impl Mischief {
         match random.below(12) {
             0 => bytes(random, 120),
             1..4 => encode_abort(&any_reason(random, parties), random.below(parties + 2)),
-            4 => Bytes::from([&[READY], &sid[..], &bytes(random, 96)].concat()),
-            5 => Bytes::from([&[READY], &sid[..], &keys, &[7; 64]].concat()),
-            6 => Bytes::from([&[READY][..], &[7; 128]].concat()),
+            4 => Bytes::from([&[READY], &sid[..], &bytes(random, 128)].concat()),
+            5 => Bytes::from([&[READY], &sid[..], &keys, &[7; 96]].concat()),
+            6 => Bytes::from([&[READY][..], &[7; 160]].concat()),
             7 => hello(random, &text),
             8 => {
                 let other = descriptor(parties, 6).text();

@@ -39,11 +39,11 @@ impl Random {
     }
 }
 
-pub(super) fn key(index: usize) -> PeerKey {
+pub(in crate::session) fn key(index: usize) -> PeerKey {
     PeerKey::from_bytes([u8::try_from(index).unwrap() + 1; 32])
 }
 
-pub(super) fn descriptor(parties: usize, task: u8) -> Descriptor {
+pub(in crate::session) fn descriptor(parties: usize, task: u8) -> Descriptor {
     let url = |index: usize| NodeUrl::parse(&format!("http://127.0.0.1:9/{index}")).unwrap();
     Descriptor {
         protocol: PROTOCOL,
@@ -606,11 +606,14 @@ impl World {
             Record::Waiting { input: Some(text) } => {
                 session.give_input(prepared(self.parties(), text), self.now);
             }
-            Record::Running => session.restore(End::Failed {
-                reason: Reason::PeerRestarted { party: me },
-                reported_by: None,
-            }),
-            Record::Ended(end) => session.restore(end.clone()),
+            Record::Running => session.restore(
+                End::Failed {
+                    reason: Reason::PeerRestarted { party: me },
+                    reported_by: None,
+                },
+                None,
+            ),
+            Record::Ended(end) => session.restore(end.clone(), None),
         }
         self.install(me, session, record);
     }

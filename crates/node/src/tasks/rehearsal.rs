@@ -1,0 +1,217 @@
+//! Three whole nodes on sockets of this machine, and tasks that rehearse: many rounds, base oblivious transfers that are kept, what only an owner learns.
+#![allow(clippy::unwrap_used)]
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+use tokio::net::TcpListener;
+use tokio::runtime::Handle;
+use tokio::sync::oneshot;
+
+use super::*;
+use crate::config::Config;
+use crate::descriptor::{Durations, PROTOCOL};
+use crate::node::Node;
+use crate::policy::{Organisations, Policy, Profile, Question};
+use crate::session::rehearsal::{Params, REHEARSAL, configured};
+use crate::task::Outcome;
+use crate::url::NodeUrl;
+
+const PARTIES: usize = 3;
+
+/// Three nodes. They stop with their runtime.
+struct World {
+    nodes: Vec<Arc<Node>>,
+    urls: Vec<NodeUrl>,
+}
+
+impl World {
+    async fn new() -> World {
+        World::on(|_| Handle::current()).await
+    }
+
+    async fn on(runtime: impl Fn(usize) -> Handle) -> World {
+        let (mut nodes, mut urls) = (Vec::new(), Vec::new());
+        for me in 0..PARTIES {
+            let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+            let url = NodeUrl::parse(&format!("http://{}", listener.local_addr().unwrap())).unwrap();
+            let config = Config {
+                ephemeral: true,
+                policy: Profile::Teaching,
+                public_url: vec![url.clone()],
+                allow_peer_addresses: vec!["loopback".parse().unwrap()],
+                ..Config::default()
+            };
+            let (ready, is_ready) = oneshot::channel();
+            let listener = listener.into_std().unwrap();
+            runtime(me).spawn(async move {
+                let listener = TcpListener::from_std(listener).unwrap();
+                crate::run(
+                    vec![config],
+                    listener,
+                    |nodes| drop(ready.send(Arc::clone(&nodes[0]))),
+                    std::future::pending(),
+                )
+                .await
+                .map_err(|error| error.to_string())
+            });
+            nodes.push(is_ready.await.unwrap());
+            urls.push(url);
+        }
+        World { nodes, urls }
+    }
+
+    fn context(&self, me: usize) -> &Arc<Context> {
+        self.nodes[me].simon.tasks().context()
+    }
+
+    /// A task of all of them.
+    async fn tasks(&self, params: &Params) -> Vec<Arc<Task>> {
+        let descriptor = Descriptor {
+            protocol: PROTOCOL,
+            task: Uuid::new_v4(),
+            microprotocol: REHEARSAL.name.to_owned(),
+            parameters: configured(params).canonical,
+            nodes: self.urls.clone(),
+            durations: Durations::default(),
+        };
+        let mut tasks = Vec::new();
+        for (me, node) in self.nodes.iter().enumerate() {
+            let question = Question::new(&REHEARSAL, &configured(params), PARTIES);
+            let permit = Policy::of(Profile::Teaching)
+                .permit(Principal::anonymous(), &question, &Organisations::default(), &[])
+                .unwrap();
+            let (me, known) = (Party::new(me, PARTIES).unwrap(), Vec::new());
+            let all = node.simon.tasks();
+            let task = all.add(
+                "task.create",
+                &permit,
+                descriptor.clone(),
+                configured(params),
+                me,
+                Mode::OnInput,
+                known,
+            );
+            tasks.push(task.await.unwrap());
+        }
+        tasks
+    }
+
+    /// All give their input; what each is told in the end.
+    async fn compute(&self, params: &Params) -> Vec<Value> {
+        let tasks = self.tasks(params).await;
+        for task in &tasks {
+            task.input("1".to_owned().into()).await.unwrap();
+        }
+        let mut results = Vec::new();
+        for task in &tasks {
+            let Outcome::Result(text) = task.result(Duration::from_secs(60)).await.unwrap() else {
+                unreachable!("{}", task.waiting_text())
+            };
+            results.push(serde_json::from_str(&text).unwrap());
+        }
+        results
+    }
+
+    fn drop_bases(&self, me: usize, other: usize) {
+        self.context(me).bases.forget(&self.context(other).identity.key());
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_kept_serves_the_next_task() {
+    let world = World::new().await;
+    let warm = async || {
+        let results = world.compute(&Params::default()).await;
+        let of = |(me, result): (usize, &Value)| {
+            assert_eq!(result["own"]["party"], me);
+            assert_eq!(result["result"], json!({"rounds": 0, "thresholds": [0, 0, 0, 0]}));
+            result["own"]["warm"].clone()
+        };
+        results.iter().enumerate().map(of).collect::<Vec<_>>()
+    };
+    assert_eq!(warm().await, [json!([]), json!([]), json!([])]);
+    assert_eq!(warm().await, [json!([1, 2]), json!([0, 2]), json!([0, 1])]);
+    world.drop_bases(0, 1);
+    assert_eq!(warm().await, [json!([2]), json!([2]), json!([0, 1])]);
+    assert_eq!(warm().await, [json!([1, 2]), json!([0, 2]), json!([0, 1])]);
+    for me in 0..PARTIES {
+        assert_eq!(world.context(me).bases.count(), PARTIES - 1);
+    }
+    // What it is not used for any more is not kept: a task that one of them ends.
+    let tasks = world.tasks(&Params::default()).await;
+    for task in &tasks[..2] {
+        task.input("1".to_owned().into()).await.unwrap();
+    }
+    while !(0..2).all(|party| tasks[2].progress()["parties"][party]["input"] == true) {
+        tasks[2].changes().changed().await.unwrap();
+    }
+    tasks[2].cancel(&Principal::anonymous());
+    for task in &tasks {
+        assert!(task.result(Duration::from_secs(60)).await.is_err());
+    }
+    assert_eq!((world.context(0).bases.count(), world.context(1).bases.count()), (0, 0));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn many_rounds_and_rounds_of_much_work() {
+    let world = World::new().await;
+    for params in [
+        Params {
+            rounds: 250,
+            bytes: 200,
+            longest: 40 << 20,
+            ..Params::default()
+        },
+        Params {
+            rounds: 20,
+            bytes: 300_000,
+            pairs: true,
+            work: 1 << 20,
+            ..Params::default()
+        },
+    ] {
+        for result in world.compute(&params).await {
+            assert_eq!(result["result"]["rounds"], params.rounds);
+        }
+    }
+}
+
+/// `cargo nextest run -p fdrtd --run-ignored only rounds_are_measured --no-capture`
+#[test]
+#[ignore = "measures"]
+fn rounds_are_measured() {
+    // One runtime for each node, as if each were a process.
+    let runtime = || {
+        tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(2)
+            .enable_all()
+            .build()
+    };
+    let runtimes: Vec<_> = (0..=PARTIES).map(|_| runtime().unwrap()).collect();
+    runtimes[PARTIES].block_on(measure(&runtimes[..PARTIES]));
+}
+
+async fn measure(runtimes: &[tokio::runtime::Runtime]) {
+    let world = World::on(|me| runtimes[me].handle().clone()).await;
+    for bytes in [0, 300, 10_000, 100_000] {
+        let of = |rounds| Params {
+            rounds,
+            bytes,
+            longest: 40 << 20,
+            ..Params::default()
+        };
+        for _ in 0..2 {
+            let mut took = [0, 1000].map(|rounds| (of(rounds), Duration::ZERO));
+            for (params, took) in &mut took {
+                let begin = Instant::now();
+                world.compute(params).await;
+                *took = begin.elapsed();
+            }
+            let [(_, few), (_, many)] = took;
+            let round = many.saturating_sub(few).as_secs_f64() * 1e6 / 1000.0;
+            println!("{bytes} bytes: {round:.0} µs a round, {few:?} for the rest");
+        }
+    }
+}

@@ -29,6 +29,10 @@ use extension::Use;
 /// Bytes of the message that makes base transfers.
 pub const BASE_BYTES: usize = base::MESSAGE;
 
+/// About how many bytes could be gone through in the time of half a transfer, and in that of making base transfers with one peer.
+const WORK: usize = 40;
+const BASE_WORK: usize = 20_000_000;
+
 /// Base oblivious transfers of one pair of parties, in both directions: one party's half. It may serve many sessions, also at once.
 pub struct Base {
     id: Zeroizing<[u8; 32]>,
@@ -37,13 +41,6 @@ pub struct Base {
     chosen: Vec<Aes128>,
     /// Of those in which the peer chose: both.
     offered: Vec<[Aes128; 2]>,
-}
-
-impl Base {
-    /// Known to both halves and to nobody else.
-    pub fn id(&self) -> &[u8; 32] {
-        &self.id
-    }
 }
 
 impl fmt::Debug for Base {
@@ -163,6 +160,8 @@ impl Ot {
             message: net.messages_with(if sender == me { receiver } else { sender }),
         };
         let bytes = Ot::message_bytes(count);
+        let work = count.saturating_mul(self.bases.len()).saturating_mul(WORK);
+        net.work_ahead(work).await;
         let mut payloads = Vec::with_capacity(self.bases.len());
         let mut uses = Vec::with_capacity(self.bases.len());
         let mut columns = Vec::with_capacity(self.bases.len());
@@ -173,32 +172,27 @@ impl Ot {
             payloads.push((*peer, payload));
             uses.push((mine, theirs));
         }
-        let mut offered: Vec<Option<Zeroizing<Vec<[u128; 2]>>>> = self.bases.iter().map(|_| None).collect();
+        let mut received: Vec<Vec<u8>> = self.bases.iter().map(|_| Vec::new()).collect();
         let bases = &self.bases;
-        let round = net.exchange(payloads, bytes, |from, received| {
+        let round = net.exchange(payloads, bytes, |from, message| {
             let index = bases
                 .iter()
                 .position(|(peer, _)| *peer == from)
                 .ok_or(Malformed::Value)?;
-            if received.len() != bytes {
+            if message.len() != bytes {
                 return Err(Malformed::Short);
             }
-            let base = &bases[index].1;
-            offered[index] = Some(extension::sender_pads(
-                &base.chosen,
-                *base.delta,
-                &uses[index].1,
-                received,
-                count,
-            ));
+            received[index] = message.to_vec();
             Ok(())
         });
         round.await?;
+        net.work_ahead(work).await;
         let mut pads = Vec::with_capacity(self.bases.len());
-        for (((peer, _), columns), ((mine, _), offered)) in self.bases.iter().zip(columns).zip(uses.iter().zip(offered))
+        for (((peer, base), columns), ((mine, theirs), message)) in
+            self.bases.iter().zip(columns).zip(uses.iter().zip(received))
         {
             let chosen = extension::receiver_pads(mine, columns, count);
-            let offered = offered.ok_or(Abort::Internal("no message"))?;
+            let offered = extension::sender_pads(&base.chosen, *base.delta, theirs, &message, count);
             pads.push((*peer, Pads { chosen, offered }));
         }
         Ok(pads)
@@ -212,6 +206,7 @@ impl Ot {
 
 /// Base transfers with these peers.
 async fn make(net: &mut Net, peers: &[Party]) -> Result<(), Abort> {
+    net.work_ahead(peers.len() * BASE_WORK).await;
     let me = net.session().me;
     let sid = net.session().sid;
     let context = |sender: Party, receiver: Party| Context {
@@ -219,50 +214,51 @@ async fn make(net: &mut Net, peers: &[Party]) -> Result<(), Abort> {
         sender: sender.number(),
         receiver: receiver.number(),
     };
-    let start = |peer: &Party| {
-        let coins = net
-            .session()
-            .own_key("base oblivious transfer", u32::from(peer.number()));
-        base::start(&context(*peer, me), &coins)
-    };
-    let mut started: Vec<(Party, Option<base::Started>)> =
-        peers.iter().map(|peer| (*peer, Some(start(peer)))).collect();
-    let payload = |(peer, started): &(Party, Option<base::Started>)| {
+    let started: Vec<(Party, base::Started)> = peers
+        .iter()
+        .map(|peer| {
+            let coins = net
+                .session()
+                .own_key("base oblivious transfer", u32::from(peer.number()));
+            (*peer, base::start(&context(*peer, me), &coins))
+        })
+        .collect();
+    let payload = |(peer, started): &(Party, base::Started)| {
         let mut payload = message(BASE_BYTES);
-        payload.extend_from_slice(started.as_ref().map_or(&[], base::Started::message));
+        payload.extend_from_slice(started.message());
         (*peer, payload)
     };
     let payloads = started.iter().map(payload).collect();
-    let ids: Vec<Zeroizing<[u8; 32]>> = peers
-        .iter()
-        .map(|peer| {
-            net.session()
-                .pair_key("base oblivious transfer, id", *peer, net.messages_with(*peer))
-        })
-        .collect();
-    let mut made = Vec::with_capacity(peers.len());
-    let round = net.exchange(payloads, BASE_BYTES, |from, received| {
-        let index = started
-            .iter()
-            .position(|(peer, _)| *peer == from)
-            .ok_or(Malformed::Value)?;
-        let own = started[index].1.take().ok_or(Malformed::Value)?;
-        let mut id = blake3::Hasher::new_keyed(&ids[index]);
-        let messages = if me < from {
-            [own.message(), received]
-        } else {
-            [received, own.message()]
-        };
-        messages.into_iter().for_each(|message| {
-            id.update(blake3::hash(message).as_bytes());
-        });
-        let keys = own.finish(&context(from, me), &context(me, from), received)?;
-        let base = Base::new(Zeroizing::new(*id.finalize().as_bytes()), keys);
-        id.zeroize();
-        made.push((from, Arc::new(base)));
+    let ids = peers.iter().map(|peer| {
+        net.session()
+            .pair_key("base oblivious transfer, id", *peer, net.messages_with(*peer))
+    });
+    let ids: Vec<Zeroizing<[u8; 32]>> = ids.collect();
+    let mut received: Vec<Vec<u8>> = peers.iter().map(|_| Vec::new()).collect();
+    let round = net.exchange(payloads, BASE_BYTES, |from, message| {
+        let index = peers.iter().position(|peer| *peer == from).ok_or(Malformed::Value)?;
+        received[index] = message.to_vec();
         Ok(())
     });
     round.await?;
-    made.into_iter().for_each(|(peer, base)| net.keep_base(peer, base));
+    net.work_ahead(peers.len() * BASE_WORK).await;
+    for (((peer, own), received), key) in started.into_iter().zip(received).zip(ids) {
+        let messages = if me < peer {
+            [own.message(), &received]
+        } else {
+            [&received, own.message()]
+        };
+        let mut id = blake3::Hasher::new_keyed(&key);
+        messages.into_iter().for_each(|message| {
+            id.update(blake3::hash(message).as_bytes());
+        });
+        let keys = own.finish(&context(peer, me), &context(me, peer), &received);
+        let keys = keys.map_err(|malformed| Abort::Peer(peer, malformed.into()))?;
+        net.keep_base(
+            peer,
+            Arc::new(Base::new(Zeroizing::new(*id.finalize().as_bytes()), keys)),
+        );
+        id.zeroize();
+    }
     Ok(())
 }

@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import json
 import os
+import random
 import statistics
 import subprocess
 import sys
 import tempfile
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -43,11 +45,21 @@ def call(node: Node, body: dict[str, Any]) -> tuple[int, bytes]:
     return answer.status, answer.data
 
 
-def last_input_to_result(started: list[Node], data: Any) -> float:
-    """From the last party's `input` until all three callers have their result in hand. The data are stored before."""
-    tasks = make_task(started)
+def last_input_to_result(
+    started: list[Node],
+    data: Any,
+    microprotocol: str = "SecureSum",
+    parameters: dict[str, Any] | None = None,
+) -> float:
+    """From the last party's `input` until all callers have their result in hand. The data are stored before.
+
+    `data` is everybody's, or a function of the party.
+    """
+    tasks = make_task(started, microprotocol=microprotocol, parameters=parameters)
     storages = [node.api().select_microservice(microservice="KeyValueStorage") for node in started]
-    values = [storage.create(value=data) for storage in storages]
+    values = [
+        storage.create(value=data(place) if callable(data) else data) for place, storage in enumerate(storages)
+    ]
     for task, value in zip(tasks[:-1], values):
         task.input(source=value)
     ends = [0.0] * len(tasks)
@@ -129,6 +141,32 @@ def ratio(these: list[float], those: list[float]) -> float:
     return statistics.median(these) / statistics.median(those)
 
 
+def numbers(count: int) -> Callable[[int], list[float]]:
+    """As many for each party, different ones."""
+    return lambda place: [random.Random(place).gauss(40, 15) for _ in range(count)]
+
+
+COMPARISONS: list[tuple[str, str, Any, dict[str, Any]]] = [
+    ("MinimumMaximum of 100 numbers", "MinimumMaximum", numbers(100), {}),
+    ("SecureMedian of 100 numbers", "SecureMedian", numbers(100), {}),
+    ("quartiles of 100 numbers", "Quantiles", numbers(100), {"probabilities": [0.25, 0.5, 0.75]}),
+    ("sum of 100 numbers, at least 10 samples", "SecureSum", numbers(100), {"min_samples": 10}),
+    ("histogram of 1000 bins, at least 5 a bin", "Histogram", numbers(10_000), {"edges": {"from": 0, "to": 1000, "step": 1}, "min_cell": 5}),
+    ("Benchmark", "Benchmark", lambda place: 10 + place, {}),
+    ("SecureMedian of 10^6 numbers", "SecureMedian", numbers(1_000_000), {}),
+]
+
+
+def comparisons(started: list[Node]) -> None:
+    """With base transfers that are there: the first run makes them."""
+    for name, microprotocol, data, parameters in COMPARISONS:
+        many = "10^6" in name
+        for _ in range(1 if many else 5):
+            last_input_to_result(started, data, microprotocol, parameters)
+        times = [last_input_to_result(started, data, microprotocol, parameters) for _ in range(3 if many else 50)]
+        print(f"{name}: {milliseconds(times)}")
+
+
 def main() -> None:
     with tempfile.TemporaryDirectory() as directory, nodes(Path(directory), 3) as started:
         apis = [node.api() for node in started]
@@ -146,6 +184,7 @@ def main() -> None:
         data = {"vectors": [[1.25] * 1_000_000]}
         times = [last_input_to_result(started, data) for _ in range(7)]
         print(f"vectors of 10^6 numbers: {milliseconds(times)}")
+        comparisons(started)
         print(f"import fdrtd: {milliseconds(importing())}")
 
 

@@ -258,6 +258,29 @@ fn a_minimum_of_samples_may_be_asked_for_and_holds_for_each_column() {
 }
 
 #[test]
+fn a_thousand_cells_in_even_steps() {
+    let parameters = json!({"edges": {"from": 0, "to": 1000, "step": 1}, "min_cell": 2}).to_string();
+    let party = |party: i64| {
+        (0..1000)
+            .filter(|number| number % 3 != party)
+            .map(|number| json!(number))
+            .collect::<Vec<_>>()
+    };
+    let found = result("Histogram", &parameters, &texts(&[party(0), party(1), party(5)]));
+    let counts = found["counts"].as_array().unwrap();
+    assert_eq!(counts.len(), 1000);
+    // Every number is there three times, or twice where one party has left it out.
+    let expected = |number: usize| if number % 3 == 2 { 3 } else { 2 };
+    assert!(
+        counts
+            .iter()
+            .enumerate()
+            .all(|(number, count)| *count == json!(expected(number)))
+    );
+    assert_eq!(found["samples"], 2333);
+}
+
+#[test]
 fn single_values_open_only_with_others_on_both_sides() {
     let beyond = Thresholds {
         beyond: 2,
@@ -348,6 +371,12 @@ fn parameters_and_inputs_that_cannot_be_used() {
     assert!(refused("Quantiles", r#"{"probabilities": [0.5], "type": 6}"#).contains("numbered as in R"));
     let digits = r#"{"probabilities": [0.123], "digits_before": 300, "digits_after": 306}"#;
     assert!(refused("Quantiles", digits).contains("609 digits"));
+    let steps = |members: &str| refused("Histogram", &format!(r#"{{"edges": {members}}}"#));
+    assert!(steps(r#"{"from": 0, "to": 10, "step": 3}"#).contains("whole number of steps"));
+    assert!(steps(r#"{"from": 0, "to": 10, "step": 0}"#).contains("greater than 0"));
+    assert!(steps(r#"{"from": 10, "to": 0, "step": 1}"#).contains("to is greater"));
+    assert!(steps(r#"{"from": 0, "to": 10}"#).contains("members from, to and step"));
+    assert!(steps(r#"{"from": 0, "to": 1, "step": 1e-12}"#).contains("more than 10001"));
     for edges in ["[1]", "[2, 1]", "[1, 1]", "1", r#"["a", 1]"#, "[1, 1e99]"] {
         refused("Histogram", &format!(r#"{{"edges": {edges}}}"#));
     }

@@ -11,8 +11,11 @@
 //! - **What each party sees**: see [`crate::threshold`] and [`crate::mask`].
 //! - **Not protected**: the counts. An empty bin is shown as 0: nobody has such a number.
 //!
-//! A bin holds its lower edge and not its upper one; the last bin holds both (as numpy's `histogram`). Parameters: `edges` (at least two, ascending), `digits_before`,
+//! A bin holds its lower edge and not its upper one; the last bin holds both (as numpy's `histogram`). Parameters: `edges` (at least two, ascending; or `{"from": 0, "to": 100,
+//! "step": 10}`, which fits many bins into the task's description), `digits_before`,
 //! `digits_after`, `min_samples`, `min_cell`. Input: a list of numbers.
+
+use std::collections::BTreeMap;
 
 use serde_json::value::RawValue;
 use zeroize::Zeroizing;
@@ -42,6 +45,8 @@ pub struct Params {
     thresholds: Thresholds,
     /// Elements of the grid's ring, ascending.
     edges: Vec<Vec<u64>>,
+    /// Where they are equally far from each other and were given so.
+    steps: Option<[Vec<u64>; 3]>,
 }
 
 impl Params {
@@ -97,37 +102,36 @@ impl Microprotocol for Histogram {
     fn params(json: &str) -> Result<Params, Refusal> {
         let [after, before] = DIGITS;
         let given = Given::read(Self::NAME, json, &["edges", after, before, MIN_SAMPLES, MIN_CELL])?;
-        let example = "for example [0, 18, 65, 120]";
-        let list = given.text("edges").ok_or_else(|| given.lacks("edges", example))?;
-        let message = format!("edges is a list of 2 to {MOST_EDGES} ascending numbers, {example}");
-        let list: Vec<&RawValue> = serde_json::from_str(list).map_err(|_| unusable("edges", &message))?;
-        if !(2..=MOST_EDGES).contains(&list.len()) {
-            return Err(unusable("edges", &message));
-        }
         let grid = given.grid()?;
-        let space = KeySpace::new(&grid);
-        let mut edges: Vec<Vec<u64>> = Vec::with_capacity(list.len());
-        for (index, text) in list.iter().enumerate() {
-            let at = format!("edges[{index}]");
-            let mut edge = vec![0; grid.ring().limbs()];
-            let read = grid.add_token(text.get().as_bytes(), &mut edge);
-            read.map_err(|error| unusable(&at, &format!("{at}: {error}")))?;
-            if edges.last().is_some_and(|last| !ascends(&space, last, &edge)) {
-                return Err(unusable(&at, &format!("{at} is not greater than the edge before it")));
-            }
-            edges.push(edge);
-        }
+        let text = given.text("edges").ok_or_else(|| given.lacks("edges", EXAMPLE))?;
+        let steps = if text.starts_with('{') {
+            Some(read_steps(&grid, text)?)
+        } else {
+            None
+        };
+        let edges = match &steps {
+            Some(steps) => even_edges(&grid, steps)?,
+            None => read_edges(&grid, text)?,
+        };
         Ok(Params {
             grid,
             thresholds: given.thresholds()?,
             edges,
+            steps,
         })
     }
 
     fn canonical(params: &Params) -> String {
-        let edges: Vec<String> = params.edges.iter().map(|edge| params.grid.to_decimal(edge)).collect();
+        let decimal = |element: &Vec<u64>| params.grid.to_decimal(element);
+        let edges = match &params.steps {
+            Some(steps) => {
+                let [from, step, to] = steps.each_ref().map(decimal);
+                format!("{{\"from\":{from},\"step\":{step},\"to\":{to}}}")
+            }
+            None => format!("[{}]", params.edges.iter().map(decimal).collect::<Vec<_>>().join(",")),
+        };
         let canonical = Canonical::new(&params.grid, &params.thresholds);
-        canonical.with("edges", format!("[{}]", edges.join(","))).text()
+        canonical.with("edges", edges).text()
     }
 
     fn input(params: &Params, parties: usize, texts: &[&str]) -> Result<Ranked, Refusal> {
@@ -200,6 +204,78 @@ impl Microprotocol for Histogram {
         ]);
         Ok(Answers::new(input.shape, vec![answer]))
     }
+}
+
+const EXAMPLE: &str = "for example [0, 18, 65, 120] or {\"from\": 0, \"to\": 100, \"step\": 10}";
+
+fn read_edges(grid: &Grid, text: &str) -> Result<Vec<Vec<u64>>, Refusal> {
+    let message = format!("edges is a list of 2 to {MOST_EDGES} ascending numbers, {EXAMPLE}");
+    let list: Vec<&RawValue> = serde_json::from_str(text).map_err(|_| unusable("edges", &message))?;
+    if !(2..=MOST_EDGES).contains(&list.len()) {
+        return Err(unusable("edges", &message));
+    }
+    let space = KeySpace::new(grid);
+    let mut edges: Vec<Vec<u64>> = Vec::with_capacity(list.len());
+    for (index, text) in list.iter().enumerate() {
+        let at = format!("edges[{index}]");
+        let edge = read_edge(grid, &at, text)?;
+        if edges.last().is_some_and(|last| !ascends(&space, last, &edge)) {
+            return Err(unusable(&at, &format!("{at} is not greater than the edge before it")));
+        }
+        edges.push(edge);
+    }
+    Ok(edges)
+}
+
+/// From, step, to.
+fn read_steps(grid: &Grid, text: &str) -> Result<[Vec<u64>; 3], Refusal> {
+    let message = format!("edges has the members from, to and step, {EXAMPLE}");
+    let members: BTreeMap<&str, &RawValue> = serde_json::from_str(text).map_err(|_| unusable("edges", &message))?;
+    let names: Vec<&str> = members.keys().copied().collect();
+    let ["from", "step", "to"] = names[..] else {
+        return Err(unusable("edges", &message));
+    };
+    let mut steps = [Vec::new(), Vec::new(), Vec::new()];
+    for (slot, (name, text)) in steps.iter_mut().zip(&members) {
+        *slot = read_edge(grid, &format!("edges.{name}"), text)?;
+    }
+    Ok(steps)
+}
+
+fn even_edges(grid: &Grid, [from, step, to]: &[Vec<u64>; 3]) -> Result<Vec<Vec<u64>>, Refusal> {
+    let space = KeySpace::new(grid);
+    if !ascends(&space, &vec![0; step.len()], step) || !ascends(&space, from, to) {
+        return Err(unusable(
+            "edges",
+            "edges ascend: step is greater than 0, and to is greater than from",
+        ));
+    }
+    let mut edges = vec![from.clone()];
+    while let Some(last) = edges.last().filter(|last| ascends(&space, last, to)) {
+        if edges.len() == MOST_EDGES {
+            return Err(unusable(
+                "edges",
+                &format!("there would be more than {MOST_EDGES} edges"),
+            ));
+        }
+        let mut next = last.clone();
+        grid.ring().add_assign(&mut next, step);
+        edges.push(next);
+    }
+    if edges.last() != Some(to) {
+        return Err(unusable(
+            "edges",
+            "no whole number of steps leads from the first edge to the last",
+        ));
+    }
+    Ok(edges)
+}
+
+fn read_edge(grid: &Grid, at: &str, text: &RawValue) -> Result<Vec<u64>, Refusal> {
+    let mut edge = vec![0; grid.ring().limbs()];
+    let read = grid.add_token(text.get().as_bytes(), &mut edge);
+    read.map_err(|error| unusable(at, &format!("{at}: {error}")))?;
+    Ok(edge)
 }
 
 fn ascends(space: &KeySpace, one: &[u64], other: &[u64]) -> bool {

@@ -19,7 +19,9 @@
 //! can steer the search to any key it likes, and so learn, at the price of a wrong result, whether the k-th value of all is above or below
 //! the pivots on the way. It learns no more bits than an honest run tells.
 
-use crate::circuit::{Bit, Builder, Circuit, Triples, open};
+use std::sync::Arc;
+
+use crate::circuit::{Bit, Builder, Circuit, Triples, cached, open};
 use crate::keys::{KeySpace, Sorted};
 use crate::net::{Abort, Net};
 use crate::threshold::{self, Thresholds, WIDTH, minus, shares};
@@ -134,14 +136,9 @@ pub fn rounds(parties: usize, space: &KeySpace, thresholds: &Thresholds, targets
 pub fn message_bytes(parties: usize, space: &KeySpace, columns: usize, targets: usize) -> usize {
     let circuit = comparison(parties);
     let triples = Triples::message_bytes(&plan(&circuit, space, targets));
-    let all = Thresholds {
-        samples_total: 1,
-        samples_others: 1,
-        ..Thresholds::default()
-    };
     triples
         .max(circuit.message_bytes(targets * PIVOTS))
-        .max(threshold::totals_message_bytes(parties, &all, columns))
+        .max(threshold::totals_message_bytes(parties, columns))
 }
 
 const PIVOTS: usize = (1 << PIVOT_BITS) - 1;
@@ -163,7 +160,13 @@ fn first_bits(space: &KeySpace) -> usize {
 }
 
 /// The circuit of each step: is the sum of the parties' numbers negative?
-fn comparison(parties: usize) -> Circuit {
+fn comparison(parties: usize) -> Arc<Circuit> {
+    cached(("sign of a sum", [parties as u64, 0, 0, 0]), || {
+        build_comparison(parties)
+    })
+}
+
+fn build_comparison(parties: usize) -> Circuit {
     let mut circuit = Builder::new();
     let numbers: Vec<Vec<Bit>> = (0..parties).map(|_| circuit.inputs(WIDTH)).collect();
     let negative = circuit.sum_is_negative(&numbers);

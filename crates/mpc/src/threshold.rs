@@ -16,11 +16,14 @@
 //! these cannot be computed from sums *secondary* suppression. Ours is chosen from the opened bits alone, so it tells nothing that they do not. Empty cells are
 //! shown.
 
-use crate::circuit::{Bit, Builder, Circuit, Lanes, Triples, open};
+use std::sync::Arc;
+
+use zeroize::Zeroizing;
+
+use crate::circuit::{Bit, Builder, Circuit, Lanes, Triples, cached, open};
 use crate::mask;
 use crate::net::{Abort, Net, Party};
 use crate::ring::Ring;
-use zeroize::Zeroizing;
 
 /// Most samples of all parties together that can be compared: counts have 32 bits in two's complement.
 pub const MOST_SAMPLES: u64 = (1 << 31) - 1;
@@ -78,14 +81,10 @@ pub fn totals_rounds(parties: usize, thresholds: &Thresholds) -> u32 {
     }
 }
 
-/// Longest message of [`totals`].
+/// Longest message of [`totals`] and [`enough`], whatever the thresholds.
 #[must_use]
-pub fn totals_message_bytes(parties: usize, thresholds: &Thresholds, counts: usize) -> usize {
-    if thresholds.want_samples() {
-        bytes_of(&totals_circuit(parties, thresholds), counts)
-    } else {
-        8 * counts
-    }
+pub fn totals_message_bytes(parties: usize, counts: usize) -> usize {
+    bytes_of(&compared_totals(parties, Some(Least::Any), Some(Least::Any)), counts).max(8 * counts)
 }
 
 /// The sum of all parties' counts, for each column; `None` where it, or that of the others of some party, is too small. `counts` are this party's,
@@ -134,20 +133,16 @@ pub async fn enough(net: &mut Net, thresholds: &Thresholds, counts: &[u64]) -> R
 #[must_use]
 pub fn cells_rounds(parties: usize, least: u64, cells: usize) -> u32 {
     if least > 1 {
-        rounds_of(&cells_circuit(parties, least), cells)
+        rounds_of(&cells_circuit(parties, Least::Is(least)), cells)
     } else {
         1
     }
 }
 
-/// Longest message of [`cells`].
+/// Longest message of [`cells`], whatever the threshold.
 #[must_use]
-pub fn cells_message_bytes(parties: usize, least: u64, cells: usize) -> usize {
-    if least > 1 {
-        bytes_of(&cells_circuit(parties, least), cells)
-    } else {
-        8 * cells
-    }
+pub fn cells_message_bytes(parties: usize, cells: usize) -> usize {
+    bytes_of(&cells_circuit(parties, Least::Any), cells).max(8 * cells)
 }
 
 /// The sum of all parties' counts for each cell of a table, row by row; `None` for those that are hidden: which count at least one and fewer than `least`, and others that keep
@@ -163,7 +158,7 @@ pub async fn cells(net: &mut Net, least: u64, table: Table, counts: &[u64]) -> R
         let sums = mask::sum(net, RING, Zeroizing::new(counts.to_vec())).await?;
         return Ok(sums.into_iter().map(|sum| Some(sum.min(MOST_SAMPLES))).collect());
     }
-    let circuit = cells_circuit(net.session().parties, least);
+    let circuit = cells_circuit(net.session().parties, Least::Is(least));
     let (small, sums) = compare(net, &circuit, counts).await?;
     let hidden = table.suppress((0..counts.len()).map(|cell| small.get(cell)).collect());
     open_some(net, sums, |cell| !hidden[cell]).await
@@ -219,14 +214,47 @@ pub(crate) fn shares(me: Party, parties: usize, counts: &[u64]) -> Vec<Lanes> {
     Party::all(parties).flat_map(of).collect()
 }
 
-/// A number as constant bits.
-pub(crate) fn constant(circuit: &mut Builder, number: u64) -> Vec<Bit> {
-    (0..WIDTH).map(|bit| circuit.constant(number >> bit & 1 == 1)).collect()
+/// A threshold as a circuit sees it.
+#[derive(Clone, Copy)]
+enum Least {
+    Is(u64),
+    /// Not known yet: a circuit in which it is an input is larger than one for any number.
+    Any,
 }
 
-/// Minus a threshold in two's complement. No sum reaches 2^31, so what is greater is as good as that.
+impl Least {
+    fn of(number: u64) -> Option<Least> {
+        (number > 0).then_some(Least::Is(number))
+    }
+
+    /// Tells circuits apart: what is greater than any that can be reached has one as well.
+    fn name(least: Option<Least>) -> u64 {
+        match least {
+            None => 0,
+            Some(Least::Is(number)) => reachable(number),
+            Some(Least::Any) => u64::MAX,
+        }
+    }
+
+    fn bits(self, circuit: &mut Builder, form: impl Fn(u64) -> u64) -> Vec<Bit> {
+        match self {
+            Least::Is(number) => {
+                let number = form(number);
+                (0..WIDTH).map(|bit| circuit.constant(number >> bit & 1 == 1)).collect()
+            }
+            Least::Any => circuit.inputs(WIDTH),
+        }
+    }
+}
+
+/// A threshold; no sum reaches 2^31, so what is greater is as good as that.
+fn reachable(threshold: u64) -> u64 {
+    threshold.min(MOST_SAMPLES + 1)
+}
+
+/// Minus a threshold in two's complement.
 pub(crate) fn minus(threshold: u64) -> u64 {
-    threshold.min(MOST_SAMPLES + 1).wrapping_neg()
+    reachable(threshold).wrapping_neg()
 }
 
 /// Runs a circuit whose outputs are one bit and a sum. The bit opens; the sum stays shared.
@@ -255,19 +283,30 @@ async fn open_some(net: &mut Net, sums: Vec<Lanes>, shown: impl Fn(usize) -> boo
     Ok((0..lanes).map(|lane| shown(lane).then(|| sum(lane))).collect())
 }
 
-fn totals_circuit(parties: usize, thresholds: &Thresholds) -> Circuit {
+fn totals_circuit(parties: usize, thresholds: &Thresholds) -> Arc<Circuit> {
+    let [total, others] = [thresholds.samples_total, thresholds.samples_others].map(Least::of);
+    compared_totals(parties, total, others)
+}
+
+/// Outputs: whether there are enough, and the sum.
+fn compared_totals(parties: usize, total: Option<Least>, of_others: Option<Least>) -> Arc<Circuit> {
+    let name = [parties as u64, Least::name(total), Least::name(of_others), 0];
+    cached(("totals", name), || build_totals(parties, total, of_others))
+}
+
+fn build_totals(parties: usize, total: Option<Least>, of_others: Option<Least>) -> Circuit {
     let mut circuit = Builder::new();
     let counts: Vec<Vec<Bit>> = (0..parties).map(|_| circuit.inputs(WIDTH)).collect();
     let sum = circuit.sum(&counts);
     let mut enough = Vec::new();
-    if thresholds.samples_total > 0 {
-        let least = constant(&mut circuit, thresholds.samples_total.min(MOST_SAMPLES + 1));
+    if let Some(least) = total {
+        let least = least.bits(&mut circuit, reachable);
         let few = circuit.less(&sum, &least);
         enough.push(circuit.not(few));
     }
-    if thresholds.samples_others > 0 {
+    if let Some(least) = of_others {
         for party in 0..parties {
-            let others = others(&mut circuit, &counts, &sum, party, thresholds.samples_others);
+            let others = others(&mut circuit, &counts, &sum, party, least);
             let few = circuit.sum_is_negative(&others);
             enough.push(circuit.not(few));
         }
@@ -280,23 +319,29 @@ fn totals_circuit(parties: usize, thresholds: &Thresholds) -> Circuit {
 
 /// Numbers whose sum is that of all counts but one party's, minus a threshold: with few parties the counts themselves, which is faster; with many the sum and
 /// what has to be taken from it, which is smaller.
-fn others(circuit: &mut Builder, counts: &[Vec<Bit>], sum: &[Bit], party: usize, least: u64) -> Vec<Vec<Bit>> {
+fn others(circuit: &mut Builder, counts: &[Vec<Bit>], sum: &[Bit], party: usize, least: Least) -> Vec<Vec<Bit>> {
     if counts.len() <= 8 {
         let mut others = counts.to_vec();
-        others[party] = constant(circuit, minus(least));
+        others[party] = least.bits(circuit, minus);
         return others;
     }
     // −c is the complement of c, and 1.
     let complement = counts[party].iter().map(|bit| circuit.not(*bit)).collect();
-    let rest = constant(circuit, minus(least).wrapping_add(1));
+    let rest = least.bits(circuit, |least| minus(least).wrapping_add(1));
     vec![sum.to_vec(), complement, rest]
 }
 
-fn cells_circuit(parties: usize, least: u64) -> Circuit {
+/// Outputs: whether the sum is small but not 0, and the sum.
+fn cells_circuit(parties: usize, least: Least) -> Arc<Circuit> {
+    let name = [parties as u64, Least::name(Some(least)), 0, 0];
+    cached(("cells", name), || build_cells(parties, least))
+}
+
+fn build_cells(parties: usize, least: Least) -> Circuit {
     let mut circuit = Builder::new();
     let counts: Vec<Vec<Bit>> = (0..parties).map(|_| circuit.inputs(WIDTH)).collect();
     let sum = circuit.sum(&counts);
-    let least = constant(&mut circuit, least.min(MOST_SAMPLES + 1));
+    let least = least.bits(&mut circuit, reachable);
     let few = circuit.less(&sum, &least);
     let some = circuit.any(&sum);
     let hidden = circuit.and(few, some);

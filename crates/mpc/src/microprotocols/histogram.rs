@@ -153,13 +153,8 @@ impl Microprotocol for Histogram {
     }
 
     fn shape(params: &Params, parties: usize, input: &Ranked) -> Shape {
-        let all = Thresholds {
-            samples_total: 1,
-            samples_others: 1,
-            ..Thresholds::default()
-        };
-        let samples = threshold::totals_message_bytes(parties, &all, 1);
-        let cells = threshold::cells_message_bytes(parties, u64::MAX, params.table().cells());
+        let samples = threshold::totals_message_bytes(parties, 1);
+        let cells = threshold::cells_message_bytes(parties, params.table().cells());
         ranked::shape(&input.shape, samples.max(cells))
     }
 

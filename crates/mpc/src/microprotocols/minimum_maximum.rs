@@ -16,6 +16,7 @@
 //! `digits_before`, `digits_after`, `min_samples`.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use serde_json::value::RawValue;
 use zeroize::Zeroizing;
@@ -23,7 +24,7 @@ use zeroize::Zeroizing;
 use super::answer::{Answer, Answers, Field};
 use super::parameters::{Canonical, DIGITS, Given, MIN_SAMPLES};
 use super::ranked;
-use crate::circuit::{Bit, Builder, Circuit, Lanes, Triples, open};
+use crate::circuit::{Bit, Builder, Circuit, Lanes, Triples, cached, open};
 use crate::data;
 use crate::keys::{KeySpace, Sorted};
 use crate::microprotocol::{Microprotocol, Refusal, Release, SeeRow, Shape};
@@ -112,12 +113,7 @@ impl Microprotocol for MinimumMaximum {
         let columns = input.samples.len();
         let lanes = 2 * columns;
         let circuit = tournament(parties, space.bits());
-        let all = Thresholds {
-            samples_total: 1,
-            samples_others: 1,
-            ..Thresholds::default()
-        };
-        let compared = threshold::totals_message_bytes(parties, &all, columns);
+        let compared = threshold::totals_message_bytes(parties, columns);
         let triples = Triples::message_bytes(&[(&circuit, lanes)]);
         let bytes = compared.max(triples).max(circuit.message_bytes(lanes));
         ranked::shape(&input.shape, bytes)
@@ -191,7 +187,12 @@ async fn smallest(net: &mut Net, space: &KeySpace, keys: &[u64], lanes: usize) -
 }
 
 /// The smallest of one key of each party.
-fn tournament(parties: usize, bits: usize) -> Circuit {
+fn tournament(parties: usize, bits: usize) -> Arc<Circuit> {
+    let name = [parties as u64, bits as u64, 0, 0];
+    cached(("smallest", name), || build_tournament(parties, bits))
+}
+
+fn build_tournament(parties: usize, bits: usize) -> Circuit {
     let mut circuit = Builder::new();
     let mut keys: Vec<Vec<Bit>> = (0..parties).map(|_| circuit.inputs(bits)).collect();
     while keys.len() > 1 {

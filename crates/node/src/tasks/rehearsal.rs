@@ -269,6 +269,7 @@ fn rounds_are_measured() {
     runtimes[PARTIES].block_on(measure(&runtimes[..PARTIES]));
 }
 
+#[allow(clippy::print_stdout)] // that is what it is for
 async fn measure(runtimes: &[tokio::runtime::Runtime]) {
     let world = World::on(|me| runtimes[me].handle().clone()).await;
     for bytes in [0, 300, 10_000, 100_000] {

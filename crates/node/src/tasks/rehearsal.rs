@@ -292,3 +292,33 @@ async fn measure(runtimes: &[tokio::runtime::Runtime]) {
         }
     }
 }
+
+#[tokio::test]
+async fn messages_that_may_be_longer_than_there_is_room_for_are_refused_with_the_input() {
+    let world = World::new().await;
+    // The limits of a node as it is made: a gigabyte for a task, half of it for each peer.
+    for (longest, limit) in [(300 << 20, "task_bytes"), (600 << 20, "task_bytes")] {
+        let params = Params {
+            longest,
+            ..Params::default()
+        };
+        let tasks = world.tasks(&params).await;
+        let refused = tasks[0].input("1".to_owned().into()).await.unwrap_err();
+        assert_eq!((refused.status, refused.code), (413, "TASK_TOO_LARGE"));
+        let told = format!("{} {}", refused.message, refused.hint);
+        assert!(
+            told.contains(&(4 * longest).to_string()) && told.contains(limit),
+            "{told}"
+        );
+        tasks[0].cancel(&Principal::anonymous());
+    }
+    // Tens of megabytes fit, and what is sent is what counts.
+    let params = Params {
+        rounds: 3,
+        longest: 100 << 20,
+        ..Params::default()
+    };
+    for result in world.compute(&params).await {
+        assert_eq!(result["result"]["rounds"], 3);
+    }
+}

@@ -143,7 +143,12 @@ def ratio(these: list[float], those: list[float]) -> float:
 
 def numbers(count: int) -> Callable[[int], list[float]]:
     """As many for each party, different ones."""
-    return lambda place: [random.Random(place).gauss(40, 15) for _ in range(count)]
+
+    def of(place: int) -> list[float]:
+        source = random.Random(place)
+        return [round(source.gauss(40, 15), 3) for _ in range(count)]
+
+    return of
 
 
 COMPARISONS: list[tuple[str, str, Any, dict[str, Any]]] = [

@@ -172,6 +172,10 @@ fn cell(value: &Value) -> String {
     match value {
         Value::String(text) => printable(text),
         Value::Array(list) => list.iter().map(cell).collect::<Vec<_>>().join(" "),
+        Value::Object(members) => {
+            let member = |(name, value): (&String, &Value)| format!("{} {}", printable(name), cell(value));
+            members.iter().map(member).collect::<Vec<_>>().join(", ")
+        }
         other => printable(&other.to_string()),
     }
 }
@@ -188,6 +192,13 @@ mod tests {
         assert_eq!(table(&one), "parties  3\nsamples  3\nsum      0.3");
         let vectors = json!({"inputs": 2, "result": {"samples": 2, "sum": [1, 2.5]}});
         assert!(table(&vectors).ends_with("sum      1 2.5"));
+        let hidden =
+            json!({"inputs": 2, "result": {"sum": null, "reasons": {"samples": "FEW_SAMPLES", "sum": "FEW_SAMPLES"}}});
+        assert!(
+            table(&hidden).contains("reasons  samples FEW_SAMPLES, sum FEW_SAMPLES"),
+            "{}",
+            table(&hidden)
+        );
         let columns =
             json!({"inputs": 3, "result": {"age": {"samples": 12, "sum": 7}, "b\u{1b}mi": {"samples": 3, "sum": 100}}});
         assert_eq!(

@@ -52,7 +52,10 @@ fn a_rule_that_says_no_ends_it_for_all_with_the_same_reason() {
 fn what_cannot_be_known_beforehand_is_compared_and_what_must_not_open_is_null() {
     for (least, expected) in [
         (3, r#"{"samples":3,"sum":"#),
-        (4, r#"{"samples":null,"sum":null,"reasons":{"samples":"FEW_SAMPLES","sum":"FEW_SAMPLES"}}"#),
+        (
+            4,
+            r#"{"samples":null,"sum":null,"reasons":{"samples":"FEW_SAMPLES","sum":"FEW_SAMPLES"}}"#,
+        ),
     ] {
         for seed in 0..5 {
             let mut world = World::new(3, seed);
@@ -62,7 +65,10 @@ fn what_cannot_be_known_beforehand_is_compared_and_what_must_not_open_is_null() 
                 let End::Done { result, unconfirmed } = world.end(me).unwrap() else {
                     panic!("seed {seed}: {:?}", world.end(me));
                 };
-                assert!(result.starts_with(expected) && unconfirmed.is_empty(), "seed {seed}: {result}");
+                assert!(
+                    result.starts_with(expected) && unconfirmed.is_empty(),
+                    "seed {seed}: {result}"
+                );
             }
         }
     }

@@ -2,14 +2,19 @@
 //! second not the other one.
 //!
 //! - `base.rs`: 128 transfers in each direction of a pair with public-key cryptography, in one round; once for a pair of connections.
-//! - `extension.rs`: from them any number with symmetric cryptography, in one message.
+//! - `extension.rs`: from them any number with symmetric cryptography, in one message. Its parts: `stream.rs`, `transpose.rs`, `hash.rs`, `check.rs`.
 //! - What each party sees, and why that is simulatable, stands there.
 //!
-//! **Adversary**: semi-honest, any number of colluding parties. An active receiver can send a matrix that no choices give, and so learn bits of the sender's Δ from whether the
-//! computation still goes well, one bit each time. That is why base transfers are dropped when a session ends without a confirmed result ([`Base`] is given out for that alone).
+//! **Adversary**: any number of colluding parties. The protocols that use these pads are secure against semi-honest ones only; the transfers themselves are made for parties that
+//! deviate, because base transfers serve many sessions: whoever learned a sender's Δ in one of them, by deviating, would see through all its pads in every later one, without
+//! deviating again and without anybody's noticing. A matrix that no choices give could tell Δ bit by bit, from whether results are wrong (which all see alike, so
+//! that closing digests agree). Therefore the sender checks the receiver's matrix (`check.rs`), and base transfers are dropped when a session ends without a confirmed result.
 
 mod base;
+mod check;
 mod extension;
+mod hash;
+mod stream;
 mod transpose;
 
 use std::fmt;
@@ -19,12 +24,12 @@ use aes::Aes128;
 use aes::cipher::KeyInit;
 use zeroize::{Zeroize, Zeroizing};
 
-use crate::net::{Abort, Net, Party, message};
+use crate::net::{Abort, Fault, Net, Party, message};
 use crate::wire::Malformed;
 pub(crate) use transpose::transpose;
 
 use base::{Context, Keys};
-use extension::Use;
+use stream::Use;
 
 /// Bytes of the message that makes base transfers.
 pub const BASE_BYTES: usize = base::MESSAGE;
@@ -150,9 +155,16 @@ impl Ot {
     /// One round: `count` random transfers with every peer in each direction. Bit j of `choices` is this party's choice in the j-th transfer with each of them.
     ///
     /// # Errors
-    /// A peer's message of another length.
+    /// A peer's message of another length, or one that no choices give.
     pub async fn random(&mut self, net: &mut Net, choices: &[u64], count: usize) -> Result<Vec<(Party, Pads)>, Abort> {
+        if choices.len() < count.div_ceil(64) {
+            return Err(Abort::Internal("transfers without choices"));
+        }
         let me = net.session().me;
+        // Rounds follow whenever this key is taken: so the number of rounds is a new one each time.
+        let coins = net
+            .session()
+            .own_key("oblivious transfer, covers of the check", net.round());
         let usage = |net: &Net, sender: Party, receiver: Party| Use {
             sid: net.session().sid,
             sender: sender.number(),
@@ -168,7 +180,15 @@ impl Ot {
         for (peer, base) in &self.bases {
             let (mine, theirs) = (usage(net, *peer, me), usage(net, me, *peer));
             let mut payload = message(bytes);
-            columns.push(extension::receive(&base.offered, &mine, choices, count, &mut payload));
+            let cover = cover(&coins, *peer);
+            columns.push(extension::receive(
+                &base.offered,
+                &mine,
+                choices,
+                cover,
+                count,
+                &mut payload,
+            ));
             payloads.push((*peer, payload));
             uses.push((mine, theirs));
         }
@@ -191,8 +211,9 @@ impl Ot {
         for (((peer, base), columns), ((mine, theirs), message)) in
             self.bases.iter().zip(columns).zip(uses.iter().zip(received))
         {
-            let chosen = extension::receiver_pads(mine, columns, count);
             let offered = extension::sender_pads(&base.chosen, *base.delta, theirs, &message, count);
+            let offered = offered.ok_or(Abort::Peer(*peer, Fault::Inconsistent))?;
+            let chosen = extension::receiver_pads(mine, columns, count);
             pads.push((*peer, Pads { chosen, offered }));
         }
         Ok(pads)
@@ -202,6 +223,16 @@ impl Ot {
     pub fn message_bytes(count: usize) -> usize {
         extension::message_bytes(count)
     }
+}
+
+/// A word for one peer, known to nobody else.
+fn cover(coins: &[u8; 32], peer: Party) -> u128 {
+    let mut bytes = Zeroizing::new([0; 16]);
+    let mut hasher = blake3::Hasher::new_keyed(coins);
+    hasher.update(&peer.number().to_le_bytes());
+    hasher.finalize_xof().fill(&mut bytes[..]);
+    hasher.zeroize();
+    u128::from_le_bytes(*bytes)
 }
 
 /// Base transfers with these peers.

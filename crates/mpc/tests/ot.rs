@@ -5,7 +5,7 @@
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex};
 
-use fdrtd_mpc::net::{Abort, HEADER, Machine, Net, Party, Session};
+use fdrtd_mpc::net::{self, Abort, HEADER, Machine, Net, Party, Session};
 use fdrtd_mpc::ot::{BASE_BYTES, Base, Ot, Pads};
 use fdrtd_mpc::sim::{self, End, Fault, FaultAt, Outcome};
 
@@ -189,10 +189,12 @@ fn no_stream_is_used_twice() {
         if a.len() < 1024 {
             continue;
         }
-        let column = count / 8;
+        // With the block that serves the check.
+        let column = (count + 128) / 8;
         let differences: BTreeSet<Vec<u8>> = a
             .chunks(column)
             .zip(b.chunks(column))
+            .take(128)
             .map(|(a, b)| a.iter().zip(b).map(|(a, b)| a ^ b).collect())
             .collect();
         assert_eq!(differences.len(), 128, "columns that differ alike");
@@ -208,12 +210,13 @@ fn lengths_depend_on_the_count_only() {
         .map(|(_, _, message)| message.len() - HEADER)
         .collect();
     assert_eq!(lengths, [32, BASE_BYTES, Ot::message_bytes(1000)].into());
-    assert_eq!(Ot::message_bytes(1000), 1024 * 16);
+    // The matrix with a column's last block for the check; a digest of each column and of the choices.
+    assert_eq!(Ot::message_bytes(1000), (1024 + 128) * 16 + 129 * 16);
     assert_eq!(Ot::message_bytes(0), 0);
 }
 
 #[test]
-fn broken_messages_are_refused_or_make_wrong_pads_and_nothing_panics() {
+fn broken_messages_are_refused() {
     for index in 0..2 {
         for fault in [
             Fault::Truncate(1),
@@ -237,37 +240,53 @@ fn broken_messages_are_refused_or_make_wrong_pads_and_nothing_panics() {
             }
         }
     }
-    // Bits of points: most are none any more.
-    for bit in (0..BASE_BYTES * 8).step_by(9973) {
-        let faults = [FaultAt {
-            from: 1,
-            to: 0,
-            index: 0,
-            fault: Fault::Flip(bit),
-        }];
-        let (outcome, _) = run(sim::sessions(2, 1), &[10], &faults);
-        assert_eq!(outcome.ends.len(), 2);
+    // Bits of points: most are none any more, others make keys that do not fit. Bits of the extension's message.
+    for (index, bytes) in [(0, BASE_BYTES), (1, Ot::message_bytes(10))] {
+        for bit in (0..bytes * 8).step_by(bytes * 8 / 11) {
+            let faults = [FaultAt {
+                from: 1,
+                to: 0,
+                index,
+                fault: Fault::Flip(bit),
+            }];
+            let (outcome, _) = run(sim::sessions(2, 1), &[10], &faults);
+            let malformed = |end: &End| matches!(end, End::Aborted(Abort::Peer(_, net::Fault::Malformed(_))));
+            let inconsistent = |end: &End| matches!(end, End::Aborted(Abort::Peer(_, net::Fault::Inconsistent)));
+            let ends = &outcome.ends;
+            if index == 0 {
+                assert!(malformed(&ends[0]) || ends.iter().any(inconsistent), "{bit}: {ends:?}");
+            } else {
+                assert!(inconsistent(&ends[0]), "{bit}: {ends:?}");
+            }
+        }
     }
 }
 
 #[test]
 fn known_answers() {
-    let (outcome, _) = run(sim::sessions(2, 42), &[256], &[]);
-    let mut lines: Vec<String> = outcome
-        .delivered
-        .iter()
-        .map(|(from, to, message)| {
-            format!(
-                "{} {} {} {}",
-                from.index(),
-                to.index(),
-                message.len(),
-                blake3::hash(message)
-            )
-        })
-        .collect();
+    let (outcome, pads) = run(sim::sessions(2, 42), &[256], &[]);
+    let message = |(from, to, message): &(Party, Party, bytes::Bytes)| {
+        format!(
+            "{} {} {} {}",
+            from.index(),
+            to.index(),
+            message.len(),
+            blake3::hash(message)
+        )
+    };
+    let mut lines: Vec<String> = outcome.delivered.iter().map(message).collect();
     lines.sort();
+    for (me, calls) in pads.iter().enumerate() {
+        for (peer, pads) in calls.iter().flatten() {
+            let mut hasher = blake3::Hasher::new();
+            let all = pads.chosen.iter().chain(pads.offered.iter().flatten());
+            all.for_each(|pad| {
+                hasher.update(&pad.to_le_bytes());
+            });
+            lines.push(format!("{me} {} pads {}", peer.index(), hasher.finalize()));
+        }
+    }
     let expected = include_str!("../../../vectors/ot.txt");
     let expected: Vec<&str> = expected.lines().filter(|line| !line.starts_with('#')).collect();
-    assert_eq!(lines, expected);
+    assert_eq!(lines, expected, "{}", lines.join("\n"));
 }

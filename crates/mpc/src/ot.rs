@@ -14,11 +14,14 @@ mod base;
 mod check;
 mod extension;
 mod hash;
+#[doc(hidden)]
+pub mod parts;
 mod stream;
 mod transpose;
 
 use std::fmt;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use aes::Aes128;
 use aes::cipher::KeyInit;
@@ -46,6 +49,8 @@ pub struct Base {
     chosen: Vec<Aes128>,
     /// Of those in which the peer chose: both.
     offered: Vec<[Aes128; 2]>,
+    /// The peer was found out in some session: nothing more must be told with these, whatever other sessions have under way.
+    spoiled: AtomicBool,
 }
 
 impl fmt::Debug for Base {
@@ -59,9 +64,7 @@ impl Base {
     pub fn id(&self) -> &[u8; 32] {
         &self.id
     }
-}
 
-impl Base {
     /// Both halves, made by one who knows all: only good for tests and measurements. See [`crate::sim::warm`].
     pub(crate) fn dealt(coins: &mut blake3::OutputReader) -> [Base; 2] {
         let mut bytes = || {
@@ -110,7 +113,18 @@ impl Base {
                 .iter()
                 .map(|[one, other]| [generator(one), generator(other)])
                 .collect(),
+            spoiled: AtomicBool::new(false),
         }
+    }
+
+    /// The sender's pads, unless the peer deviates here or did so in another session. Every failure tells it something about Δ; after the first one nothing more does,
+    /// however many sessions it cheats in at once: what comes out is decided by the order in which the flag is set and looked at.
+    fn sender_pads(&self, usage: &Use, message: &[u8], count: usize) -> Option<Zeroizing<Vec<[u128; 2]>>> {
+        let pads = extension::sender_pads(&self.chosen, *self.delta, usage, message, count);
+        if pads.is_none() {
+            self.spoiled.store(true, Ordering::SeqCst);
+        }
+        pads.filter(|_| !self.spoiled.load(Ordering::SeqCst))
     }
 }
 
@@ -155,7 +169,7 @@ impl Ot {
     /// One round: `count` random transfers with every peer in each direction. Bit j of `choices` is this party's choice in the j-th transfer with each of them.
     ///
     /// # Errors
-    /// A peer's message of another length, or one that no choices give.
+    /// A peer's message of another length, or one that no choices give, here or earlier in another session with the same base transfers.
     pub async fn random(&mut self, net: &mut Net, choices: &[u64], count: usize) -> Result<Vec<(Party, Pads)>, Abort> {
         if choices.len() < count.div_ceil(64) {
             return Err(Abort::Internal("transfers without choices"));
@@ -211,7 +225,7 @@ impl Ot {
         for (((peer, base), columns), ((mine, theirs), message)) in
             self.bases.iter().zip(columns).zip(uses.iter().zip(received))
         {
-            let offered = extension::sender_pads(&base.chosen, *base.delta, theirs, &message, count);
+            let offered = base.sender_pads(theirs, &message, count);
             let offered = offered.ok_or(Abort::Peer(*peer, Fault::Inconsistent))?;
             let chosen = extension::receiver_pads(mine, columns, count);
             pads.push((*peer, Pads { chosen, offered }));

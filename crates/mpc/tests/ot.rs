@@ -75,37 +75,6 @@ fn check(pads: &All, counts: &[usize]) {
     }
 }
 
-/// Base transfers made between all parties, by party and peer.
-fn warm(parties: usize, seed: u64) -> Vec<Vec<Option<Arc<Base>>>> {
-    let mut machines: Vec<Machine> = sim::sessions(parties, seed)
-        .into_iter()
-        .map(|session| {
-            Machine::new(session, |mut net| async move {
-                let result = Ot::new(&mut net).await.map(|_| "1".to_owned());
-                (net, result)
-            })
-        })
-        .collect();
-    let mut messages = Vec::new();
-    for (from, machine) in machines.iter_mut().enumerate() {
-        machine.step();
-        messages.extend(machine.outgoing().into_iter().map(|(to, message)| (from, to, message)));
-    }
-    for (from, to, message) in messages {
-        let from = Party::new(from, parties).unwrap();
-        machines[to.index()].deliver(from, message).unwrap();
-        machines[to.index()].step();
-    }
-    let bases = |machine: &mut Machine| {
-        let mut all = vec![None; parties];
-        for (peer, base) in machine.bases() {
-            all[peer.index()] = Some(base);
-        }
-        all
-    };
-    machines.iter_mut().map(bases).collect()
-}
-
 fn with_bases(sessions: Vec<Session>, bases: &[Vec<Option<Arc<Base>>>]) -> Vec<Session> {
     let give = |(mut session, bases): (Session, &Vec<Option<Arc<Base>>>)| {
         session.bases.clone_from(bases);
@@ -117,8 +86,14 @@ fn with_bases(sessions: Vec<Session>, bases: &[Vec<Option<Arc<Base>>>]) -> Vec<S
 #[test]
 fn the_receiver_has_the_pad_of_its_choice() {
     for parties in 2..=5 {
-        for counts in [&[1, 127, 128, 129][..], &[2047, 2048, 2049, 5000], &[0, 3]] {
-            let (outcome, pads) = run(sim::sessions(parties, 3), counts, &[]);
+        for (cold, counts) in [
+            (true, &[0, 3][..]),
+            (false, &[1, 127, 128, 129]),
+            (false, &[8063, 8064, 8065, 17_000]),
+        ] {
+            let sessions = sim::sessions(parties, 3);
+            let sessions = if cold { sessions } else { sim::warm(sessions, 4) };
+            let (outcome, pads) = run(sessions, counts, &[]);
             assert!(all_confirmed(&outcome), "{:?}", outcome.ends);
             check(&pads, counts);
         }
@@ -127,10 +102,10 @@ fn the_receiver_has_the_pad_of_its_choice() {
 
 #[test]
 fn base_transfers_serve_later_sessions() {
-    let bases = warm(3, 1);
+    let bases = sim::bases(3, 1);
     let id = |a: usize, b: usize| *bases[a][b].as_ref().unwrap().id();
     assert_eq!((id(0, 1), id(0, 2), id(1, 2)), (id(1, 0), id(2, 0), id(2, 1)));
-    let other = warm(3, 2);
+    let other = sim::bases(3, 2);
     let all: BTreeSet<[u8; 32]> = [id(0, 1), id(0, 2), id(1, 2), *other[0][1].as_ref().unwrap().id()].into();
     assert_eq!(all.len(), 4);
     let (outcome, pads) = run(with_bases(sim::sessions(3, 5), &bases), &[300], &[]);
@@ -173,7 +148,7 @@ fn blocks(outcome: &Outcome, pads: &All) -> Vec<u128> {
 
 #[test]
 fn no_stream_is_used_twice() {
-    let bases = warm(2, 1);
+    let bases = sim::bases(2, 1);
     let session = |seed| with_bases(sim::sessions(2, seed), &bases);
     // The same choices in the same calls, twice in each session.
     let count = 1024;
@@ -241,25 +216,47 @@ fn broken_messages_are_refused() {
         }
     }
     // Bits of points: most are none any more, others make keys that do not fit. Bits of the extension's message.
-    for (index, bytes) in [(0, BASE_BYTES), (1, Ot::message_bytes(10))] {
+    for (of_base, bytes) in [(true, BASE_BYTES), (false, Ot::message_bytes(10))] {
         for bit in (0..bytes * 8).step_by(bytes * 8 / 11) {
             let faults = [FaultAt {
                 from: 1,
                 to: 0,
-                index,
+                index: 0,
                 fault: Fault::Flip(bit),
             }];
-            let (outcome, _) = run(sim::sessions(2, 1), &[10], &faults);
+            let sessions = sim::sessions(2, 1);
+            let sessions = if of_base { sessions } else { sim::warm(sessions, 1) };
+            let (outcome, _) = run(sessions, &[10], &faults);
             let malformed = |end: &End| matches!(end, End::Aborted(Abort::Peer(_, net::Fault::Malformed(_))));
             let inconsistent = |end: &End| matches!(end, End::Aborted(Abort::Peer(_, net::Fault::Inconsistent)));
             let ends = &outcome.ends;
-            if index == 0 {
+            if of_base {
                 assert!(malformed(&ends[0]) || ends.iter().any(inconsistent), "{bit}: {ends:?}");
             } else {
                 assert!(inconsistent(&ends[0]), "{bit}: {ends:?}");
             }
         }
     }
+}
+
+#[test]
+fn base_transfers_of_a_peer_that_was_found_out_are_used_no_more() {
+    let bases = sim::bases(3, 1);
+    let session = |seed| with_bases(sim::sessions(3, seed), &bases);
+    let flip = FaultAt {
+        from: 1,
+        to: 0,
+        index: 0,
+        fault: Fault::Flip(100),
+    };
+    let refused =
+        |end: &End| matches!(end, End::Aborted(Abort::Peer(party, net::Fault::Inconsistent)) if party.index() == 1);
+    let (outcome, _) = run(session(2), &[10], &[flip]);
+    assert!(refused(&outcome.ends[0]), "{:?}", outcome.ends);
+    // In another session nobody deviates: but the first could by now have told the other something.
+    let (outcome, pads) = run(session(3), &[10], &[]);
+    assert!(refused(&outcome.ends[0]), "{:?}", outcome.ends);
+    assert!(pads[0].is_empty() && !pads[2].is_empty());
 }
 
 #[test]

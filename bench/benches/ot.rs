@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
-use fdrtd_mpc::net::{Machine, Party, Session};
-use fdrtd_mpc::ot::{Base, Ot};
+use fdrtd_mpc::net::{Machine, Session};
+use fdrtd_mpc::ot::{Base, Ot, parts};
 use fdrtd_mpc::sim;
 
 type Bases = Vec<Vec<Option<Arc<Base>>>>;
@@ -25,31 +25,6 @@ fn machines(bases: &Bases, seed: u64, count: usize) -> Vec<Machine> {
     sim::sessions(2, seed).into_iter().zip(bases).map(machine).collect()
 }
 
-/// Base transfers that both have.
-fn warm() -> Bases {
-    let mut machines = machines(&vec![Vec::new(); 2], 1, 1);
-    for _ in 0..4 {
-        for from in 0..2 {
-            machines[from].step();
-            for (to, message) in machines[from].outgoing() {
-                if let Some(from) = Party::new(from, 2) {
-                    // A failure shows as bases that are missing, and then as another figure.
-                    let _ = machines[to.index()].deliver(from, message);
-                }
-            }
-        }
-    }
-    let bases = |machine: &mut Machine| {
-        let mut all = vec![None; 2];
-        machine
-            .bases()
-            .into_iter()
-            .for_each(|(peer, base)| all[peer.index()] = Some(base));
-        all
-    };
-    machines.iter_mut().map(bases).collect()
-}
-
 fn transfers(c: &mut Criterion) {
     let mut group = c.benchmark_group("ot");
     let cold = vec![Vec::new(); 2];
@@ -61,7 +36,7 @@ fn transfers(c: &mut Criterion) {
             BatchSize::LargeInput,
         );
     });
-    let bases = warm();
+    let bases = sim::bases(2, 2);
     for count in [1_000, 100_000, 1_000_000] {
         // Transfers in both directions are counted.
         group.throughput(Throughput::Elements(2 * count as u64));
@@ -76,5 +51,22 @@ fn transfers(c: &mut Criterion) {
     group.finish();
 }
 
-criterion_group!(benches, transfers);
+/// What a transfer is made of. One transfer takes three streams, two transpositions, three hashes, two digests and two challenges.
+fn steps(c: &mut Criterion) {
+    let mut group = c.benchmark_group("a part of ot, 8192 rows");
+    group.throughput(Throughput::Elements(parts::PART as u64));
+    let (mut columns, mut copy) = (Box::new([0; parts::PART]), Box::new([0; parts::PART]));
+    let streams = parts::Streams::default();
+    group.bench_function("streams", |b| b.iter(|| streams.write(&mut columns)));
+    group.bench_function("transposition", |b| {
+        b.iter(|| parts::transpose(&mut columns, &mut copy))
+    });
+    group.bench_function("hash", |b| b.iter(|| parts::hash(&mut columns)));
+    group.bench_function("check: digests", |b| b.iter(|| parts::digest(&columns)));
+    let matrix = vec![1; 16 * parts::PART];
+    group.bench_function("check: challenge", |b| b.iter(|| parts::challenge(&matrix)));
+    group.finish();
+}
+
+criterion_group!(benches, transfers, steps);
 criterion_main!(benches);

@@ -94,6 +94,9 @@ pub enum Fault {
     /// More messages than the protocol has.
     #[error("sent more messages than the protocol has")]
     TooMany,
+    /// Values that no party sends that keeps to the protocol, whatever its input and coins.
+    #[error("sent values that do not belong together")]
+    Inconsistent,
 }
 
 /// Why a computation ended without a result.

@@ -2,29 +2,37 @@
 //! second not the other one.
 //!
 //! - `base.rs`: 128 transfers in each direction of a pair with public-key cryptography, in one round; once for a pair of connections.
-//! - `extension.rs`: from them any number with symmetric cryptography, in one message.
+//! - `extension.rs`: from them any number with symmetric cryptography, in one message. Its parts: `stream.rs`, `transpose.rs`, `hash.rs`, `check.rs`.
 //! - What each party sees, and why that is simulatable, stands there.
 //!
-//! **Adversary**: semi-honest, any number of colluding parties. An active receiver can send a matrix that no choices give, and so learn bits of the sender's Δ from whether the
-//! computation still goes well, one bit each time. That is why base transfers are dropped when a session ends without a confirmed result ([`Base`] is given out for that alone).
+//! **Adversary**: any number of colluding parties. The protocols that use these pads are secure against semi-honest ones only; the transfers themselves are made for parties that
+//! deviate, because base transfers serve many sessions: whoever learned a sender's Δ in one of them, by deviating, would see through all its pads in every later one, without
+//! deviating again and without anybody's noticing. A matrix that no choices give could tell Δ bit by bit, from whether results are wrong (which all see alike, so
+//! that closing digests agree). Therefore the sender checks the receiver's matrix (`check.rs`), and base transfers are dropped when a session ends without a confirmed result.
 
 mod base;
+mod check;
 mod extension;
+mod hash;
+#[doc(hidden)]
+pub mod parts;
+mod stream;
 mod transpose;
 
 use std::fmt;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use aes::Aes128;
 use aes::cipher::KeyInit;
 use zeroize::{Zeroize, Zeroizing};
 
-use crate::net::{Abort, Net, Party, message};
+use crate::net::{Abort, Fault, Net, Party, message};
 use crate::wire::Malformed;
 pub(crate) use transpose::transpose;
 
 use base::{Context, Keys};
-use extension::Use;
+use stream::Use;
 
 /// Bytes of the message that makes base transfers.
 pub const BASE_BYTES: usize = base::MESSAGE;
@@ -41,6 +49,8 @@ pub struct Base {
     chosen: Vec<Aes128>,
     /// Of those in which the peer chose: both.
     offered: Vec<[Aes128; 2]>,
+    /// The peer was found out in some session: nothing more must be told with these, whatever other sessions have under way.
+    spoiled: AtomicBool,
 }
 
 impl fmt::Debug for Base {
@@ -54,9 +64,7 @@ impl Base {
     pub fn id(&self) -> &[u8; 32] {
         &self.id
     }
-}
 
-impl Base {
     /// Both halves, made by one who knows all: only good for tests and measurements. See [`crate::sim::warm`].
     pub(crate) fn dealt(coins: &mut blake3::OutputReader) -> [Base; 2] {
         let mut bytes = || {
@@ -111,7 +119,18 @@ impl Base {
                 .iter()
                 .map(|[one, other]| [generator(one), generator(other)])
                 .collect(),
+            spoiled: AtomicBool::new(false),
         }
+    }
+
+    /// The sender's pads, unless the peer deviates here or did so in another session. Every failure tells it something about Δ; after the first one nothing more does,
+    /// however many sessions it cheats in at once: what comes out is decided by the order in which the flag is set and looked at.
+    fn sender_pads(&self, usage: &Use, message: &[u8], count: usize) -> Option<Zeroizing<Vec<[u128; 2]>>> {
+        let pads = extension::sender_pads(&self.chosen, *self.delta, usage, message, count);
+        if pads.is_none() {
+            self.spoiled.store(true, Ordering::SeqCst);
+        }
+        pads.filter(|_| !self.spoiled.load(Ordering::SeqCst))
     }
 }
 
@@ -156,9 +175,16 @@ impl Ot {
     /// One round: `count` random transfers with every peer in each direction. Bit j of `choices` is this party's choice in the j-th transfer with each of them.
     ///
     /// # Errors
-    /// A peer's message of another length.
+    /// A peer's message of another length, or one that no choices give, here or earlier in another session with the same base transfers.
     pub async fn random(&mut self, net: &mut Net, choices: &[u64], count: usize) -> Result<Vec<(Party, Pads)>, Abort> {
+        if choices.len() < count.div_ceil(64) {
+            return Err(Abort::Internal("transfers without choices"));
+        }
         let me = net.session().me;
+        // Rounds follow whenever this key is taken: so the number of rounds is a new one each time.
+        let coins = net
+            .session()
+            .own_key("oblivious transfer, covers of the check", net.round());
         let usage = |net: &Net, sender: Party, receiver: Party| Use {
             sid: net.session().sid,
             sender: sender.number(),
@@ -174,7 +200,15 @@ impl Ot {
         for (peer, base) in &self.bases {
             let (mine, theirs) = (usage(net, *peer, me), usage(net, me, *peer));
             let mut payload = message(bytes);
-            columns.push(extension::receive(&base.offered, &mine, choices, count, &mut payload));
+            let cover = cover(&coins, *peer);
+            columns.push(extension::receive(
+                &base.offered,
+                &mine,
+                choices,
+                cover,
+                count,
+                &mut payload,
+            ));
             payloads.push((*peer, payload));
             uses.push((mine, theirs));
         }
@@ -197,8 +231,9 @@ impl Ot {
         for (((peer, base), columns), ((mine, theirs), message)) in
             self.bases.iter().zip(columns).zip(uses.iter().zip(received))
         {
+            let offered = base.sender_pads(theirs, &message, count);
+            let offered = offered.ok_or(Abort::Peer(*peer, Fault::Inconsistent))?;
             let chosen = extension::receiver_pads(mine, columns, count);
-            let offered = extension::sender_pads(&base.chosen, *base.delta, theirs, &message, count);
             pads.push((*peer, Pads { chosen, offered }));
         }
         Ok(pads)
@@ -208,6 +243,16 @@ impl Ot {
     pub fn message_bytes(count: usize) -> usize {
         extension::message_bytes(count)
     }
+}
+
+/// A word for one peer, known to nobody else.
+fn cover(coins: &[u8; 32], peer: Party) -> u128 {
+    let mut bytes = Zeroizing::new([0; 16]);
+    let mut hasher = blake3::Hasher::new_keyed(coins);
+    hasher.update(&peer.number().to_le_bytes());
+    hasher.finalize_xof().fill(&mut bytes[..]);
+    hasher.zeroize();
+    u128::from_le_bytes(*bytes)
 }
 
 /// Base transfers with these peers.

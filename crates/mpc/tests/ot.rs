@@ -5,7 +5,7 @@
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex};
 
-use fdrtd_mpc::net::{Abort, HEADER, Machine, Net, Party, Session};
+use fdrtd_mpc::net::{self, Abort, HEADER, Machine, Net, Party, Session};
 use fdrtd_mpc::ot::{BASE_BYTES, Base, Ot, Pads};
 use fdrtd_mpc::sim::{self, End, Fault, FaultAt, Outcome};
 
@@ -75,37 +75,6 @@ fn check(pads: &All, counts: &[usize]) {
     }
 }
 
-/// Base transfers made between all parties, by party and peer.
-fn warm(parties: usize, seed: u64) -> Vec<Vec<Option<Arc<Base>>>> {
-    let mut machines: Vec<Machine> = sim::sessions(parties, seed)
-        .into_iter()
-        .map(|session| {
-            Machine::new(session, |mut net| async move {
-                let result = Ot::new(&mut net).await.map(|_| "1".to_owned());
-                (net, result)
-            })
-        })
-        .collect();
-    let mut messages = Vec::new();
-    for (from, machine) in machines.iter_mut().enumerate() {
-        machine.step();
-        messages.extend(machine.outgoing().into_iter().map(|(to, message)| (from, to, message)));
-    }
-    for (from, to, message) in messages {
-        let from = Party::new(from, parties).unwrap();
-        machines[to.index()].deliver(from, message).unwrap();
-        machines[to.index()].step();
-    }
-    let bases = |machine: &mut Machine| {
-        let mut all = vec![None; parties];
-        for (peer, base) in machine.bases() {
-            all[peer.index()] = Some(base);
-        }
-        all
-    };
-    machines.iter_mut().map(bases).collect()
-}
-
 fn with_bases(sessions: Vec<Session>, bases: &[Vec<Option<Arc<Base>>>]) -> Vec<Session> {
     let give = |(mut session, bases): (Session, &Vec<Option<Arc<Base>>>)| {
         session.bases.clone_from(bases);
@@ -117,8 +86,14 @@ fn with_bases(sessions: Vec<Session>, bases: &[Vec<Option<Arc<Base>>>]) -> Vec<S
 #[test]
 fn the_receiver_has_the_pad_of_its_choice() {
     for parties in 2..=5 {
-        for counts in [&[1, 127, 128, 129][..], &[2047, 2048, 2049, 5000], &[0, 3]] {
-            let (outcome, pads) = run(sim::sessions(parties, 3), counts, &[]);
+        for (cold, counts) in [
+            (true, &[0, 3][..]),
+            (false, &[1, 127, 128, 129]),
+            (false, &[8063, 8064, 8065, 17_000]),
+        ] {
+            let sessions = sim::sessions(parties, 3);
+            let sessions = if cold { sessions } else { sim::warm(sessions, 4) };
+            let (outcome, pads) = run(sessions, counts, &[]);
             assert!(all_confirmed(&outcome), "{:?}", outcome.ends);
             check(&pads, counts);
         }
@@ -127,10 +102,10 @@ fn the_receiver_has_the_pad_of_its_choice() {
 
 #[test]
 fn base_transfers_serve_later_sessions() {
-    let bases = warm(3, 1);
+    let bases = sim::bases(3, 1);
     let id = |a: usize, b: usize| *bases[a][b].as_ref().unwrap().id();
     assert_eq!((id(0, 1), id(0, 2), id(1, 2)), (id(1, 0), id(2, 0), id(2, 1)));
-    let other = warm(3, 2);
+    let other = sim::bases(3, 2);
     let all: BTreeSet<[u8; 32]> = [id(0, 1), id(0, 2), id(1, 2), *other[0][1].as_ref().unwrap().id()].into();
     assert_eq!(all.len(), 4);
     let (outcome, pads) = run(with_bases(sim::sessions(3, 5), &bases), &[300], &[]);
@@ -173,7 +148,7 @@ fn blocks(outcome: &Outcome, pads: &All) -> Vec<u128> {
 
 #[test]
 fn no_stream_is_used_twice() {
-    let bases = warm(2, 1);
+    let bases = sim::bases(2, 1);
     let session = |seed| with_bases(sim::sessions(2, seed), &bases);
     // The same choices in the same calls, twice in each session.
     let count = 1024;
@@ -189,10 +164,12 @@ fn no_stream_is_used_twice() {
         if a.len() < 1024 {
             continue;
         }
-        let column = count / 8;
+        // With the block that serves the check.
+        let column = (count + 128) / 8;
         let differences: BTreeSet<Vec<u8>> = a
             .chunks(column)
             .zip(b.chunks(column))
+            .take(128)
             .map(|(a, b)| a.iter().zip(b).map(|(a, b)| a ^ b).collect())
             .collect();
         assert_eq!(differences.len(), 128, "columns that differ alike");
@@ -208,12 +185,13 @@ fn lengths_depend_on_the_count_only() {
         .map(|(_, _, message)| message.len() - HEADER)
         .collect();
     assert_eq!(lengths, [32, BASE_BYTES, Ot::message_bytes(1000)].into());
-    assert_eq!(Ot::message_bytes(1000), 1024 * 16);
+    // The matrix with a column's last block for the check; a digest of each column and of the choices.
+    assert_eq!(Ot::message_bytes(1000), (1024 + 128) * 16 + 129 * 16);
     assert_eq!(Ot::message_bytes(0), 0);
 }
 
 #[test]
-fn broken_messages_are_refused_or_make_wrong_pads_and_nothing_panics() {
+fn broken_messages_are_refused() {
     for index in 0..2 {
         for fault in [
             Fault::Truncate(1),
@@ -237,37 +215,75 @@ fn broken_messages_are_refused_or_make_wrong_pads_and_nothing_panics() {
             }
         }
     }
-    // Bits of points: most are none any more.
-    for bit in (0..BASE_BYTES * 8).step_by(9973) {
-        let faults = [FaultAt {
-            from: 1,
-            to: 0,
-            index: 0,
-            fault: Fault::Flip(bit),
-        }];
-        let (outcome, _) = run(sim::sessions(2, 1), &[10], &faults);
-        assert_eq!(outcome.ends.len(), 2);
+    // Bits of points: most are none any more, others make keys that do not fit. Bits of the extension's message.
+    for (of_base, bytes) in [(true, BASE_BYTES), (false, Ot::message_bytes(10))] {
+        for bit in (0..bytes * 8).step_by(bytes * 8 / 11) {
+            let faults = [FaultAt {
+                from: 1,
+                to: 0,
+                index: 0,
+                fault: Fault::Flip(bit),
+            }];
+            let sessions = sim::sessions(2, 1);
+            let sessions = if of_base { sessions } else { sim::warm(sessions, 1) };
+            let (outcome, _) = run(sessions, &[10], &faults);
+            let malformed = |end: &End| matches!(end, End::Aborted(Abort::Peer(_, net::Fault::Malformed(_))));
+            let inconsistent = |end: &End| matches!(end, End::Aborted(Abort::Peer(_, net::Fault::Inconsistent)));
+            let ends = &outcome.ends;
+            if of_base {
+                assert!(malformed(&ends[0]) || ends.iter().any(inconsistent), "{bit}: {ends:?}");
+            } else {
+                assert!(inconsistent(&ends[0]), "{bit}: {ends:?}");
+            }
+        }
     }
 }
 
 #[test]
+fn base_transfers_of_a_peer_that_was_found_out_are_used_no_more() {
+    let bases = sim::bases(3, 1);
+    let session = |seed| with_bases(sim::sessions(3, seed), &bases);
+    let flip = FaultAt {
+        from: 1,
+        to: 0,
+        index: 0,
+        fault: Fault::Flip(100),
+    };
+    let refused =
+        |end: &End| matches!(end, End::Aborted(Abort::Peer(party, net::Fault::Inconsistent)) if party.index() == 1);
+    let (outcome, _) = run(session(2), &[10], &[flip]);
+    assert!(refused(&outcome.ends[0]), "{:?}", outcome.ends);
+    // In another session nobody deviates: but the first could by now have told the other something.
+    let (outcome, pads) = run(session(3), &[10], &[]);
+    assert!(refused(&outcome.ends[0]), "{:?}", outcome.ends);
+    assert!(pads[0].is_empty() && !pads[2].is_empty());
+}
+
+#[test]
 fn known_answers() {
-    let (outcome, _) = run(sim::sessions(2, 42), &[256], &[]);
-    let mut lines: Vec<String> = outcome
-        .delivered
-        .iter()
-        .map(|(from, to, message)| {
-            format!(
-                "{} {} {} {}",
-                from.index(),
-                to.index(),
-                message.len(),
-                blake3::hash(message)
-            )
-        })
-        .collect();
+    let (outcome, pads) = run(sim::sessions(2, 42), &[256], &[]);
+    let message = |(from, to, message): &(Party, Party, bytes::Bytes)| {
+        format!(
+            "{} {} {} {}",
+            from.index(),
+            to.index(),
+            message.len(),
+            blake3::hash(message)
+        )
+    };
+    let mut lines: Vec<String> = outcome.delivered.iter().map(message).collect();
     lines.sort();
+    for (me, calls) in pads.iter().enumerate() {
+        for (peer, pads) in calls.iter().flatten() {
+            let mut hasher = blake3::Hasher::new();
+            let all = pads.chosen.iter().chain(pads.offered.iter().flatten());
+            all.for_each(|pad| {
+                hasher.update(&pad.to_le_bytes());
+            });
+            lines.push(format!("{me} {} pads {}", peer.index(), hasher.finalize()));
+        }
+    }
     let expected = include_str!("../../../vectors/ot.txt");
     let expected: Vec<&str> = expected.lines().filter(|line| !line.starts_with('#')).collect();
-    assert_eq!(lines, expected);
+    assert_eq!(lines, expected, "{}", lines.join("\n"));
 }

@@ -62,6 +62,7 @@ pub(crate) use cache::cached;
 pub use lanes::Lanes;
 pub use run::{open, open_to};
 pub use triples::Triples;
+pub(crate) use triples::transfers;
 
 use lanes::Packed;
 

@@ -1,7 +1,7 @@
 //! Numbers of samples that are compared before anything opens.
 //!
 //! [`totals`] and [`cells`] add up a count of each party inside a circuit ([`crate::circuit`]), compare the sum with what the rules of all parties want, and
-//! open one bit: enough or not. Only where that bit says so the very sum that was compared opens, from the same shared bits: nobody can have one count
+//! open one bit: enough or not (for cells a second one: empty or not). Only where that bit says so the very sum that was compared opens, from the same shared bits: nobody can have one count
 //! compared and another one published.
 //!
 //! # What each party sees
@@ -13,8 +13,9 @@
 //! pass that should not, to the harm of those who have given theirs, as it could by inventing rows.
 //!
 //! Cells: Eurostat's handbook on statistical disclosure control (Hundepool et al., 2010, chapter 4) calls hiding small cells *primary* suppression, and hiding others so that
-//! these cannot be computed from sums *secondary* suppression. Ours is chosen from the opened bits alone, so it tells nothing that they do not. Empty cells are
-//! shown.
+//! these cannot be computed from sums *secondary* suppression. Ours is chosen from bits alone that open: which cells are small, and which are empty. Empty cells are shown.
+//! **It does not bound what follows from a total that is known from elsewhere**: that tells the sum of the hidden cells, and a sum that is as small as it can be (two small cells
+//! that count one each) tells them all.
 
 use std::sync::Arc;
 
@@ -75,7 +76,7 @@ pub fn most_of_each(parties: usize) -> u64 {
 #[must_use]
 pub fn totals_rounds(parties: usize, thresholds: &Thresholds) -> u32 {
     if thresholds.want_samples() {
-        rounds_of(&totals_circuit(parties, thresholds), 1)
+        rounds_of(&totals_circuit(parties, thresholds), parties, 1)
     } else {
         1
     }
@@ -84,7 +85,12 @@ pub fn totals_rounds(parties: usize, thresholds: &Thresholds) -> u32 {
 /// Longest message of [`totals`] and [`enough`], whatever the thresholds.
 #[must_use]
 pub fn totals_message_bytes(parties: usize, counts: usize) -> usize {
-    bytes_of(&compared_totals(parties, Some(Least::Any), Some(Least::Any)), counts).max(8 * counts)
+    bytes_of(
+        &compared_totals(parties, Some(Least::Any), Some(Least::Any)),
+        parties,
+        counts,
+    )
+    .max(8 * counts)
 }
 
 /// The sum of all parties' counts, for each column; `None` where it, or that of the others of some party, is too small. `counts` are this party's,
@@ -102,15 +108,15 @@ pub async fn totals(net: &mut Net, thresholds: &Thresholds, counts: &[u64]) -> R
         return Ok(sums.into_iter().map(|sum| Some(sum.min(MOST_SAMPLES))).collect());
     }
     let circuit = totals_circuit(net.session().parties, thresholds);
-    let (enough, sums) = compare(net, &circuit, counts).await?;
-    open_some(net, sums, |lane| enough.get(lane)).await
+    let (enough, sums) = compare(net, &circuit, 1, counts).await?;
+    open_some(net, sums, |lane| enough[0].get(lane)).await
 }
 
 /// Rounds of [`enough`], for a few columns.
 #[must_use]
 pub fn enough_rounds(parties: usize, thresholds: &Thresholds) -> u32 {
     if thresholds.want_samples() {
-        rounds_of(&totals_circuit(parties, thresholds), 1) - 1
+        rounds_of(&totals_circuit(parties, thresholds), parties, 1) - 1
     } else {
         0
     }
@@ -125,15 +131,15 @@ pub async fn enough(net: &mut Net, thresholds: &Thresholds, counts: &[u64]) -> R
         return Ok(vec![true; counts.len()]);
     }
     let circuit = totals_circuit(net.session().parties, thresholds);
-    let (enough, _) = compare(net, &circuit, counts).await?;
-    Ok((0..counts.len()).map(|column| enough.get(column)).collect())
+    let (enough, _) = compare(net, &circuit, 1, counts).await?;
+    Ok((0..counts.len()).map(|column| enough[0].get(column)).collect())
 }
 
 /// Rounds of [`cells`].
 #[must_use]
 pub fn cells_rounds(parties: usize, least: u64, cells: usize) -> u32 {
     if least > 1 {
-        rounds_of(&cells_circuit(parties, Least::Is(least)), cells)
+        rounds_of(&cells_circuit(parties, Least::Is(least)), parties, cells)
     } else {
         1
     }
@@ -142,66 +148,52 @@ pub fn cells_rounds(parties: usize, least: u64, cells: usize) -> u32 {
 /// Longest message of [`cells`], whatever the threshold.
 #[must_use]
 pub fn cells_message_bytes(parties: usize, cells: usize) -> usize {
-    bytes_of(&cells_circuit(parties, Least::Any), cells).max(8 * cells)
+    bytes_of(&cells_circuit(parties, Least::Any), parties, cells).max(8 * cells)
 }
 
-/// The sum of all parties' counts for each cell of a table, row by row; `None` for those that are hidden: which count at least one and fewer than `least`, and others that keep
-/// these from being computed from sums of rows and columns.
+/// The sum of all parties' counts for each cell of a list of cells; `None` for those that are hidden: which count at least one and fewer than `least`, and another one if
+/// there would be just one.
 ///
 /// # Errors
 /// A peer that breaks the protocol.
-pub async fn cells(net: &mut Net, least: u64, table: Table, counts: &[u64]) -> Result<Vec<Option<u64>>, Abort> {
-    if counts.len() != table.cells() {
-        return Err(Abort::Internal("a table of another size than its counts"));
-    }
+pub async fn cells(net: &mut Net, least: u64, counts: &[u64]) -> Result<Vec<Option<u64>>, Abort> {
     if counts.is_empty() || least <= 1 {
         let sums = mask::sum(net, RING, Zeroizing::new(counts.to_vec())).await?;
         return Ok(sums.into_iter().map(|sum| Some(sum.min(MOST_SAMPLES))).collect());
     }
     let circuit = cells_circuit(net.session().parties, Least::Is(least));
-    let (small, sums) = compare(net, &circuit, counts).await?;
-    let hidden = table.suppress((0..counts.len()).map(|cell| small.get(cell)).collect());
+    let (bits, sums) = compare(net, &circuit, 2, counts).await?;
+    let cell = |cell: usize| Cell {
+        small: bits[0].get(cell),
+        empty: !bits[1].get(cell),
+    };
+    let hidden = suppress(&(0..counts.len()).map(cell).collect::<Vec<_>>());
     open_some(net, sums, |cell| !hidden[cell]).await
 }
 
-/// A table's size. Of one with a single row only the sum over all cells is ever computed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Table {
-    /// Rows.
-    pub rows: usize,
-    /// Cells of each row.
-    pub columns: usize,
+/// What opens of a cell before its count does.
+#[derive(Clone, Copy, Debug)]
+pub struct Cell {
+    /// It counts some, but fewer than rules want.
+    pub small: bool,
+    /// It counts nothing.
+    pub empty: bool,
 }
 
-impl Table {
-    /// How many cells there are.
-    #[must_use]
-    pub fn cells(self) -> usize {
-        self.rows.saturating_mul(self.columns)
-    }
-
-    /// Hides further cells until no row and no column has exactly one that is hidden: of such a line, the next cell after it.
-    #[must_use]
-    pub fn suppress(self, mut hidden: Vec<bool>) -> Vec<bool> {
-        let rows = (0..self.rows).map(|row| (0..self.columns).map(move |at| row * self.columns + at).collect());
-        let columns = (0..self.columns).map(|at| (0..self.rows).map(move |row| row * self.columns + at).collect());
-        let mut lines: Vec<Vec<usize>> = rows.chain(columns).collect();
-        // The sum of a line of one cell is the cell.
-        lines.retain(|line| line.len() > 1);
-        loop {
-            let mut changed = false;
-            for line in &lines {
-                let mut found = line.iter().enumerate().filter(|(_, cell)| hidden[**cell]);
-                if let (Some((at, _)), None) = (found.next(), found.next()) {
-                    hidden[line[(at + 1) % line.len()]] = true;
-                    changed = true;
-                }
-            }
-            if !changed {
-                return hidden;
-            }
+/// Which cells are hidden: the small ones, and if there is only one, the next one after it that is not empty: an empty one would hide nothing, since the total, whoever
+/// knows it from elsewhere, would be the small count and the counts that are shown. (If all others are empty there is nothing to hide it behind.)
+#[must_use]
+pub fn suppress(cells: &[Cell]) -> Vec<bool> {
+    let mut hidden: Vec<bool> = cells.iter().map(|cell| cell.small).collect();
+    let mut small = hidden.iter().enumerate().filter(|(_, small)| **small);
+    if let (Some((only, _)), None) = (small.next(), small.next()) {
+        let after = (only + 1..cells.len()).chain(0..only);
+        let mut others = after.clone().filter(|cell| !cells[*cell].empty);
+        if let Some(other) = others.next().or(after.clone().next()) {
+            hidden[other] = true;
         }
     }
+    hidden
 }
 
 #[allow(clippy::unwrap_used)] // 64 is a width of a ring
@@ -209,8 +201,13 @@ const RING: Ring = Ring::new(64).unwrap();
 
 /// Everybody's counts as shares of a circuit's inputs: each party's own value is its share, everybody else's is 0.
 pub(crate) fn shares(me: Party, parties: usize, counts: &[u64]) -> Vec<Lanes> {
-    let zeros = vec![0; counts.len()];
-    let of = |party: Party| Lanes::columns(if party == me { counts } else { &zeros }, 1, WIDTH);
+    let of = |party: Party| {
+        if party == me {
+            Lanes::columns(counts, 1, WIDTH)
+        } else {
+            vec![Lanes::zeros(counts.len()); WIDTH]
+        }
+    };
     Party::all(parties).flat_map(of).collect()
 }
 
@@ -257,15 +254,19 @@ pub(crate) fn minus(threshold: u64) -> u64 {
     reachable(threshold).wrapping_neg()
 }
 
-/// Runs a circuit whose outputs are one bit and a sum. The bit opens; the sum stays shared.
-async fn compare(net: &mut Net, circuit: &Circuit, counts: &[u64]) -> Result<(Lanes, Vec<Lanes>), Abort> {
+/// Runs a circuit whose outputs are so many bits and a sum. The bits open; the sum stays shared.
+async fn compare(
+    net: &mut Net,
+    circuit: &Circuit,
+    bits: usize,
+    counts: &[u64],
+) -> Result<(Vec<Lanes>, Vec<Lanes>), Abort> {
     let (me, parties) = (net.session().me, net.session().parties);
     let mut triples = Triples::generate(net, &[(circuit, counts.len())]).await?;
     let inputs = shares(me, parties, counts);
     let mut outputs = circuit.run(net, &mut triples, &inputs).await?;
-    let sums = outputs.split_off(1);
-    let bit = open(net, &outputs).await?.pop();
-    Ok((bit.ok_or(Abort::Internal("no output"))?, sums))
+    let sums = outputs.split_off(bits);
+    Ok((open(net, &outputs).await?, sums))
 }
 
 /// Opens the sums of some lanes. What is sent of the others are zeros.
@@ -331,7 +332,7 @@ fn others(circuit: &mut Builder, counts: &[Vec<Bit>], sum: &[Bit], party: usize,
     vec![sum.to_vec(), complement, rest]
 }
 
-/// Outputs: whether the sum is small but not 0, and the sum.
+/// Outputs: whether the sum is small but not 0, whether it is not 0, and the sum.
 fn cells_circuit(parties: usize, least: Least) -> Arc<Circuit> {
     let name = [parties as u64, Least::name(Some(least)), 0, 0];
     cached(("cells", name), || build_cells(parties, least))
@@ -344,20 +345,21 @@ fn build_cells(parties: usize, least: Least) -> Circuit {
     let least = least.bits(&mut circuit, reachable);
     let few = circuit.less(&sum, &least);
     let some = circuit.any(&sum);
-    let hidden = circuit.and(few, some);
-    circuit.output(hidden);
+    let small = circuit.and(few, some);
+    circuit.output(small);
+    circuit.output(some);
     circuit.outputs(&sum);
     circuit.finish()
 }
 
 /// Triples in two rounds, a round for each layer, the bit, the sums.
-fn rounds_of(circuit: &Circuit, lanes: usize) -> u32 {
-    count(Triples::rounds(&[(circuit, lanes)]) + circuit.depth() + 2)
+fn rounds_of(circuit: &Circuit, parties: usize, lanes: usize) -> u32 {
+    count(Triples::rounds(&[(circuit, lanes)], parties) + circuit.depth() + 2)
 }
 
-fn bytes_of(circuit: &Circuit, lanes: usize) -> usize {
+fn bytes_of(circuit: &Circuit, parties: usize, lanes: usize) -> usize {
     let opening = (circuit.outputs() * lanes).div_ceil(8);
-    let triples = Triples::message_bytes(&[(circuit, lanes)]);
+    let triples = Triples::message_bytes(&[(circuit, lanes)], parties);
     triples.max(circuit.message_bytes(lanes)).max(opening)
 }
 

@@ -8,8 +8,9 @@ use super::Circuit;
 /// What a circuit computes, and for which public numbers.
 pub(crate) type Name = (&'static str, [u64; 4]);
 
-/// Most circuits that are kept. When there are more, all go: parameters that clients choose must not fill the memory.
-const MOST: usize = 64;
+/// Most products of all circuits that are kept: some 30 MiB. When there are more, all go, and larger ones are not kept at all: parameters that clients choose must not
+/// fill the memory.
+const MOST: usize = 1 << 18;
 
 static BUILT: Mutex<BTreeMap<Name, Arc<Circuit>>> = Mutex::new(BTreeMap::new());
 
@@ -22,8 +23,13 @@ pub(crate) fn cached(name: Name, build: impl FnOnce() -> Circuit) -> Arc<Circuit
     }
     // Not under the lock: others need not wait for it.
     let circuit = Arc::new(build());
+    if circuit.products() > MOST {
+        return circuit;
+    }
     let mut built = lock();
-    if built.len() >= MOST {
+    // One at least for each, so that those without products are bounded, too.
+    let size = |circuit: &Arc<Circuit>| circuit.products() + 256;
+    if built.values().map(size).sum::<usize>() + size(&circuit) > MOST {
         built.clear();
     }
     Arc::clone(built.entry(name).or_insert(circuit))
@@ -45,9 +51,9 @@ mod tests {
         };
         let first = cached(name(0), build);
         assert!(Arc::ptr_eq(&first, &cached(name(0), || unreachable!("it is there"))));
-        for number in 1..200 {
+        for number in 1..3000 {
             cached(name(number), build);
         }
-        assert!(BUILT.lock().is_ok_and(|built| built.len() <= MOST));
+        assert!(BUILT.lock().is_ok_and(|built| built.len() <= MOST / 256));
     }
 }

@@ -76,7 +76,7 @@ impl Microprotocol for Benchmark {
     fn rounds(params: &Params, parties: usize, thresholds: &Thresholds) -> u32 {
         let (compare, count) = circuits(params, parties);
         let depth = compare.depth() + count.depth();
-        let triples = Triples::rounds(&[(&compare, parties * (parties - 1)), (&count, 2 * parties)]);
+        let triples = Triples::rounds(&[(&compare, parties * (parties - 1)), (&count, 2 * parties)], parties);
         params.rounds(parties, thresholds) + threshold::count(triples + depth + 1)
     }
 
@@ -84,7 +84,7 @@ impl Microprotocol for Benchmark {
         let (compare, count) = circuits(params, parties);
         let (pairs, counts) = (parties * (parties - 1), 2 * parties);
         let quartiles = input.shape(&params.grid, parties, params.wanted());
-        let triples = Triples::message_bytes(&[(&compare, pairs), (&count, counts)]);
+        let triples = Triples::message_bytes(&[(&compare, pairs), (&count, counts)], parties);
         let bytes = triples
             .max(compare.message_bytes(pairs))
             .max(count.message_bytes(counts));

@@ -30,7 +30,7 @@ use crate::keys::{KeySpace, Sorted};
 use crate::microprotocol::{Microprotocol, Refusal, Release, SeeRow, Shape};
 use crate::net::{Abort, Net, Party};
 use crate::number::{Digits, Grid};
-use crate::order::{MOST_TARGETS, Why};
+use crate::order::{MOST_TARGETS, MOST_TRANSFERS, Why};
 use crate::threshold::{self, Thresholds};
 
 /// Keys that are compared at once, each with each.
@@ -103,9 +103,9 @@ impl Microprotocol for MinimumMaximum {
 
     fn rounds(params: &Params, parties: usize, thresholds: &Thresholds) -> u32 {
         let thresholds = params.thresholds.strictest(*thresholds);
-        let circuit = tournament(parties, KeySpace::new(&params.grid).bits());
-        let compared = threshold::enough_rounds(parties, &thresholds);
-        compared + threshold::count(Triples::rounds(&[(&circuit, 2)]) + circuit.depth() + 1)
+        // Two for triples, one to open.
+        let rounds = 2 + depth(parties, KeySpace::new(&params.grid).bits()) + 1;
+        threshold::enough_rounds(parties, &thresholds) + threshold::count(rounds)
     }
 
     fn shape(params: &Params, parties: usize, input: &Extremes) -> Shape {
@@ -114,7 +114,7 @@ impl Microprotocol for MinimumMaximum {
         let lanes = 2 * columns;
         let circuit = tournament(parties, space.bits());
         let compared = threshold::totals_message_bytes(parties, columns);
-        let triples = Triples::message_bytes(&[(&circuit, lanes)]);
+        let triples = Triples::message_bytes(&[(&circuit, lanes)], parties);
         let bytes = compared.max(triples).max(circuit.message_bytes(lanes));
         ranked::shape(&input.shape, bytes)
     }
@@ -171,8 +171,13 @@ async fn smallest(net: &mut Net, space: &KeySpace, keys: &[u64], lanes: usize) -
     let (me, parties) = (net.session().me, net.session().parties);
     let circuit = tournament(parties, space.bits());
     let mut triples = Triples::generate(net, &[(&circuit, lanes)]).await?;
-    let zeros = vec![0; keys.len()];
-    let of = |party: Party| Lanes::columns(if party == me { keys } else { &zeros }, space.limbs(), space.bits());
+    let of = |party: Party| {
+        if party == me {
+            Lanes::columns(keys, space.limbs(), space.bits())
+        } else {
+            vec![Lanes::zeros(lanes); space.bits()]
+        }
+    };
     let inputs: Vec<Lanes> = Party::all(parties).flat_map(of).collect();
     let outputs = circuit.run(net, &mut triples, &inputs).await?;
     let opened = open(net, &outputs).await?;
@@ -200,6 +205,27 @@ fn build_tournament(parties: usize, bits: usize) -> Circuit {
     }
     circuit.outputs(&keys[0]);
     circuit.finish()
+}
+
+/// Comparisons of one tournament, and as many winners' bits.
+fn comparisons(parties: usize) -> usize {
+    let (mut left, mut all) = (parties, 0);
+    while left > 1 {
+        all += left * (GROUP - 1) / 2 + left;
+        left = left.div_ceil(GROUP);
+    }
+    all
+}
+
+/// Layers of [`tournament`], without building it: comparisons, who wins against all, and the winner's bits.
+fn depth(parties: usize, bits: usize) -> usize {
+    let log = |number: usize| number.max(1).next_power_of_two().trailing_zeros() as usize;
+    let (mut left, mut depth) = (parties, 0);
+    while left > 1 {
+        depth += log(bits + 1) + log(left.min(GROUP) - 1) + 1;
+        left = left.div_ceil(GROUP);
+    }
+    depth
 }
 
 /// The smallest of a group: of equal ones the first wins, so that exactly one does, and the sum of all keys times "has won" is the winner's.
@@ -237,7 +263,10 @@ fn read(params: &Params, parties: usize, low: &[&str], high: &[&str]) -> Result<
     } else {
         Some(ranked::read(&params.grid, parties, high)?)
     };
-    if lowest.columns.len() > MOST_TARGETS / 2 {
+    let transfers = comparisons(parties)
+        .saturating_mul(space.bits())
+        .saturating_mul(2 * lowest.columns.len());
+    if lowest.columns.len() > MOST_TARGETS / 2 || transfers > MOST_TRANSFERS {
         let reason = data::Reason::TooManyColumns;
         return Err(Refusal::from(data::Refusal {
             at: String::new(),
@@ -283,4 +312,25 @@ fn older_rows(text: &str) -> Option<[String; 2]> {
     }
     let list = |name| Some(format!("[{}]", numbers(name)?.join(",")));
     Some([list("minimum")?, list("maximum")?])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn depth_and_cost_are_known_without_the_circuit() {
+        for parties in (2..20).chain([33, 64]) {
+            for bits in [1, 5, 101] {
+                let circuit = build_tournament(parties, bits);
+                assert_eq!(depth(parties, bits), circuit.depth(), "{parties} {bits}");
+                let bound = comparisons(parties) * bits + 4 * parties;
+                assert!(
+                    circuit.ands() <= bound,
+                    "{parties} {bits}: {} > {bound}",
+                    circuit.ands()
+                );
+            }
+        }
+    }
 }

@@ -214,7 +214,9 @@ def test_standard_nodes_tell_medians_and_no_extremes(tmp_path: Path) -> None:
 
 
 def test_totals_that_do_not_follow_are_compared_before_anything_opens(tmp_path: Path) -> None:
-    rules = "standard\nreleases = 0\ndifferencing = 0\nmin_samples_own = 1\nmin_samples_total = 12\nmin_samples_others = 4"
+    rules = (
+        "standard\nreleases = 0\ndifferencing = 0\nmin_samples_own = 1\nmin_samples_total = 12\nmin_samples_others = 4"
+    )
     with network(tmp_path, rules, rules, rules) as started:
         inputs = [[1] * 6, [1] * 4, [1] * 2]
         assert result(started, "SecureSum", inputs) == {"samples": 12, "sum": 12}

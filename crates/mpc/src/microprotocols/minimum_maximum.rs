@@ -3,7 +3,7 @@
 //! - **Declared outputs**, everything that opens: for each column the smallest and the greatest value of all parties. `null` if nobody has any. Whether there
 //!   are enough samples, where rules want that compared.
 //! - **How**: each party finds its own two and turns them into keys ([`crate::keys`]); a circuit ([`crate::circuit`]) finds the smallest key of all, in one lane for
-//!   the minimum and one, with all bits inverted, for the maximum. A tournament: among up to [`GROUP`] keys all pairs are compared at once, the winner goes on.
+//!   the minimum and one, with all bits inverted, for the maximum. A tournament: among up to four keys all pairs are compared at once, the winner goes on.
 //! - **Source**: comparison by parallel prefix as in Garay, Schoenmakers, Villegas: *Practical and Secure Solutions for Integer Comparison*, PKC 2007, section 3.2, on
 //!   shared bits as in Goldreich, Micali, Wigderson 1987.
 //! - **Rounds** after the last input: 2 for triples, 11 for up to four parties with the default digits (another 11 for up to 16), 1 to open.

@@ -249,9 +249,10 @@ impl Ot {
 fn cover(coins: &[u8; 32], peer: Party) -> u128 {
     let mut bytes = Zeroizing::new([0; 16]);
     let mut hasher = blake3::Hasher::new_keyed(coins);
-    hasher.update(&peer.number().to_le_bytes());
-    hasher.finalize_xof().fill(&mut bytes[..]);
+    let mut stream = hasher.update(&peer.number().to_le_bytes()).finalize_xof();
+    stream.fill(&mut bytes[..]);
     hasher.zeroize();
+    stream.zeroize();
     u128::from_le_bytes(*bytes)
 }
 

@@ -53,7 +53,7 @@ impl Context {
     }
 
     /// The key that a shared point gives, with all that both have seen of this transfer.
-    fn key(&self, index: usize, seen: [&[u8; 32]; 3], shared: &RistrettoPoint) -> Zeroizing<[u8; 32]> {
+    fn key(&self, index: usize, seen: [&[u8; 32]; 3], mut shared: RistrettoPoint) -> Zeroizing<[u8; 32]> {
         let mut hasher = self.hasher("fdrtd 2026-11 base transfer, key, version 1", index);
         seen.into_iter().for_each(|bytes| {
             hasher.update(bytes);
@@ -61,6 +61,7 @@ impl Context {
         hasher.update(shared.compress().as_bytes());
         let key = Zeroizing::new(*hasher.finalize().as_bytes());
         hasher.zeroize();
+        shared.zeroize();
         key
     }
 }
@@ -114,7 +115,7 @@ pub(super) fn start(context: &Context, coins: &Zeroizing<[u8; 32]>) -> Started {
     for a in sender.iter() {
         sent.extend(RistrettoPoint::mul_base(a).compress().to_bytes());
     }
-    wide.zeroize();
+    coins.zeroize();
     Started {
         choices,
         receiver,
@@ -139,7 +140,7 @@ impl Started {
             let [first, second] = points.map(CompressedRistretto);
             let keys = [(0, &first, &second), (1, &second, &first)].map(|(side, one, other)| {
                 let point = decode(one)? + theirs.point(index, side, other);
-                Ok(theirs.key(index, [&points[0], &points[1], sent], &(point * a)))
+                Ok(theirs.key(index, [&points[0], &points[1], sent], point * a))
             });
             let [first, second] = keys;
             offered.push([first?, second?]);
@@ -149,7 +150,7 @@ impl Started {
             let theirs = reader.array::<32>()?;
             let shared = decode(&CompressedRistretto(theirs))? * b;
             let (points, _) = sent.as_chunks::<32>();
-            chosen.push(mine.key(index, [&points[0], &points[1], &theirs], &shared));
+            chosen.push(mine.key(index, [&points[0], &points[1], &theirs], shared));
         }
         reader.end()?;
         Ok(Keys {
@@ -164,4 +165,114 @@ impl Started {
 fn decode(bytes: &CompressedRistretto) -> Result<RistrettoPoint, Malformed> {
     let point = bytes.decompress().filter(|point| !point.is_identity());
     point.ok_or(Malformed::Value)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use std::collections::BTreeSet;
+
+    fn context(sid: u8, sender: u16, receiver: u16) -> Context {
+        Context {
+            sid: [sid; 32],
+            sender,
+            receiver,
+        }
+    }
+
+    /// Both parties of a pair, started: the party is the receiver from the other one in its own message.
+    fn pair(sid: u8) -> [Started; 2] {
+        [0, 1].map(|me| start(&context(sid, 1 - me, me), &Zeroizing::new([me as u8; 32])))
+    }
+
+    fn finish(own: Started, sid: u8, me: u16, received: &[u8]) -> Result<Keys, Malformed> {
+        own.finish(&context(sid, 1 - me, me), &context(sid, me, 1 - me), received)
+    }
+
+    #[test]
+    fn the_receiver_has_the_key_of_its_choice() {
+        let [first, second] = pair(1);
+        let (to_second, to_first) = (first.message().to_vec(), second.message().to_vec());
+        let first = finish(first, 1, 0, &to_first).unwrap();
+        let second = finish(second, 1, 1, &to_second).unwrap();
+        let mut all = BTreeSet::new();
+        for (sender, receiver) in [(&first, &second), (&second, &first)] {
+            for (index, (offered, chosen)) in sender.offered.iter().zip(&receiver.chosen).enumerate() {
+                let choice = (*receiver.choices >> index & 1) as usize;
+                assert_eq!(offered[choice], *chosen);
+                all.extend(offered.iter().map(|key| **key));
+            }
+        }
+        assert_eq!(all.len(), 4 * COUNT);
+        // Each transfer has its own points, the sender's too.
+        let points: BTreeSet<[u8; 32]> = to_first
+            .as_chunks()
+            .0
+            .iter()
+            .chain(to_second.as_chunks().0)
+            .copied()
+            .collect();
+        assert_eq!(points.len(), 6 * COUNT);
+        // Choices are mixed: all alike would come with a probability of 2^-127.
+        assert!(*first.choices != 0 && *first.choices != u128::MAX && first.choices != second.choices);
+    }
+
+    #[test]
+    fn keys_depend_on_session_and_direction() {
+        let points = |index: usize, context: &Context| {
+            let other = CompressedRistretto([7; 32]);
+            [0, 1].map(|side| context.point(index, side, &other).compress().to_bytes())
+        };
+        let contexts = [context(1, 0, 1), context(2, 0, 1), context(1, 1, 0), context(1, 0, 2)];
+        let all: BTreeSet<[u8; 32]> = contexts
+            .iter()
+            .flat_map(|context| (0..2).flat_map(|index| points(index, context)))
+            .collect();
+        assert_eq!(all.len(), 16);
+        let shared = RistrettoPoint::mul_base(&Scalar::ONE);
+        let seen = [[1; 32], [2; 32], [3; 32]];
+        let key = |context: &Context, index, seen: &[[u8; 32]; 3]| *context.key(index, seen.each_ref(), shared);
+        let mut keys: BTreeSet<[u8; 32]> = contexts
+            .iter()
+            .flat_map(|context| (0..2).map(|index| key(context, index, &seen)))
+            .collect();
+        for place in 0..3 {
+            let mut other = seen;
+            other[place][0] ^= 8;
+            keys.insert(key(&contexts[0], 0, &other));
+        }
+        assert_eq!(keys.len(), 11);
+    }
+
+    #[test]
+    fn what_is_no_point_is_refused() {
+        let message = pair(1)[1].message().to_vec();
+        let refused = |message: &[u8]| {
+            let [own, _] = pair(1);
+            finish(own, 1, 0, message).err()
+        };
+        assert_eq!(refused(&message), None);
+        assert!(refused(&message[1..]).is_some() && refused(&message[..MESSAGE - 32]).is_some());
+        assert!(refused(&[&message[..], &[0]].concat()).is_some());
+        // The neutral element; the field's modulus plus one and plus zero, other encodings of what is smaller; an odd number; one that is no point.
+        let modulus = |add: u8| {
+            let mut bytes = [0xff; 32];
+            (bytes[0], bytes[31]) = (0xed + add, 0x7f);
+            bytes
+        };
+        let mut odd = [0; 32];
+        odd[0] = 1;
+        let mut none = [0; 32];
+        none[0] = 2;
+        assert!(CompressedRistretto(none).decompress().is_none());
+        for wrong in [[0; 32], modulus(0), modulus(1), modulus(3), odd, none, [0xff; 32]] {
+            // As a receiver's first and second point, and as a sender's.
+            for place in [0, 1, 2 * COUNT - 1, 2 * COUNT, 3 * COUNT - 1] {
+                let mut message = message.clone();
+                message[place * 32..][..32].copy_from_slice(&wrong);
+                assert_eq!(refused(&message), Some(Malformed::Value), "{wrong:?} at {place}");
+            }
+        }
+    }
 }

@@ -14,7 +14,9 @@ _CELL = "padding:2px 10px;text-align:left"
 
 
 class Result(dict[str, Any]):
-    """A task's result: ``{"inputs": parties, "result": …}``, and if there are any ``"warnings"``, and in ``"own"`` what only this party learns.
+    """A task's result: ``{"inputs": parties, "result": …}``, and if there are any ``"warnings"``.
+
+    In ``"own"`` is what only this party learns.
 
     It is a dict in every respect; in a notebook it is shown as a table.
     """

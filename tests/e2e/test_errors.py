@@ -104,7 +104,8 @@ def test_unknown_microprotocol(shared: list[Node]) -> None:
             "MICROPROTOCOL_UNKNOWN",
             "call",
             f'there is no microprotocol "{name}"',
-            f"did you mean {near}? This node has: SecureSum, BasicSum",
+            f"did you mean {near}? This node has: SecureSum, BasicSum, MinimumMaximum, BasicMinMax, KthElement, "
+            "SecureMedian, Quantiles, Histogram, Benchmark",
         )
 
 

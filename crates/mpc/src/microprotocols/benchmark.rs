@@ -16,7 +16,6 @@
 
 use std::sync::Arc;
 
-use serde_json::json;
 use zeroize::Zeroizing;
 
 use super::answer::{Answer, Answers, Field};
@@ -118,8 +117,13 @@ impl Microprotocol for Benchmark {
             let [smaller, greater] = place(&params, &input, net).await?;
             let equal = (parties as u64).saturating_sub(smaller + greater);
             let rank = 100.0 * (smaller as f64 + equal as f64 / 2.0) / parties as f64;
-            let own = json!({"percentile_rank": rank, "smaller": smaller, "equal": equal});
-            net.tell_owner(Zeroizing::new(own.to_string()));
+            let own = Place {
+                percentile_rank: rank,
+                smaller,
+                equal,
+            };
+            let own = serde_json::to_string(&own).map_err(|_| Abort::Internal("a place cannot be written"))?;
+            net.tell_owner(Zeroizing::new(own));
         }
         let answer = Answer(vec![
             ("samples", Field::Count(samples)),
@@ -127,6 +131,14 @@ impl Microprotocol for Benchmark {
         ]);
         Ok(Answers::new(input.shape, vec![answer]))
     }
+}
+
+/// Where the own number stands, for its owner alone.
+#[derive(serde::Serialize)]
+struct Place {
+    percentile_rank: f64,
+    smaller: u64,
+    equal: u64,
 }
 
 /// How many numbers are smaller than this party's, and how many are greater: to it alone.

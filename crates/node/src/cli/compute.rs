@@ -25,6 +25,7 @@ use super::simon::{Reply, Simon};
 use super::{interrupted, runtime, say};
 use input::Network;
 pub(super) use show::Progress;
+use show::Shown;
 
 /// How long a request waits at the node, in seconds.
 const PATIENCE: u64 = 20;
@@ -179,15 +180,12 @@ pub(crate) fn compute(args: ComputeArgs) -> Result<Exit, Failure> {
         say(&result)?;
         return Ok(Exit::Ok);
     }
-    let result: Value = serde_json::from_str(&result)
+    let result: Shown = serde_json::from_str(&result)
         .map_err(|_| Failure::new(Exit::Failed, "the result is not JSON", "your node", "", "NOT_A_NODE"))?;
-    for warning in result["warnings"].as_array().into_iter().flatten() {
-        progress.say(&format!(
-            "warning: {}",
-            printable(warning["message"].as_str().unwrap_or_default())
-        ));
+    for warning in result.warnings() {
+        progress.say(&format!("warning: {warning}"));
     }
-    say(&show::table(&result))?;
+    say(&result.table())?;
     Ok(Exit::Ok)
 }
 

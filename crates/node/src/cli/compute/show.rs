@@ -1,11 +1,13 @@
 //! Results and progress for people.
 
+use std::fmt;
 use std::io::{self, IsTerminal, Write};
 use std::sync::Mutex;
 
 use qrcode::render::unicode::Dense1x2;
 use qrcode::{EcLevel, QrCode};
-use serde_json::{Map, Value};
+use serde::de::{Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
+use serde_json::Value;
 
 use super::super::failure::printable;
 
@@ -93,38 +95,112 @@ fn qr(text: &str) -> Option<String> {
     Some(image)
 }
 
-/// A result as a small table.
-pub(super) fn table(result: &Value) -> String {
-    let mut text = String::new();
-    if let Some(parties) = result.get("inputs") {
-        text.push_str(&format!("parties  {parties}\n"));
-    }
-    text.push_str(values_of(&result["result"]).trim_end());
-    if let Some(own) = result.get("own") {
-        text.push_str(&format!("\nfor you alone: {}", own_of(own)));
-    }
-    text
+/// JSON as a node gave it: with the members of objects in its order, which is the one that people expect.
+pub(super) enum Shown {
+    Members(Vec<(String, Shown)>),
+    List(Vec<Shown>),
+    Plain(Value),
 }
 
-/// What only this party's owner learns, in one line.
-fn own_of(own: &Value) -> String {
-    let Some(values) = own.as_object() else {
-        return cell(own);
-    };
-    let all = values.iter();
-    let told = all.map(|(name, value)| format!("{} {}", printable(name), cell(value)));
-    told.collect::<Vec<_>>().join(", ")
+impl Shown {
+    /// What the node says beside the result, for people.
+    pub(super) fn warnings(&self) -> Vec<String> {
+        let Some(Shown::List(warnings)) = self.get("warnings") else {
+            return Vec::new();
+        };
+        let message = |warning: &Shown| warning.get("message").map(cell).unwrap_or_default();
+        warnings.iter().map(message).collect()
+    }
+
+    /// A result as a small table.
+    pub(super) fn table(&self) -> String {
+        let mut text = String::new();
+        if let Some(parties) = self.get("inputs") {
+            text.push_str(&format!("parties  {}\n", cell(parties)));
+        }
+        let result = self.get("result").map(values_of).unwrap_or_default();
+        text.push_str(result.trim_end());
+        if let Some(own) = self.get("own") {
+            text.push_str(&format!("\nfor you alone: {}", cell(own)));
+        }
+        text
+    }
+
+    fn get(&self, name: &str) -> Option<&Shown> {
+        let Shown::Members(members) = self else { return None };
+        members
+            .iter()
+            .find(|(member, _)| member == name)
+            .map(|(_, value)| value)
+    }
 }
 
-fn values_of(result: &Value) -> String {
-    let Some(values) = result.as_object() else {
+impl<'de> Deserialize<'de> for Shown {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Shown, D::Error> {
+        deserializer.deserialize_any(InOrder)
+    }
+}
+
+struct InOrder;
+
+impl<'de> Visitor<'de> for InOrder {
+    type Value = Shown;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("JSON")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Shown, A::Error> {
+        let mut members = Vec::new();
+        while let Some(member) = map.next_entry()? {
+            members.push(member);
+        }
+        Ok(Shown::Members(members))
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Shown, A::Error> {
+        let mut list = Vec::new();
+        while let Some(value) = seq.next_element()? {
+            list.push(value);
+        }
+        Ok(Shown::List(list))
+    }
+
+    fn visit_str<E>(self, value: &str) -> Result<Shown, E> {
+        Ok(Shown::Plain(value.into()))
+    }
+
+    fn visit_bool<E>(self, value: bool) -> Result<Shown, E> {
+        Ok(Shown::Plain(value.into()))
+    }
+
+    fn visit_i64<E>(self, value: i64) -> Result<Shown, E> {
+        Ok(Shown::Plain(value.into()))
+    }
+
+    fn visit_u64<E>(self, value: u64) -> Result<Shown, E> {
+        Ok(Shown::Plain(value.into()))
+    }
+
+    fn visit_f64<E>(self, value: f64) -> Result<Shown, E> {
+        Ok(Shown::Plain(value.into()))
+    }
+
+    fn visit_unit<E>(self) -> Result<Shown, E> {
+        Ok(Shown::Plain(Value::Null))
+    }
+}
+
+fn values_of(result: &Shown) -> String {
+    let Shown::Members(values) = result else {
         return cell(result);
     };
     let mut text = String::new();
-    if !values.is_empty() && values.values().all(Value::is_object) {
+    if !values.is_empty() && values.iter().all(|(_, value)| matches!(value, Shown::Members(_))) {
         text.push_str(&rows(values));
     } else {
-        let width = values.keys().map(|name| name.chars().count()).max().unwrap_or(0).max(7);
+        let names = values.iter().map(|(name, _)| name.chars().count());
+        let width = names.max().unwrap_or(0).max(7);
         for (name, value) in values {
             text.push_str(&format!("{:width$}  {}\n", printable(name), cell(value)));
         }
@@ -133,10 +209,11 @@ fn values_of(result: &Value) -> String {
 }
 
 /// Named groups of equal form: a line each.
-fn rows(values: &Map<String, Value>) -> String {
+fn rows(values: &[(String, Shown)]) -> String {
     let mut heads: Vec<&str> = Vec::new();
-    for group in values.values().filter_map(Value::as_object) {
-        for name in group.keys() {
+    for (_, group) in values {
+        let Shown::Members(members) = group else { continue };
+        for (name, _) in members {
             if !heads.contains(&name.as_str()) {
                 heads.push(name);
             }
@@ -148,7 +225,8 @@ fn rows(values: &Map<String, Value>) -> String {
             .collect::<Vec<String>>(),
     ];
     for (name, group) in values {
-        let cells = heads.iter().map(|head| cell(&group[*head]));
+        // What one column lacks (reasons, mostly) is left empty.
+        let cells = heads.iter().map(|head| group.get(head).map(cell).unwrap_or_default());
         lines.push(std::iter::once(printable(name)).chain(cells).collect());
     }
     let width = |at: usize| lines.iter().map(|line| line[at].chars().count()).max().unwrap_or(0);
@@ -168,15 +246,16 @@ fn rows(values: &Map<String, Value>) -> String {
     text
 }
 
-fn cell(value: &Value) -> String {
+/// In one line.
+fn cell(value: &Shown) -> String {
     match value {
-        Value::String(text) => printable(text),
-        Value::Array(list) => list.iter().map(cell).collect::<Vec<_>>().join(" "),
-        Value::Object(members) => {
-            let member = |(name, value): (&String, &Value)| format!("{} {}", printable(name), cell(value));
+        Shown::Members(members) => {
+            let member = |(name, value): &(String, Shown)| format!("{} {}", printable(name), cell(value));
             members.iter().map(member).collect::<Vec<_>>().join(", ")
         }
-        other => printable(&other.to_string()),
+        Shown::List(list) => list.iter().map(cell).collect::<Vec<_>>().join(" "),
+        Shown::Plain(Value::String(text)) => printable(text),
+        Shown::Plain(other) => other.to_string(),
     }
 }
 
@@ -184,38 +263,61 @@ fn cell(value: &Value) -> String {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
-    use serde_json::json;
+
+    fn table(text: &str) -> String {
+        serde_json::from_str::<Shown>(text).unwrap().table()
+    }
 
     #[test]
     fn results_are_small_tables() {
-        let one = json!({"inputs": 3, "result": {"samples": 3, "sum": 0.3}});
-        assert_eq!(table(&one), "parties  3\nsamples  3\nsum      0.3");
-        let vectors = json!({"inputs": 2, "result": {"samples": 2, "sum": [1, 2.5]}});
-        assert!(table(&vectors).ends_with("sum      1 2.5"));
-        let hidden =
-            json!({"inputs": 2, "result": {"sum": null, "reasons": {"samples": "FEW_SAMPLES", "sum": "FEW_SAMPLES"}}});
-        assert!(
-            table(&hidden).contains("reasons  samples FEW_SAMPLES, sum FEW_SAMPLES"),
-            "{}",
-            table(&hidden)
+        let one = table(r#"{"inputs": 3, "result": {"samples": 3, "sum": 0.3}}"#);
+        assert_eq!(one, "parties  3\nsamples  3\nsum      0.3");
+        let vectors = table(r#"{"inputs": 2, "result": {"samples": 2, "sum": [1, 2.5]}}"#);
+        assert!(vectors.ends_with("sum      1 2.5"));
+        let columns = table(
+            r#"{"inputs": 3, "result": {"age": {"samples": 12, "sum": 7}, "b\u001bmi": {"samples": 3, "sum": 100}}}"#,
         );
-        let columns =
-            json!({"inputs": 3, "result": {"age": {"samples": 12, "sum": 7}, "b\u{1b}mi": {"samples": 3, "sum": 100}}});
         assert_eq!(
-            table(&columns),
+            columns,
             "parties  3\n      samples  sum\nage        12    7\nb mi        3  100"
         );
     }
 
     #[test]
-    fn what_is_for_one_party_alone_is_a_line_of_its_own() {
-        let result = json!({"inputs": 3, "result": {"samples": 3}, "own": {"percentile": 66.7, "be\u{7}low": [1, 2]}});
+    fn members_stay_in_their_order_and_reasons_are_words() {
+        let hidden = r#"{"inputs": 2, "result": {"samples": 4, "quantiles": [null, 3.5], "probabilities": [0.01, 0.5],
+            "reasons": {"quantiles[0]": "FEW_BEYOND"}}}"#;
         assert_eq!(
-            table(&result),
-            "parties  3\nsamples  3\nfor you alone: be low 1 2, percentile 66.7"
+            table(hidden),
+            "parties  2\nsamples        4\nquantiles      null 3.5\nprobabilities  0.01 0.5\nreasons        quantiles[0] FEW_BEYOND"
         );
-        let result = json!({"inputs": 3, "result": null, "own": 7});
-        assert_eq!(table(&result), "parties  3\nnull\nfor you alone: 7");
+        // One column has reasons, the other one has none.
+        let columns = r#"{"inputs": 2, "result": {"b": {"samples": 4, "median": 2}, "a": {"samples": null, "median": null,
+            "reasons": {"samples": "FEW_SAMPLES", "median": "FEW_SAMPLES"}}}}"#;
+        assert_eq!(
+            table(columns),
+            "parties  2\n   samples  median                                  reasons\nb        4       2\n\
+             a     null    null  samples FEW_SAMPLES, median FEW_SAMPLES"
+        );
+    }
+
+    #[test]
+    fn what_is_for_one_party_alone_is_a_line_of_its_own() {
+        let result = r#"{"inputs": 3, "result": {"samples": 3}, "own": {"percentile": 66.7, "be\u0007low": [1, 2]}}"#;
+        assert_eq!(
+            table(result),
+            "parties  3\nsamples  3\nfor you alone: percentile 66.7, be low 1 2"
+        );
+        let result = r#"{"inputs": 3, "result": null, "own": 7}"#;
+        assert_eq!(table(result), "parties  3\nnull\nfor you alone: 7");
+    }
+
+    #[test]
+    fn warnings_are_their_messages() {
+        let warned =
+            r#"{"inputs": 2, "result": {"sum": 1}, "warnings": [{"code": "TWO_PARTIES", "message": "two\u001b"}, 5]}"#;
+        let shown: Shown = serde_json::from_str(warned).unwrap();
+        assert_eq!(shown.warnings(), ["two ", ""]);
     }
 
     #[test]

@@ -57,9 +57,7 @@ def last_input_to_result(
     """
     tasks = make_task(started, microprotocol=microprotocol, parameters=parameters)
     storages = [node.api().select_microservice(microservice="KeyValueStorage") for node in started]
-    values = [
-        storage.create(value=data(place) if callable(data) else data) for place, storage in enumerate(storages)
-    ]
+    values = [storage.create(value=data(place) if callable(data) else data) for place, storage in enumerate(storages)]
     for task, value in zip(tasks[:-1], values):
         task.input(source=value)
     ends = [0.0] * len(tasks)
@@ -143,7 +141,12 @@ def ratio(these: list[float], those: list[float]) -> float:
 
 def numbers(count: int) -> Callable[[int], list[float]]:
     """As many for each party, different ones."""
-    return lambda place: [random.Random(place).gauss(40, 15) for _ in range(count)]
+
+    def of(place: int) -> list[float]:
+        source = random.Random(place)
+        return [round(source.gauss(40, 15), 3) for _ in range(count)]
+
+    return of
 
 
 COMPARISONS: list[tuple[str, str, Any, dict[str, Any]]] = [
@@ -151,7 +154,12 @@ COMPARISONS: list[tuple[str, str, Any, dict[str, Any]]] = [
     ("SecureMedian of 100 numbers", "SecureMedian", numbers(100), {}),
     ("quartiles of 100 numbers", "Quantiles", numbers(100), {"probabilities": [0.25, 0.5, 0.75]}),
     ("sum of 100 numbers, at least 10 samples", "SecureSum", numbers(100), {"min_samples": 10}),
-    ("histogram of 1000 bins, at least 5 a bin", "Histogram", numbers(10_000), {"edges": {"from": 0, "to": 1000, "step": 1}, "min_cell": 5}),
+    (
+        "histogram of 1000 bins, at least 5 a bin",
+        "Histogram",
+        numbers(10_000),
+        {"edges": {"from": 0, "to": 1000, "step": 1}, "min_cell": 5},
+    ),
     ("Benchmark", "Benchmark", lambda place: 10 + place, {}),
     ("SecureMedian of 10^6 numbers", "SecureMedian", numbers(1_000_000), {}),
 ]

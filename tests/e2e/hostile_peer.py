@@ -549,9 +549,9 @@ class Part:
     def closing(self, result: str) -> bytes:
         transcript = blake3()
         for party in sorted(self.vectors):
-            transcript.update(blake3(self.vectors[party]).digest())
+            transcript.update(blake3(self.vectors[party][37:]).digest())
         data = self.sid + transcript.digest() + result.encode()
-        return self.frame(1, blake3(data, derive_key_context="fdrtd 2026-11 closing digest, version 1").digest())
+        return self.frame(1, blake3(data, derive_key_context="fdrtd 2026-11 closing digest, version 2").digest())
 
     def result(self) -> str:
         totals = [

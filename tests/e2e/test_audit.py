@@ -131,6 +131,24 @@ def test_what_is_done_past_sqlite_breaks_the_chain(done: tuple[list[Node], list[
     assert "broken at entry 2" in audit(node, "verify", status=1)
 
 
+def test_an_audit_without_entries_is_told_as_such(tmp_path: Path) -> None:
+    # The directory is made, and nothing is done in it that an audit tells.
+    directory = tmp_path / "data"
+    assert "there are no tokens" in run("token", "list", f"--data-dir={directory}")
+    told = run("audit", "verify", f"--data-dir={directory}", status=1)
+    assert told.startswith("fdrtd: the audit has no entry")
+    assert told.rstrip().endswith("(AUDIT_EMPTY)")
+    export = tmp_path / "audit.jsonl"
+    run("audit", "export", export, f"--data-dir={directory}")
+    assert "(AUDIT_EMPTY)" in run("audit", "verify", export, status=1)
+    # What is done while no node runs is told at once, and signed.
+    run("token", "create", "--name=anna", "--role=owner", f"--data-dir={directory}")
+    assert "1 entries, whole" in run("audit", "verify", f"--data-dir={directory}")
+    (entry,) = map(json.loads, run("audit", "show", "--json", f"--data-dir={directory}").splitlines())
+    assert (entry["who"], entry["action"]) == ("operator", "token.create")
+    assert entry["detail"]["offline"] is True
+
+
 def test_the_route_is_for_owners_and_viewers(done: tuple[list[Node], list[Any]]) -> None:
     (node, *_), _ = done
     status, problem = get(f"{node.url}/audit")

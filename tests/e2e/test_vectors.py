@@ -54,9 +54,9 @@ def masked(party: int) -> bytes:
 def closing(messages: list[bytes], result: str) -> bytes:
     transcript = blake3()
     for message in messages:
-        transcript.update(blake3(message).digest())
+        transcript.update(blake3(message[37:]).digest())
     data = SID + transcript.digest() + result.encode()
-    return frame(1, blake3(data, derive_key_context="fdrtd 2026-11 closing digest, version 1").digest())
+    return frame(1, blake3(data, derive_key_context="fdrtd 2026-11 closing digest, version 2").digest())
 
 
 def test_a_second_implementation_sends_the_same_bytes() -> None:

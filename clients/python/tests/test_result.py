@@ -124,6 +124,13 @@ def test_vectors_and_other_results() -> None:
     assert "and 10 more" in page.text
 
 
+def test_what_only_this_party_learns_is_shown_as_that() -> None:
+    page = shown(fdrtd.Result({**RESULT, "own": {"percentile": 66.7, HOSTILE: HOSTILE}}))
+    assert "for you alone: " in page.text
+    assert "66.7" in page.text
+    assert "for you alone" not in shown(fdrtd.Result(RESULT)).text
+
+
 def test_warnings_are_shown() -> None:
     warnings = [{"code": "TWO_PARTIES", "message": "each learns the other's input"}, "odd"]
     page = shown(fdrtd.Result({**RESULT, "warnings": warnings}))

@@ -50,6 +50,7 @@
 
 mod arithmetic;
 mod builder;
+mod cache;
 mod lanes;
 #[cfg(test)]
 mod privacy;
@@ -57,9 +58,11 @@ mod run;
 mod triples;
 
 pub use builder::{Bit, Builder};
+pub(crate) use cache::cached;
 pub use lanes::Lanes;
 pub use run::{open, open_to};
 pub use triples::Triples;
+pub(crate) use triples::transfers;
 
 use lanes::Packed;
 

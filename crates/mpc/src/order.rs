@@ -12,14 +12,16 @@
 //! are public: they depend on the bits found before. Each sign is the comparison of the output (the k-th key) with a public pivot: given the output
 //! it tells nothing more. Not even whether the key is there once or often, or at whom.
 //!
-//! A rank of 0 asks for nothing: no count is below 0, so all signs are "no" whatever the data are. It stands in for values that must not open, so that the
-//! length of messages and the number of rounds depend on public parameters only.
+//! A rank of 0 asks for nothing: all counts are 0, whatever the data are. It stands in for values that must not open, so that the length of messages and the number
+//! of rounds depend on public parameters only.
 //!
 //! Adversary: semi-honest, any number of colluding parties. A party that miscounts *adaptively* (answers pivot after pivot for data that no input has) cannot be detected: it
 //! can steer the search to any key it likes, and so learn, at the price of a wrong result, whether the k-th value of all is above or below
 //! the pivots on the way. It learns no more bits than an honest run tells.
 
-use crate::circuit::{Bit, Builder, Circuit, Triples, open};
+use std::sync::Arc;
+
+use crate::circuit::{self, Bit, Builder, Circuit, Triples, cached, open};
 use crate::keys::{KeySpace, Sorted};
 use crate::net::{Abort, Net};
 use crate::threshold::{self, Thresholds, WIDTH, minus, shares};
@@ -28,6 +30,9 @@ use crate::threshold::{self, Thresholds, WIDTH, minus, shares};
 pub const PIVOT_BITS: usize = 5;
 /// Most values that are asked for at once, over all columns.
 pub const MOST_TARGETS: usize = 1024;
+
+/// Most oblivious transfers of a task with each peer: some 256 MiB of messages, and a second or two of work.
+pub const MOST_TRANSFERS: usize = 1 << 24;
 
 /// Why a number is not there. Its name is part of the interface.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -125,7 +130,7 @@ pub async fn values(
 #[must_use]
 pub fn rounds(parties: usize, space: &KeySpace, thresholds: &Thresholds, targets: usize) -> u32 {
     let circuit = comparison(parties);
-    let search = Triples::rounds(&plan(&circuit, space, targets)) + (circuit.depth() + 1) * steps(space);
+    let search = Triples::rounds(&plan(&circuit, space, targets), parties) + (circuit.depth() + 1) * steps(space);
     threshold::totals_rounds(parties, thresholds) + threshold::count(search)
 }
 
@@ -133,18 +138,22 @@ pub fn rounds(parties: usize, space: &KeySpace, thresholds: &Thresholds, targets
 #[must_use]
 pub fn message_bytes(parties: usize, space: &KeySpace, columns: usize, targets: usize) -> usize {
     let circuit = comparison(parties);
-    let triples = Triples::message_bytes(&plan(&circuit, space, targets));
-    let all = Thresholds {
-        samples_total: 1,
-        samples_others: 1,
-        ..Thresholds::default()
-    };
+    let triples = Triples::message_bytes(&plan(&circuit, space, targets), parties);
     triples
         .max(circuit.message_bytes(targets * PIVOTS))
-        .max(threshold::totals_message_bytes(parties, &all, columns))
+        .max(threshold::totals_message_bytes(parties, columns))
+}
+
+/// Oblivious transfers with each peer, in each direction, that [`values`] needs.
+#[must_use]
+pub fn transfers(parties: usize, space: &KeySpace, targets: usize) -> usize {
+    circuit::transfers(&plan(&comparison(parties), space, targets))
 }
 
 const PIVOTS: usize = (1 << PIVOT_BITS) - 1;
+
+/// About how many bytes could be gone through in the time in which one pivot is looked up.
+const WORK: usize = 300;
 
 /// What is searched for: the number of that rank (from 1) in that column, or nothing.
 #[derive(Clone, Copy)]
@@ -163,7 +172,13 @@ fn first_bits(space: &KeySpace) -> usize {
 }
 
 /// The circuit of each step: is the sum of the parties' numbers negative?
-fn comparison(parties: usize) -> Circuit {
+fn comparison(parties: usize) -> Arc<Circuit> {
+    cached(("sign of a sum", [parties as u64, 0, 0, 0]), || {
+        build_comparison(parties)
+    })
+}
+
+fn build_comparison(parties: usize) -> Circuit {
     let mut circuit = Builder::new();
     let numbers: Vec<Vec<Bit>> = (0..parties).map(|_| circuit.inputs(WIDTH)).collect();
     let negative = circuit.sum_is_negative(&numbers);
@@ -196,12 +211,19 @@ async fn search(
         let bits = if step == 0 { first_bits(space) } else { PIVOT_BITS };
         left -= bits;
         let pivots = (1u64 << bits) - 1;
+        net.work_ahead(targets.len() * PIVOTS * (WORK + parties * WIDTH / 8))
+            .await;
         let mut counts = zeroize::Zeroizing::new(Vec::with_capacity(targets.len() * PIVOTS));
         for (target, key) in targets.iter().zip(&keys) {
             for digit in 1..=pivots {
                 let mut pivot = key.clone();
                 put_bits(&mut pivot, digit, left);
-                let below = columns[target.column].below(&pivot);
+                // Of what must not open, nothing goes into the computation.
+                let below = if target.rank == 0 {
+                    0
+                } else {
+                    columns[target.column].below(&pivot)
+                };
                 // The first party subtracts the rank for all.
                 let rank = if me.index() == 0 { minus(target.rank) } else { 0 };
                 counts.push(below.wrapping_add(rank));

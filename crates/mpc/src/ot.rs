@@ -98,6 +98,12 @@ impl Base {
         ]
     }
 
+    /// The same with another id: only good for tests. See [`crate::sim::base`].
+    pub(crate) fn with_id(mut self, id: [u8; 32]) -> Base {
+        self.id = Zeroizing::new(id);
+        self
+    }
+
     fn new(id: Zeroizing<[u8; 32]>, keys: Keys) -> Base {
         let generator = |key: &base::Key| {
             let mut short = Zeroizing::new([0; 16]);

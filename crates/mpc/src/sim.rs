@@ -144,6 +144,12 @@ pub fn warm(mut sessions: Vec<Session>, seed: u64) -> Vec<Session> {
     sessions
 }
 
+/// One half of base transfers with that id, for tests of those who keep them.
+pub fn base(id: [u8; 32]) -> Base {
+    let [first, _] = Base::dealt(&mut blake3::Hasher::new_keyed(&id).finalize_xof());
+    first.with_id(id)
+}
+
 /// Runs `machines` (one per party, in order) until nothing more can happen.
 pub fn run(mut machines: Vec<Machine>, schedule: u64, faults: &[FaultAt]) -> Outcome {
     drive(&mut machines, schedule, faults)

@@ -1,7 +1,7 @@
 //! Numbers of samples that are compared before anything opens.
 //!
 //! [`totals`] and [`cells`] add up a count of each party inside a circuit ([`crate::circuit`]), compare the sum with what the rules of all parties want, and
-//! open one bit: enough or not. Only where that bit says so the very sum that was compared opens, from the same shared bits: nobody can have one count
+//! open one bit: enough or not (for cells a second one: empty or not). Only where that bit says so the very sum that was compared opens, from the same shared bits: nobody can have one count
 //! compared and another one published.
 //!
 //! # What each party sees
@@ -13,14 +13,18 @@
 //! pass that should not, to the harm of those who have given theirs, as it could by inventing rows.
 //!
 //! Cells: Eurostat's handbook on statistical disclosure control (Hundepool et al., 2010, chapter 4) calls hiding small cells *primary* suppression, and hiding others so that
-//! these cannot be computed from sums *secondary* suppression. Ours is chosen from the opened bits alone, so it tells nothing that they do not. Empty cells are
-//! shown.
+//! these cannot be computed from sums *secondary* suppression. Ours is chosen from bits alone that open: which cells are small, and which are empty. Empty cells are shown.
+//! **It does not bound what follows from a total that is known from elsewhere**: that tells the sum of the hidden cells, and a sum that is as small as it can be (two small cells
+//! that count one each) tells them all.
 
-use crate::circuit::{Bit, Builder, Circuit, Lanes, Triples, open};
+use std::sync::Arc;
+
+use zeroize::Zeroizing;
+
+use crate::circuit::{Bit, Builder, Circuit, Lanes, Triples, cached, open};
 use crate::mask;
 use crate::net::{Abort, Net, Party};
 use crate::ring::Ring;
-use zeroize::Zeroizing;
 
 /// Most samples of all parties together that can be compared: counts have 32 bits in two's complement.
 pub const MOST_SAMPLES: u64 = (1 << 31) - 1;
@@ -72,20 +76,21 @@ pub fn most_of_each(parties: usize) -> u64 {
 #[must_use]
 pub fn totals_rounds(parties: usize, thresholds: &Thresholds) -> u32 {
     if thresholds.want_samples() {
-        rounds_of(&totals_circuit(parties, thresholds), 1)
+        rounds_of(&totals_circuit(parties, thresholds), parties, 1)
     } else {
         1
     }
 }
 
-/// Longest message of [`totals`].
+/// Longest message of [`totals`] and [`enough`], whatever the thresholds.
 #[must_use]
-pub fn totals_message_bytes(parties: usize, thresholds: &Thresholds, counts: usize) -> usize {
-    if thresholds.want_samples() {
-        bytes_of(&totals_circuit(parties, thresholds), counts)
-    } else {
-        8 * counts
-    }
+pub fn totals_message_bytes(parties: usize, counts: usize) -> usize {
+    bytes_of(
+        &compared_totals(parties, Some(Least::Any), Some(Least::Any)),
+        parties,
+        counts,
+    )
+    .max(8 * counts)
 }
 
 /// The sum of all parties' counts, for each column; `None` where it, or that of the others of some party, is too small. `counts` are this party's,
@@ -103,15 +108,15 @@ pub async fn totals(net: &mut Net, thresholds: &Thresholds, counts: &[u64]) -> R
         return Ok(sums.into_iter().map(|sum| Some(sum.min(MOST_SAMPLES))).collect());
     }
     let circuit = totals_circuit(net.session().parties, thresholds);
-    let (enough, sums) = compare(net, &circuit, counts).await?;
-    open_some(net, sums, |lane| enough.get(lane)).await
+    let (enough, sums) = compare(net, &circuit, 1, counts).await?;
+    open_some(net, sums, |lane| enough[0].get(lane)).await
 }
 
 /// Rounds of [`enough`], for a few columns.
 #[must_use]
 pub fn enough_rounds(parties: usize, thresholds: &Thresholds) -> u32 {
     if thresholds.want_samples() {
-        rounds_of(&totals_circuit(parties, thresholds), 1) - 1
+        rounds_of(&totals_circuit(parties, thresholds), parties, 1) - 1
     } else {
         0
     }
@@ -126,87 +131,69 @@ pub async fn enough(net: &mut Net, thresholds: &Thresholds, counts: &[u64]) -> R
         return Ok(vec![true; counts.len()]);
     }
     let circuit = totals_circuit(net.session().parties, thresholds);
-    let (enough, _) = compare(net, &circuit, counts).await?;
-    Ok((0..counts.len()).map(|column| enough.get(column)).collect())
+    let (enough, _) = compare(net, &circuit, 1, counts).await?;
+    Ok((0..counts.len()).map(|column| enough[0].get(column)).collect())
 }
 
 /// Rounds of [`cells`].
 #[must_use]
 pub fn cells_rounds(parties: usize, least: u64, cells: usize) -> u32 {
     if least > 1 {
-        rounds_of(&cells_circuit(parties, least), cells)
+        rounds_of(&cells_circuit(parties, Least::Is(least)), parties, cells)
     } else {
         1
     }
 }
 
-/// Longest message of [`cells`].
+/// Longest message of [`cells`], whatever the threshold.
 #[must_use]
-pub fn cells_message_bytes(parties: usize, least: u64, cells: usize) -> usize {
-    if least > 1 {
-        bytes_of(&cells_circuit(parties, least), cells)
-    } else {
-        8 * cells
-    }
+pub fn cells_message_bytes(parties: usize, cells: usize) -> usize {
+    bytes_of(&cells_circuit(parties, Least::Any), parties, cells).max(8 * cells)
 }
 
-/// The sum of all parties' counts for each cell of a table, row by row; `None` for those that are hidden: which count at least one and fewer than `least`, and others that keep
-/// these from being computed from sums of rows and columns.
+/// The sum of all parties' counts for each cell of a list of cells; `None` for those that are hidden: which count at least one and fewer than `least`, and another one if
+/// there would be just one.
 ///
 /// # Errors
 /// A peer that breaks the protocol.
-pub async fn cells(net: &mut Net, least: u64, table: Table, counts: &[u64]) -> Result<Vec<Option<u64>>, Abort> {
-    if counts.len() != table.cells() {
-        return Err(Abort::Internal("a table of another size than its counts"));
-    }
+pub async fn cells(net: &mut Net, least: u64, counts: &[u64]) -> Result<Vec<Option<u64>>, Abort> {
     if counts.is_empty() || least <= 1 {
         let sums = mask::sum(net, RING, Zeroizing::new(counts.to_vec())).await?;
         return Ok(sums.into_iter().map(|sum| Some(sum.min(MOST_SAMPLES))).collect());
     }
-    let circuit = cells_circuit(net.session().parties, least);
-    let (small, sums) = compare(net, &circuit, counts).await?;
-    let hidden = table.suppress((0..counts.len()).map(|cell| small.get(cell)).collect());
+    let circuit = cells_circuit(net.session().parties, Least::Is(least));
+    let (bits, sums) = compare(net, &circuit, 2, counts).await?;
+    let cell = |cell: usize| Cell {
+        small: bits[0].get(cell),
+        empty: !bits[1].get(cell),
+    };
+    let hidden = suppress(&(0..counts.len()).map(cell).collect::<Vec<_>>());
     open_some(net, sums, |cell| !hidden[cell]).await
 }
 
-/// A table's size. Of one with a single row only the sum over all cells is ever computed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Table {
-    /// Rows.
-    pub rows: usize,
-    /// Cells of each row.
-    pub columns: usize,
+/// What opens of a cell before its count does.
+#[derive(Clone, Copy, Debug)]
+pub struct Cell {
+    /// It counts some, but fewer than rules want.
+    pub small: bool,
+    /// It counts nothing.
+    pub empty: bool,
 }
 
-impl Table {
-    /// How many cells there are.
-    #[must_use]
-    pub fn cells(self) -> usize {
-        self.rows.saturating_mul(self.columns)
-    }
-
-    /// Hides further cells until no row and no column has exactly one that is hidden: of such a line, the next cell after it.
-    #[must_use]
-    pub fn suppress(self, mut hidden: Vec<bool>) -> Vec<bool> {
-        let rows = (0..self.rows).map(|row| (0..self.columns).map(move |at| row * self.columns + at).collect());
-        let columns = (0..self.columns).map(|at| (0..self.rows).map(move |row| row * self.columns + at).collect());
-        let mut lines: Vec<Vec<usize>> = rows.chain(columns).collect();
-        // The sum of a line of one cell is the cell.
-        lines.retain(|line| line.len() > 1);
-        loop {
-            let mut changed = false;
-            for line in &lines {
-                let mut found = line.iter().enumerate().filter(|(_, cell)| hidden[**cell]);
-                if let (Some((at, _)), None) = (found.next(), found.next()) {
-                    hidden[line[(at + 1) % line.len()]] = true;
-                    changed = true;
-                }
-            }
-            if !changed {
-                return hidden;
-            }
+/// Which cells are hidden: the small ones, and if there is only one, the next one after it that is not empty: an empty one would hide nothing, since the total, whoever
+/// knows it from elsewhere, would be the small count and the counts that are shown. (If all others are empty there is nothing to hide it behind.)
+#[must_use]
+pub fn suppress(cells: &[Cell]) -> Vec<bool> {
+    let mut hidden: Vec<bool> = cells.iter().map(|cell| cell.small).collect();
+    let mut small = hidden.iter().enumerate().filter(|(_, small)| **small);
+    if let (Some((only, _)), None) = (small.next(), small.next()) {
+        let after = (only + 1..cells.len()).chain(0..only);
+        let mut others = after.clone().filter(|cell| !cells[*cell].empty);
+        if let Some(other) = others.next().or(after.clone().next()) {
+            hidden[other] = true;
         }
     }
+    hidden
 }
 
 #[allow(clippy::unwrap_used)] // 64 is a width of a ring
@@ -214,30 +201,72 @@ const RING: Ring = Ring::new(64).unwrap();
 
 /// Everybody's counts as shares of a circuit's inputs: each party's own value is its share, everybody else's is 0.
 pub(crate) fn shares(me: Party, parties: usize, counts: &[u64]) -> Vec<Lanes> {
-    let zeros = vec![0; counts.len()];
-    let of = |party: Party| Lanes::columns(if party == me { counts } else { &zeros }, 1, WIDTH);
+    let of = |party: Party| {
+        if party == me {
+            Lanes::columns(counts, 1, WIDTH)
+        } else {
+            vec![Lanes::zeros(counts.len()); WIDTH]
+        }
+    };
     Party::all(parties).flat_map(of).collect()
 }
 
-/// A number as constant bits.
-pub(crate) fn constant(circuit: &mut Builder, number: u64) -> Vec<Bit> {
-    (0..WIDTH).map(|bit| circuit.constant(number >> bit & 1 == 1)).collect()
+/// A threshold as a circuit sees it.
+#[derive(Clone, Copy)]
+enum Least {
+    Is(u64),
+    /// Not known yet: a circuit in which it is an input is larger than one for any number.
+    Any,
 }
 
-/// Minus a threshold in two's complement. No sum reaches 2^31, so what is greater is as good as that.
+impl Least {
+    fn of(number: u64) -> Option<Least> {
+        (number > 0).then_some(Least::Is(number))
+    }
+
+    /// Tells circuits apart: what is greater than any that can be reached has one as well.
+    fn name(least: Option<Least>) -> u64 {
+        match least {
+            None => 0,
+            Some(Least::Is(number)) => reachable(number),
+            Some(Least::Any) => u64::MAX,
+        }
+    }
+
+    fn bits(self, circuit: &mut Builder, form: impl Fn(u64) -> u64) -> Vec<Bit> {
+        match self {
+            Least::Is(number) => {
+                let number = form(number);
+                (0..WIDTH).map(|bit| circuit.constant(number >> bit & 1 == 1)).collect()
+            }
+            Least::Any => circuit.inputs(WIDTH),
+        }
+    }
+}
+
+/// A threshold; no sum reaches 2^31, so what is greater is as good as that.
+fn reachable(threshold: u64) -> u64 {
+    threshold.min(MOST_SAMPLES + 1)
+}
+
+/// Minus a threshold in two's complement.
 pub(crate) fn minus(threshold: u64) -> u64 {
-    threshold.min(MOST_SAMPLES + 1).wrapping_neg()
+    reachable(threshold).wrapping_neg()
 }
 
-/// Runs a circuit whose outputs are one bit and a sum. The bit opens; the sum stays shared.
-async fn compare(net: &mut Net, circuit: &Circuit, counts: &[u64]) -> Result<(Lanes, Vec<Lanes>), Abort> {
+/// Runs a circuit whose outputs are so many bits and a sum. The bits open; the sum stays shared.
+async fn compare(
+    net: &mut Net,
+    circuit: &Circuit,
+    bits: usize,
+    counts: &[u64],
+) -> Result<(Vec<Lanes>, Vec<Lanes>), Abort> {
     let (me, parties) = (net.session().me, net.session().parties);
     let mut triples = Triples::generate(net, &[(circuit, counts.len())]).await?;
     let inputs = shares(me, parties, counts);
     let mut outputs = circuit.run(net, &mut triples, &inputs).await?;
-    let sums = outputs.split_off(1);
-    let bit = open(net, &outputs).await?.pop();
-    Ok((bit.ok_or(Abort::Internal("no output"))?, sums))
+    let sums = outputs.split_off(bits);
+    Ok((open(net, &outputs).await?, sums))
 }
 
 /// Opens the sums of some lanes. What is sent of the others are zeros.
@@ -255,19 +284,30 @@ async fn open_some(net: &mut Net, sums: Vec<Lanes>, shown: impl Fn(usize) -> boo
     Ok((0..lanes).map(|lane| shown(lane).then(|| sum(lane))).collect())
 }
 
-fn totals_circuit(parties: usize, thresholds: &Thresholds) -> Circuit {
+fn totals_circuit(parties: usize, thresholds: &Thresholds) -> Arc<Circuit> {
+    let [total, others] = [thresholds.samples_total, thresholds.samples_others].map(Least::of);
+    compared_totals(parties, total, others)
+}
+
+/// Outputs: whether there are enough, and the sum.
+fn compared_totals(parties: usize, total: Option<Least>, of_others: Option<Least>) -> Arc<Circuit> {
+    let name = [parties as u64, Least::name(total), Least::name(of_others), 0];
+    cached(("totals", name), || build_totals(parties, total, of_others))
+}
+
+fn build_totals(parties: usize, total: Option<Least>, of_others: Option<Least>) -> Circuit {
     let mut circuit = Builder::new();
     let counts: Vec<Vec<Bit>> = (0..parties).map(|_| circuit.inputs(WIDTH)).collect();
     let sum = circuit.sum(&counts);
     let mut enough = Vec::new();
-    if thresholds.samples_total > 0 {
-        let least = constant(&mut circuit, thresholds.samples_total.min(MOST_SAMPLES + 1));
+    if let Some(least) = total {
+        let least = least.bits(&mut circuit, reachable);
         let few = circuit.less(&sum, &least);
         enough.push(circuit.not(few));
     }
-    if thresholds.samples_others > 0 {
+    if let Some(least) = of_others {
         for party in 0..parties {
-            let others = others(&mut circuit, &counts, &sum, party, thresholds.samples_others);
+            let others = others(&mut circuit, &counts, &sum, party, least);
             let few = circuit.sum_is_negative(&others);
             enough.push(circuit.not(few));
         }
@@ -280,39 +320,46 @@ fn totals_circuit(parties: usize, thresholds: &Thresholds) -> Circuit {
 
 /// Numbers whose sum is that of all counts but one party's, minus a threshold: with few parties the counts themselves, which is faster; with many the sum and
 /// what has to be taken from it, which is smaller.
-fn others(circuit: &mut Builder, counts: &[Vec<Bit>], sum: &[Bit], party: usize, least: u64) -> Vec<Vec<Bit>> {
+fn others(circuit: &mut Builder, counts: &[Vec<Bit>], sum: &[Bit], party: usize, least: Least) -> Vec<Vec<Bit>> {
     if counts.len() <= 8 {
         let mut others = counts.to_vec();
-        others[party] = constant(circuit, minus(least));
+        others[party] = least.bits(circuit, minus);
         return others;
     }
     // −c is the complement of c, and 1.
     let complement = counts[party].iter().map(|bit| circuit.not(*bit)).collect();
-    let rest = constant(circuit, minus(least).wrapping_add(1));
+    let rest = least.bits(circuit, |least| minus(least).wrapping_add(1));
     vec![sum.to_vec(), complement, rest]
 }
 
-fn cells_circuit(parties: usize, least: u64) -> Circuit {
+/// Outputs: whether the sum is small but not 0, whether it is not 0, and the sum.
+fn cells_circuit(parties: usize, least: Least) -> Arc<Circuit> {
+    let name = [parties as u64, Least::name(Some(least)), 0, 0];
+    cached(("cells", name), || build_cells(parties, least))
+}
+
+fn build_cells(parties: usize, least: Least) -> Circuit {
     let mut circuit = Builder::new();
     let counts: Vec<Vec<Bit>> = (0..parties).map(|_| circuit.inputs(WIDTH)).collect();
     let sum = circuit.sum(&counts);
-    let least = constant(&mut circuit, least.min(MOST_SAMPLES + 1));
+    let least = least.bits(&mut circuit, reachable);
     let few = circuit.less(&sum, &least);
     let some = circuit.any(&sum);
-    let hidden = circuit.and(few, some);
-    circuit.output(hidden);
+    let small = circuit.and(few, some);
+    circuit.output(small);
+    circuit.output(some);
     circuit.outputs(&sum);
     circuit.finish()
 }
 
 /// Triples in two rounds, a round for each layer, the bit, the sums.
-fn rounds_of(circuit: &Circuit, lanes: usize) -> u32 {
-    count(Triples::rounds(&[(circuit, lanes)]) + circuit.depth() + 2)
+fn rounds_of(circuit: &Circuit, parties: usize, lanes: usize) -> u32 {
+    count(Triples::rounds(&[(circuit, lanes)], parties) + circuit.depth() + 2)
 }
 
-fn bytes_of(circuit: &Circuit, lanes: usize) -> usize {
+fn bytes_of(circuit: &Circuit, parties: usize, lanes: usize) -> usize {
     let opening = (circuit.outputs() * lanes).div_ceil(8);
-    let triples = Triples::message_bytes(&[(circuit, lanes)]);
+    let triples = Triples::message_bytes(&[(circuit, lanes)], parties);
     triples.max(circuit.message_bytes(lanes)).max(opening)
 }
 

@@ -11,10 +11,10 @@ use crate::identity::PeerKey;
 use crate::node::Node;
 use crate::peer::{Known, Memory, News, PeerError, PinError, Source};
 use crate::principal::{Principal, Role};
-use crate::problem::Problem;
-use crate::rotation::now;
+use crate::problem::{Problem, quoted};
+use crate::rotation::{Succession, now};
 use crate::services::Principal as Caller;
-use crate::store::{Store, StoreError};
+use crate::store::{Record, Store, StoreError, Write};
 use crate::url::NodeUrl;
 
 /// Kind of the records of keys that were pinned by command or remembered at first use; their names are the URLs.
@@ -39,36 +39,66 @@ struct SuccessionRecord {
     succession: String,
 }
 
-/// What is known from earlier lives.
-pub(crate) fn load(store: &Store) -> Result<Memory, StoreError> {
+/// Why what is known of the peers cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum LoadError {
+    /// The storage failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// Something of it cannot be read.
+    #[error(
+        "what this node knows of its peers' keys cannot be read ({0}), so another key could be trusted in the place of a pinned or succeeded one: restore the data directory from a backup"
+    )]
+    Unreadable(String),
+}
+
+/// What is known from earlier lives. Blocks: for the start of the node only.
+///
+/// # Errors
+/// A store that cannot be read, or records that cannot. Of a record that is sealed for good nobody can tell whether it was a pinned key, and without a
+/// succession the old key would be welcome again: a node that has forgotten whom it trusts must not trust anew.
+pub(crate) fn load(store: &Store) -> Result<Memory, LoadError> {
     let mut memory = Memory::default();
-    for record in store.load(TRUST)?.records {
-        let read = serde_json::from_slice(&record.bytes).ok().or_else(|| {
-            let key = std::str::from_utf8(&record.bytes).ok()?.parse().ok()?;
-            Some(TrustRecord {
-                key,
-                source: Source::FirstUse,
-                since: None,
-            })
+    for record in records(store, TRUST)? {
+        let unreadable = || LoadError::Unreadable(format!("the record of {}", quoted(&record.id)));
+        let url = NodeUrl::parse(&record.id).map_err(|_| unreadable())?;
+        let TrustRecord { key, source, since } = read_trust(&record.bytes).ok_or_else(unreadable)?;
+        memory.known.push(Known {
+            url,
+            key,
+            source,
+            since,
         });
-        if let (Ok(url), Some(TrustRecord { key, source, since })) = (NodeUrl::parse(&record.id), read) {
-            memory.known.push(Known {
-                url,
-                key,
-                source,
-                since,
-            });
-        }
     }
-    for record in store.load(SUCCESSION)?.records {
-        if let (Ok(old), Ok(read)) = (
-            record.id.parse(),
-            serde_json::from_slice::<SuccessionRecord>(&record.bytes),
-        ) {
-            memory.successions.push((old, read.new));
-        }
+    for record in records(store, SUCCESSION)? {
+        let unreadable = || LoadError::Unreadable(format!("the succession of {}", quoted(&record.id)));
+        let old = record.id.parse().map_err(|_| unreadable())?;
+        let read: SuccessionRecord = serde_json::from_slice(&record.bytes).map_err(|_| unreadable())?;
+        memory.successions.push((old, read.new));
     }
     Ok(memory)
+}
+
+fn records(store: &Store, kind: &'static str) -> Result<Vec<Record>, LoadError> {
+    let loaded = store.load(kind)?;
+    match loaded.unreadable {
+        0 => Ok(loaded.records),
+        count => {
+            let what = format!("records of {kind} that cannot be decrypted: {count}");
+            Err(LoadError::Unreadable(what))
+        }
+    }
+}
+
+fn read_trust(bytes: &[u8]) -> Option<TrustRecord> {
+    serde_json::from_slice(bytes).ok().or_else(|| {
+        let key = std::str::from_utf8(bytes).ok()?.parse().ok()?;
+        Some(TrustRecord {
+            key,
+            source: Source::FirstUse,
+            since: None,
+        })
+    })
 }
 
 /// Keeps what is learnt.
@@ -78,43 +108,54 @@ pub(crate) fn keep(store: Store, audit: Audit) -> impl Fn(News<'_>) + Send + Syn
         let by = |key: &PeerKey| Principal::new(&format!("peer:{}", key.fingerprint()), Role::Viewer);
         match news {
             News::FirstUse { url, key, since } => {
-                audit.note(&by(&key), "peer.first-use", None, &json!({"url": url, "key": key}));
-                write(put_trust(&store, url, key, Source::FirstUse, Some(since)));
+                let entry = audit.entry(&by(&key), "peer.first-use", None, &json!({"url": url, "key": key}));
+                let known = Known {
+                    url: url.clone(),
+                    key,
+                    source: Source::FirstUse,
+                    since: Some(since),
+                };
+                written(store.commit(put_trust(&known).noting([entry])));
             }
             News::Succeeded { url, links } => {
                 for link in links {
                     let detail =
                         json!({"url": url, "old": link.old, "new": link.new, "serial": link.serial, "time": link.time});
-                    audit.note(&by(&link.new), "peer.succeeded", None, &detail);
-                    let record = SuccessionRecord {
-                        new: link.new,
-                        succession: link.encode(),
-                    };
-                    let bytes = serde_json::to_vec(&record).unwrap_or_default();
-                    write(store.put(SUCCESSION, link.old.to_string(), bytes, FOR_EVER));
+                    let entry = audit.entry(&by(&link.new), "peer.succeeded", None, &detail);
+                    written(store.commit(put_succession(link).noting([entry])));
                 }
             }
         }
     }
 }
 
-fn write(written: impl Future<Output = Result<(), StoreError>> + Send + 'static) {
+fn written(queued: impl Future<Output = Result<(), StoreError>> + Send + 'static) {
     tokio::spawn(async move {
-        if written.await.is_err() {
-            tracing::error!("what is known of a peer could not be stored");
+        if let Err(error) = queued.await {
+            tracing::error!(%error, "what is known of a peer could not be stored");
         }
     });
 }
 
-fn put_trust(
-    store: &Store,
-    url: &NodeUrl,
-    key: PeerKey,
-    source: Source,
-    since: Option<u64>,
-) -> impl Future<Output = Result<(), StoreError>> + Send + use<> {
-    let bytes = serde_json::to_vec(&TrustRecord { key, source, since }).unwrap_or_default();
-    store.put(TRUST, url.to_string(), bytes, FOR_EVER)
+/// Beyond the quota: clients that fill the storage must not make the node forget whom it trusts. How much is learnt is bounded elsewhere.
+fn put_trust(known: &Known) -> Write {
+    let record = TrustRecord {
+        key: known.key,
+        source: known.source,
+        since: known.since,
+    };
+    let bytes = serde_json::to_vec(&record).unwrap_or_default();
+    Write::put(TRUST, known.url.to_string(), bytes, FOR_EVER).beyond_the_quota()
+}
+
+/// The same.
+fn put_succession(link: &Succession) -> Write {
+    let record = SuccessionRecord {
+        new: link.new,
+        succession: link.encode(),
+    };
+    let bytes = serde_json::to_vec(&record).unwrap_or_default();
+    Write::put(SUCCESSION, link.old.to_string(), bytes, FOR_EVER).beyond_the_quota()
 }
 
 impl Node {
@@ -186,10 +227,9 @@ impl Node {
         }
         let known = self.peers().pin(url, key).map_err(|error| cannot(error, url))?;
         let context = self.simon.tasks().context();
-        let written = put_trust(&context.store, url, known.key, known.source, known.since);
-        written.await.map_err(|_| storage_failed())?;
         let detail = json!({"url": url, "key": known.key});
-        context.audit.noted(who, "peer.pin", None, &detail).await?;
+        let entry = context.audit.entry(who, "peer.pin", None, &detail);
+        context.store.commit(put_trust(&known).noting([entry])).await?;
         let mut shown = self.known_shown(&known);
         shown["pinned"] = true.into();
         Ok(shown)
@@ -200,10 +240,10 @@ impl Node {
         let known = self.peers().forget_url(url).map_err(|error| cannot(error, url))?;
         let context = self.simon.tasks().context();
         context.bases.forget(&known.key);
-        let deleted = context.store.delete(TRUST, url.to_string());
-        deleted.await.map_err(|_| storage_failed())?;
         let detail = json!({"url": url, "key": known.key});
-        context.audit.noted(who, "peer.forget", None, &detail).await?;
+        let entry = context.audit.entry(who, "peer.forget", None, &detail);
+        let deleted = Write::delete(TRUST, url.to_string()).noting([entry]);
+        context.store.commit(deleted).await?;
         Ok(self.known_shown(&known))
     }
 
@@ -259,66 +299,5 @@ fn cannot(error: PinError, url: &NodeUrl) -> Problem {
     }
 }
 
-fn storage_failed() -> Problem {
-    Problem::internal(
-        "STORAGE_FAILED",
-        "the node could not write to its storage",
-        "tell the node's operator",
-    )
-}
-
 #[cfg(test)]
-mod tests {
-    #![allow(clippy::unwrap_used)]
-    use super::*;
-    use crate::identity::Identity;
-    use crate::rotation::Succession;
-    use crate::store::tests::Scratch;
-
-    #[tokio::test]
-    async fn what_was_learnt_is_known_in_the_next_life() {
-        let scratch = Scratch::new();
-        let url = |text: &str| NodeUrl::parse(text).unwrap();
-        let (old, new) = (Identity::from_seed(&[1; 32]), Identity::from_seed(&[2; 32]));
-        {
-            let store = scratch.open();
-            // As the first versions wrote it.
-            let before = old.key().to_string().into_bytes();
-            store
-                .put(TRUST, "https://a.example".to_owned(), before, FOR_EVER)
-                .await
-                .unwrap();
-            store
-                .put(TRUST, "https://b.example".to_owned(), b"nonsense".to_vec(), FOR_EVER)
-                .await
-                .unwrap();
-            let keep = keep(store.clone(), Audit::default());
-            keep(News::FirstUse {
-                url: &url("https://c.example"),
-                key: old.key(),
-                since: 7,
-            });
-            let links = [Succession::make(&old, &new, 1, 1)];
-            keep(News::Succeeded {
-                url: &url("https://a.example"),
-                links: &links,
-            });
-            put_trust(&store, &url("https://d.example"), new.key(), Source::Pinned, Some(8))
-                .await
-                .unwrap();
-            store.flush().await.unwrap();
-        }
-        let mut memory = load(&scratch.open()).unwrap();
-        memory.known.sort_by(|a, b| a.url.cmp(&b.url));
-        let told = |known: &Known| (known.url.to_string(), known.key, known.source, known.since);
-        assert_eq!(
-            memory.known.iter().map(told).collect::<Vec<_>>(),
-            [
-                ("https://a.example".to_owned(), old.key(), Source::FirstUse, None),
-                ("https://c.example".to_owned(), old.key(), Source::FirstUse, Some(7)),
-                ("https://d.example".to_owned(), new.key(), Source::Pinned, Some(8)),
-            ]
-        );
-        assert_eq!(memory.successions, [(old.key(), new.key())]);
-    }
-}
+mod tests;

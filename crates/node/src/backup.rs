@@ -13,10 +13,12 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 use subtle::ConstantTimeEq;
+use zeroize::Zeroizing;
 
 use crate::audit::Audit;
 use crate::identity::{Identity, IdentityError, KEY_FILE, PeerKey};
 use crate::principal::Principal;
+use crate::rotation::CHAIN_FILE;
 use crate::store::{self, DATABASE, StorageKey, StoreError, load_or_create_key, make_directory, private_options};
 
 /// Name of the storage key's file in the data directory, unless it lies elsewhere.
@@ -25,9 +27,12 @@ pub const STORAGE_KEY: &str = "storage.key";
 const MAGIC: &[u8] = b"fdrtd backup\n";
 const VERSION: u32 = 1;
 const LONGEST_HEADER: u32 = 64 << 10;
-/// Longest of the small files beside the database, and most of them.
+/// Longest of the small files beside the database.
 const LONGEST_FILE: u64 = 1 << 20;
+/// Most files in a backup.
 const MOST_FILES: usize = 64;
+/// The node's identity. These may be links to where secrets are kept; other links lead out of the directory, and are not followed.
+const IDENTITY: [&str; 2] = [KEY_FILE, CHAIN_FILE];
 const TAG: u64 = 32;
 
 /// What a backup says of itself.
@@ -78,6 +83,12 @@ pub enum BackupError {
     /// Nothing is written over.
     #[error("{0} is there already; choose another name")]
     Exists(PathBuf),
+    /// A restore would refuse it.
+    #[error("the data directory {0} holds more than {MOST_FILES} files; move away what is not the node's")]
+    TooMany(PathBuf),
+    /// The disk, or a mistake of this program.
+    #[error("what was written to {0} could not be read back as a backup; there is none")]
+    NotReadBack(PathBuf),
     /// There is no backup in it.
     #[error("{0} is not a backup of a node")]
     NoBackup(PathBuf),
@@ -105,6 +116,9 @@ fn at(path: &Path) -> impl Fn(io::Error) -> BackupError + '_ {
 
 /// Backs the directory up into a file that is not there yet. A node may be running on it.
 ///
+/// The storage key is in it only `with_key`, under its usual name, wherever it lies. Copies of it, what its making may have left behind and other backups
+/// (which may hold it) are never in one.
+///
 /// # Errors
 /// [`BackupError`]; then there is no such file.
 pub fn backup(dir: &Path, key_file: &Path, file: &Path, with_key: bool) -> Result<Header, BackupError> {
@@ -121,6 +135,10 @@ pub fn backup(dir: &Path, key_file: &Path, file: &Path, with_key: bool) -> Resul
     reader.copy_to(&copy.path)?;
     let draft = Draft::new(file, "new")?;
     let header = write(dir, &copy.path, key_file, &key, &identity, with_key, &draft.path)?;
+    read_back(&draft.path, &header, &key).map_err(|error| match error {
+        BackupError::File(..) | BackupError::Store(_) => error,
+        _ => BackupError::NotReadBack(file.to_owned()),
+    })?;
     // A link never replaces a file that somebody has made meanwhile.
     fs::hard_link(&draft.path, file).map_err(|error| match error.kind() {
         io::ErrorKind::AlreadyExists => BackupError::Exists(file.to_owned()),
@@ -140,9 +158,15 @@ fn write(
     draft: &Path,
 ) -> Result<Header, BackupError> {
     let mut sources = vec![(DATABASE.to_owned(), database.to_owned())];
-    sources.extend(small_files(dir)?);
+    sources.extend(small_files(dir, key_file, key)?);
+    // They are in the directory if the backup is made there.
+    let drafts = [database.file_name(), draft.file_name()];
+    sources.retain(|(name, _)| !drafts.contains(&Some(name.as_ref())));
     if with_key {
         sources.push((STORAGE_KEY.to_owned(), key_file.to_owned()));
+    }
+    if sources.len() > MOST_FILES {
+        return Err(BackupError::TooMany(dir.to_owned()));
     }
     let mut files = Vec::new();
     for (name, path) in &sources {
@@ -183,22 +207,54 @@ fn write(
     Ok(header)
 }
 
-/// What lies in the directory beside the database: keys, tokens, certificates.
-fn small_files(dir: &Path) -> Result<Vec<(String, PathBuf)>, BackupError> {
+/// A finished backup, read as [`restore`] would read it.
+fn read_back(draft: &Path, header: &Header, key: &StorageKey) -> Result<(), BackupError> {
+    let mut source = File::open(draft).map_err(at(draft))?;
+    if read_header(&mut source, draft)? != *header {
+        return Err(BackupError::Damaged(draft.to_owned()));
+    }
+    let start = source.stream_position().map_err(at(draft))?;
+    source.seek(SeekFrom::Start(0)).map_err(at(draft))?;
+    verify(&mut source, draft, header, start, key)
+}
+
+/// What lies in the directory beside the database: identity, tokens, certificates.
+fn small_files(dir: &Path, key_file: &Path, key: &StorageKey) -> Result<Vec<(String, PathBuf)>, BackupError> {
+    let key_file = fs::canonicalize(key_file).map_err(at(key_file))?;
     let mut found = Vec::new();
     for entry in fs::read_dir(dir).map_err(at(dir))? {
         let entry = entry.map_err(at(dir))?;
-        let metadata = entry.metadata().map_err(at(dir))?;
         let Ok(name) = entry.file_name().into_string() else {
             continue;
         };
-        let own = name.starts_with(DATABASE) || name == "node.lock" || name == STORAGE_KEY;
-        if metadata.is_file() && metadata.len() <= LONGEST_FILE && is_plain(&name) && !own {
-            found.push((name, entry.path()));
+        let path = entry.path();
+        let metadata = match IDENTITY.contains(&name.as_str()) {
+            true => fs::metadata(&path),
+            false => entry.metadata(),
+        };
+        let metadata = metadata.map_err(at(&path))?;
+        let own = name.starts_with(DATABASE) || name == "node.lock" || name.starts_with(STORAGE_KEY);
+        if own || !is_plain(&name) || !metadata.is_file() || metadata.len() > LONGEST_FILE {
+            continue;
+        }
+        if !is_kept_apart(&path, metadata.len(), &key_file, key)? {
+            found.push((name, path));
         }
     }
     found.sort();
     Ok(found)
+}
+
+/// Whether a file is the storage key, a copy of it, or a backup, which may hold it.
+fn is_kept_apart(path: &Path, length: u64, key_file: &Path, key: &StorageKey) -> Result<bool, BackupError> {
+    if fs::canonicalize(path).map_err(at(path))? == key_file {
+        return Ok(true);
+    }
+    let mut start = Zeroizing::new(Vec::with_capacity(key.len()));
+    let mut file = File::open(path).map_err(at(path))?.take(key.len() as u64);
+    file.read_to_end(&mut start).map_err(at(path))?;
+    let is_key = length == key.len() as u64 && bool::from(start.ct_eq(&key[..]));
+    Ok(is_key || start.starts_with(MAGIC))
 }
 
 /// A name that leads nowhere else.

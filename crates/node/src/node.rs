@@ -425,7 +425,6 @@ fn open(config: &Config) -> Result<(Arc<Identity>, Store), StartError> {
 
 fn open_access(config: &Config, store: &Store, audit: &Audit) -> Result<Access, StartError> {
     let tokens = AccessTokens::open(store.clone(), Clock::System)?;
-    tokens.catch_up(audit);
     let operator = open_token(config)?;
     Ok(Access::new(
         &config.access,

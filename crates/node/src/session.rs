@@ -617,9 +617,7 @@ impl Session {
 /// For tests: two halves with this id.
 #[cfg(test)]
 pub(crate) fn test_base(id: u8) -> Arc<Base> {
-    Arc::new(Base {
-        id: Zeroizing::new([id; 32]),
-    })
+    Arc::new(fdrtd_mpc::sim::base([id; 32]))
 }
 
 #[cfg(test)]

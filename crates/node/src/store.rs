@@ -84,9 +84,12 @@ pub enum StoreError {
         path = .0.display(), what = .1, dir = .0.parent().unwrap_or(Path::new(".")).display()
     )]
     Corrupt(PathBuf, String),
-    /// The quota is reached, or the disk is full.
+    /// The quota is reached.
     #[error("there is no room for it: {0}")]
     Full(String),
+    /// The disk is full: nothing of the transaction is written, the quota aside.
+    #[error("there is no room for it: the disk is full")]
+    DiskFull,
     /// The audit cannot be read.
     #[error("the audit is damaged: {0}")]
     Audit(#[from] Broken),
@@ -113,7 +116,7 @@ pub enum StoreError {
 impl From<rusqlite::Error> for StoreError {
     fn from(error: rusqlite::Error) -> StoreError {
         if error.sqlite_error_code() == Some(rusqlite::ErrorCode::DiskFull) {
-            return StoreError::Full("the disk is full".to_owned());
+            return StoreError::DiskFull;
         }
         StoreError::Database(error.to_string())
     }
@@ -121,8 +124,8 @@ impl From<rusqlite::Error> for StoreError {
 
 impl From<StoreError> for Problem {
     fn from(error: StoreError) -> Problem {
-        if let StoreError::Full(why) = &error {
-            tracing::warn!(why, "the storage is full");
+        if let StoreError::Full(_) | StoreError::DiskFull = error {
+            tracing::warn!(%error, "the storage is full");
             return Problem::new(
                 Fault::Full,
                 "STORAGE_FULL",

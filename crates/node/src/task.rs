@@ -68,7 +68,7 @@ pub struct Task {
     configured: Arc<Configured>,
     core: Mutex<Core>,
     /// Held by whoever gives an input or starts it: one after the other.
-    giving: tokio::sync::Mutex<()>,
+    pub(crate) giving: tokio::sync::Mutex<()>,
     changed: watch::Sender<u64>,
     /// Something has changed that is told in a moment, together with what comes until then.
     soon: Notify,

@@ -14,7 +14,9 @@ _CELL = "padding:2px 10px;text-align:left"
 
 
 class Result(dict[str, Any]):
-    """A task's result: ``{"inputs": parties, "result": …}``, and ``"warnings"`` if there are any.
+    """A task's result: ``{"inputs": parties, "result": …}``, and if there are any ``"warnings"``.
+
+    In ``"own"`` is what only this party learns.
 
     It is a dict in every respect; in a notebook it is shown as a table.
     """
@@ -30,8 +32,10 @@ class Result(dict[str, Any]):
             head, rows = [], [[name, part] for name, part in value.items()]
         else:
             head, rows = [], [["result", value]]
-        rest = {name: part for name, part in self.items() if name not in ("result", "warnings")}
+        rest = {name: part for name, part in self.items() if name not in ("result", "own", "warnings")}
         below = "".join(_line(f"{_text(name)}: {_text(part)}") for name, part in rest.items())
+        if "own" in self:
+            below += _line(f"for you alone: {_text(self['own'])}")
         warnings = self.get("warnings")
         for warning in warnings if isinstance(warnings, list) else ():
             told = warning.get("message", warning) if isinstance(warning, Mapping) else warning

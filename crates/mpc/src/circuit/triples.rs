@@ -27,8 +27,21 @@ use crate::net::{Abort, Net, message};
 use crate::ot::{BASE_BYTES, Ot, transpose};
 use crate::wire::Malformed;
 
-/// Most oblivious transfers of one message: bounds messages to 4 MiB and memory to 12 MiB for each peer.
+/// Most oblivious transfers of one message: bounds messages to 4 MiB.
 const CHUNK: usize = 1 << 18;
+/// Most at once with all peers together: bounds memory to some 50 MiB, however many parties there are.
+const AT_ONCE: usize = 1 << 20;
+
+/// Transfers of one message. All parties compute the same.
+fn chunk(parties: usize) -> usize {
+    (AT_ONCE / parties.saturating_sub(1).max(1) / 64 * 64).min(CHUNK)
+}
+
+/// Transfers that all runs of a plan need, with each peer.
+pub(crate) fn transfers(plan: &[(&Circuit, usize)]) -> usize {
+    let of = |(circuit, lanes): &(&Circuit, usize)| circuit.ands().saturating_mul(*lanes);
+    plan.iter().map(of).fold(0, usize::saturating_add)
+}
 
 /// Shares of masks and of products of masks, for circuits that are run in a fixed order, each once.
 pub struct Triples {
@@ -75,11 +88,14 @@ impl Triples {
     /// # Errors
     /// A peer whose message has another length than the plan wants, or base transfers that cannot be made.
     pub async fn generate(net: &mut Net, plan: &[(&Circuit, usize)]) -> Result<Triples, Abort> {
+        let bits = |(circuit, lanes): &(&Circuit, usize)| (circuit.masks + circuit.products).saturating_mul(*lanes);
+        net.work_ahead(plan.iter().map(bits).fold(0, usize::saturating_add) / 8)
+            .await;
         // Whenever coins are taken, rounds follow: so the number of rounds is a new one each time.
         let mut coins = Prg::new(&net.session().own_key("masks of operands", net.round()));
         let run = |(circuit, lanes): &(&Circuit, usize)| Prepared::alone(circuit, *lanes, |words| coins.fill(words));
         let mut runs = plan.iter().map(run).collect();
-        let chunks = chunks(plan, CHUNK);
+        let chunks = chunks(plan, chunk(net.session().parties));
         if !chunks.is_empty() {
             let mut ot = Ot::new(net).await?;
             for chunk in &chunks {
@@ -89,16 +105,17 @@ impl Triples {
         Ok(Triples { runs })
     }
 
-    /// Rounds of [`Triples::generate`], if there are base transfers; one more if not.
-    pub fn rounds(plan: &[(&Circuit, usize)]) -> usize {
-        2 * chunks(plan, CHUNK).len()
+    /// Rounds of [`Triples::generate`], if there are base transfers; one more if not. Of large plans a little fewer than there are: pieces begin at whole words.
+    pub fn rounds(plan: &[(&Circuit, usize)], parties: usize) -> usize {
+        2 * transfers(plan).div_ceil(chunk(parties))
     }
 
-    /// Bytes of the longest message of [`Triples::generate`].
-    pub fn message_bytes(plan: &[(&Circuit, usize)]) -> usize {
-        let of_chunk = |chunk: &Chunk<'_>| Ot::message_bytes(chunk.transfers).max(Packed::bytes(chunk.bits));
-        let longest = chunks(plan, CHUNK).iter().map(of_chunk).max();
-        longest.map_or(0, |longest| longest.max(BASE_BYTES))
+    /// A bound of the bytes of messages of [`Triples::generate`]. Corrections are no longer: as many bits for each transfer at most as its pad has.
+    pub fn message_bytes(plan: &[(&Circuit, usize)], parties: usize) -> usize {
+        match transfers(plan).min(chunk(parties)) {
+            0 => 0,
+            most => Ot::message_bytes(most).max(BASE_BYTES),
+        }
     }
 
     /// What the next run uses up.

@@ -54,28 +54,35 @@ impl Sink for Kept {
 /// # Errors
 /// [`Refusal`] for the first thing in the texts that cannot be taken.
 pub fn read_values(grid: &Grid, max_rows: u64, texts: &[&str]) -> Result<Values, Refusal> {
-    let mut all: Option<Values> = None;
-    for text in texts {
-        let more = read_one(grid, max_rows, text)?;
-        all = Some(match all {
-            None => more,
-            Some(earlier) => merge(grid, max_rows, earlier, more)?,
-        });
-    }
-    all.ok_or(Refusal {
+    let refuse = |reason| Refusal {
         at: String::new(),
-        reason: Reason::Empty,
+        reason,
         declared: grid.digits(),
-    })
+    };
+    let mut parts = Vec::with_capacity(texts.len());
+    let mut claimed = 0;
+    for text in texts {
+        let part = read_one(grid, max_rows, text, &mut claimed)?;
+        if parts.first().is_some_and(|first: &Values| first.shape != part.shape) {
+            let what = "has other columns than an earlier input of this party";
+            return Err(refuse(Reason::Shape(what.to_owned())));
+        }
+        parts.push(part);
+    }
+    if parts.len() > 1 {
+        return merge(grid, max_rows, &parts);
+    }
+    parts.pop().ok_or(refuse(Reason::Empty))
 }
 
-fn read_one(grid: &Grid, max_rows: u64, json: &str) -> Result<Values, Refusal> {
+/// `claimed` is what all texts together have been given room for.
+fn read_one(grid: &Grid, max_rows: u64, json: &str, claimed: &mut usize) -> Result<Values, Refusal> {
     let mut reader = Reader {
         grid,
         bytes: json.as_bytes(),
         at: 0,
         limit: max_rows,
-        claimed: 0,
+        claimed: *claimed,
     };
     let values = if reader.peek() == Some(b'{') {
         columns(&mut reader)?
@@ -86,6 +93,7 @@ fn read_one(grid: &Grid, max_rows: u64, json: &str) -> Result<Values, Refusal> {
             columns: vec![column.elements],
         }
     };
+    *claimed = reader.claimed;
     match reader.peek() {
         None => Ok(values),
         Some(_) => Err(reader.not_json("")),
@@ -128,26 +136,26 @@ fn columns(reader: &mut Reader<'_>) -> Result<Values, Refusal> {
     })
 }
 
-fn merge(grid: &Grid, max_rows: u64, mut earlier: Values, more: Values) -> Result<Values, Refusal> {
-    let refuse = |reason| Refusal {
-        at: String::new(),
-        reason,
-        declared: grid.digits(),
-    };
-    if earlier.shape != more.shape {
-        let what = "has other columns than an earlier input of this party";
-        return Err(refuse(Reason::Shape(what.to_owned())));
-    }
+/// Puts inputs of one shape together, each column at once: what grows leaves copies of private values behind.
+fn merge(grid: &Grid, max_rows: u64, parts: &[Values]) -> Result<Values, Refusal> {
     let limbs = grid.ring().limbs();
-    for (column, other) in earlier.columns.iter_mut().zip(&more.columns) {
-        let rows = (column.len() + other.len()) / limbs;
-        if rows as u64 > max_rows {
-            return Err(refuse(Reason::TooManyRows { limit: max_rows }));
+    let mut columns = Vec::new();
+    for index in 0..parts[0].columns.len() {
+        let pieces = || parts.iter().map(|part| &part.columns[index]);
+        let all: usize = pieces().map(|piece| piece.len()).sum();
+        if (all / limbs) as u64 > max_rows {
+            return Err(Refusal {
+                at: String::new(),
+                reason: Reason::TooManyRows { limit: max_rows },
+                declared: grid.digits(),
+            });
         }
-        let mut both = Zeroizing::new(Vec::with_capacity(column.len() + other.len()));
-        both.extend_from_slice(column);
-        both.extend_from_slice(other);
-        *column = both;
+        let mut column = Zeroizing::new(Vec::with_capacity(all));
+        pieces().for_each(|piece| column.extend_from_slice(piece));
+        columns.push(column);
     }
-    Ok(earlier)
+    Ok(Values {
+        shape: parts[0].shape.clone(),
+        columns,
+    })
 }

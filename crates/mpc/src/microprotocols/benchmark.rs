@@ -14,6 +14,8 @@
 //!
 //! Input: one number. Parameters: `type` (1 or 7), `digits_before`, `digits_after`, `min_samples`, `min_cell`.
 
+use std::sync::Arc;
+
 use serde_json::json;
 use zeroize::Zeroizing;
 
@@ -21,7 +23,7 @@ use super::answer::{Answer, Answers, Field};
 use super::parameters::{Canonical, DIGITS, Given, MIN_CELL, MIN_SAMPLES, unusable};
 use super::quantiles::{Interpolation, Params, Probability};
 use super::ranked::{self, Ranked};
-use crate::circuit::{Bit, Builder, Circuit, Lanes, Triples, open_to};
+use crate::circuit::{Bit, Builder, Circuit, Lanes, Triples, cached, open_to};
 use crate::data;
 use crate::keys::KeySpace;
 use crate::microprotocol::{Microprotocol, Refusal, Release, SeeRow, Shape};
@@ -74,7 +76,7 @@ impl Microprotocol for Benchmark {
     fn rounds(params: &Params, parties: usize, thresholds: &Thresholds) -> u32 {
         let (compare, count) = circuits(params, parties);
         let depth = compare.depth() + count.depth();
-        let triples = Triples::rounds(&[(&compare, parties * (parties - 1)), (&count, 2 * parties)]);
+        let triples = Triples::rounds(&[(&compare, parties * (parties - 1)), (&count, 2 * parties)], parties);
         params.rounds(parties, thresholds) + threshold::count(triples + depth + 1)
     }
 
@@ -82,7 +84,7 @@ impl Microprotocol for Benchmark {
         let (compare, count) = circuits(params, parties);
         let (pairs, counts) = (parties * (parties - 1), 2 * parties);
         let quartiles = input.shape(&params.grid, parties, params.wanted());
-        let triples = Triples::message_bytes(&[(&compare, pairs), (&count, counts)]);
+        let triples = Triples::message_bytes(&[(&compare, pairs), (&count, counts)], parties);
         let bytes = triples
             .max(compare.message_bytes(pairs))
             .max(count.message_bytes(counts));
@@ -187,23 +189,33 @@ async fn place(params: &Params, input: &Ranked, net: &mut Net) -> Result<[u64; 2
 }
 
 /// Is one key less than another? And: how many of so many bits are 1?
-fn circuits(params: &Params, parties: usize) -> (Circuit, Circuit) {
+fn circuits(params: &Params, parties: usize) -> (Arc<Circuit>, Arc<Circuit>) {
     let bits = KeySpace::new(&params.grid).bits();
-    let mut compare = Builder::new();
-    let (one, other) = (compare.inputs(bits), compare.inputs(bits));
-    let less = compare.less(&one, &other);
-    compare.output(less);
-    let mut count = Builder::new();
+    let compare = cached(("less", [bits as u64, 0, 0, 0]), || build_compare(bits));
+    let count = cached(("count of others", [parties as u64, 0, 0, 0]), || build_count(parties));
+    (compare, count)
+}
+
+fn build_compare(bits: usize) -> Circuit {
+    let mut circuit = Builder::new();
+    let (one, other) = (circuit.inputs(bits), circuit.inputs(bits));
+    let less = circuit.less(&one, &other);
+    circuit.output(less);
+    circuit.finish()
+}
+
+fn build_count(parties: usize) -> Circuit {
+    let mut circuit = Builder::new();
     let width = (usize::BITS - parties.leading_zeros()) as usize;
-    let zero = count.constant(false);
+    let zero = circuit.constant(false);
     let votes: Vec<Vec<Bit>> = (1..parties)
         .map(|_| {
             let mut number = vec![zero; width];
-            number[0] = count.input();
+            number[0] = circuit.input();
             number
         })
         .collect();
-    let sum = count.sum(&votes);
-    count.outputs(&sum);
-    (compare.finish(), count.finish())
+    let sum = circuit.sum(&votes);
+    circuit.outputs(&sum);
+    circuit.finish()
 }

@@ -1,11 +1,11 @@
 //! Histogram: how many of everybody's numbers lie between public edges.
 //!
 //! - **Declared outputs**, everything that opens: for each bin, and for all below the first and above the last edge, how many numbers of all parties lie there; where
-//!   rules want a minimum (`min_cell`), one bit for each: whether it counts some but fewer, and then its count does not open. Whether there are enough
-//!   samples, where rules want that compared.
+//!   rules want a minimum (`min_cell`), two bits for each: whether it counts some but fewer, and then its count does not open; and whether it is empty. Whether there are
+//!   enough samples, where rules want that compared.
 //! - **How**: each party counts for itself; counts are added under masks ([`crate::mask`]), or, with a minimum, in a circuit that compares them first
-//!   ([`crate::threshold`]). A cell that would follow from the total is not hidden alone: another one is hidden with it, chosen by the opened bits. If any is
-//!   hidden, so is the total.
+//!   ([`crate::threshold`]). A cell that would follow from the total is not hidden alone: another one is hidden with it, chosen by the opened bits among those that are not empty. If any is
+//!   hidden, so is the total. What a total that is known from elsewhere tells: [`crate::threshold`].
 //! - **Rounds** after the last input: 1; with a minimum some 17.
 //! - **Adversary**: semi-honest, any number of colluding parties.
 //! - **What each party sees**: see [`crate::threshold`] and [`crate::mask`].
@@ -29,7 +29,7 @@ use crate::microprotocol::{Microprotocol, Refusal, Release, SeeRow, Shape};
 use crate::net::{Abort, Net};
 use crate::number::{Digits, Grid};
 use crate::order::Why;
-use crate::threshold::{self, Table, Thresholds};
+use crate::threshold::{self, Thresholds};
 
 /// Most edges.
 const MOST_EDGES: usize = 10_001;
@@ -51,11 +51,8 @@ pub struct Params {
 
 impl Params {
     /// The first cell is what lies below the first edge, the last one what lies above the last edge.
-    fn table(&self) -> Table {
-        Table {
-            rows: 1,
-            columns: self.edges.len() + 1,
-        }
+    fn cells(&self) -> usize {
+        self.edges.len() + 1
     }
 
     fn counts(&self, numbers: &Sorted) -> Zeroizing<Vec<u64>> {
@@ -149,17 +146,12 @@ impl Microprotocol for Histogram {
     fn rounds(params: &Params, parties: usize, thresholds: &Thresholds) -> u32 {
         let thresholds = params.thresholds.strictest(*thresholds);
         threshold::enough_rounds(parties, &thresholds)
-            + threshold::cells_rounds(parties, thresholds.cell, params.table().cells())
+            + threshold::cells_rounds(parties, thresholds.cell, params.cells())
     }
 
     fn shape(params: &Params, parties: usize, input: &Ranked) -> Shape {
-        let all = Thresholds {
-            samples_total: 1,
-            samples_others: 1,
-            ..Thresholds::default()
-        };
-        let samples = threshold::totals_message_bytes(parties, &all, 1);
-        let cells = threshold::cells_message_bytes(parties, u64::MAX, params.table().cells());
+        let samples = threshold::totals_message_bytes(parties, 1);
+        let cells = threshold::cells_message_bytes(parties, params.cells());
         ranked::shape(&input.shape, samples.max(cells))
     }
 
@@ -184,7 +176,7 @@ impl Microprotocol for Histogram {
             // What must not open is computed as if nobody had any: messages are as long as otherwise.
             counts.fill(0);
         }
-        let cells = threshold::cells(net, thresholds.cell, params.table(), &counts).await?;
+        let cells = threshold::cells(net, thresholds.cell, &counts).await?;
         let why = if enough { Why::FewInCell } else { Why::FewSamples };
         let cells: Vec<Result<u64, Why>> = cells
             .into_iter()
@@ -193,11 +185,10 @@ impl Microprotocol for Histogram {
         let samples = cells.iter().copied().sum::<Result<u64, Why>>();
         let (above, rest) = cells.split_last().ok_or(Abort::Internal("no cells"))?;
         let (below, bins) = rest.split_first().ok_or(Abort::Internal("no cells"))?;
-        let edges = |edge: &Vec<u64>| serde_json::from_str(&params.grid.to_decimal(edge)).ok();
-        let edges: Vec<serde_json::Value> = params.edges.iter().filter_map(edges).collect();
+        let edges = params.edges.iter().map(|edge| Ok(params.grid.to_total(edge))).collect();
         let answer = Answer(vec![
             ("samples", Field::Count(samples)),
-            ("edges", Field::Public(edges.into())),
+            ("edges", Field::Numbers(edges)),
             ("counts", Field::Counts(bins.to_vec())),
             ("below", Field::Count(*below)),
             ("above", Field::Count(*above)),

@@ -3,7 +3,7 @@
 //! - **Declared outputs**, everything that opens: for each column the smallest and the greatest value of all parties. `null` if nobody has any. Whether there
 //!   are enough samples, where rules want that compared.
 //! - **How**: each party finds its own two and turns them into keys ([`crate::keys`]); a circuit ([`crate::circuit`]) finds the smallest key of all, in one lane for
-//!   the minimum and one, with all bits inverted, for the maximum. A tournament: among up to [`GROUP`] keys all pairs are compared at once, the winner goes on.
+//!   the minimum and one, with all bits inverted, for the maximum. A tournament: among up to four keys all pairs are compared at once, the winner goes on.
 //! - **Source**: comparison by parallel prefix as in Garay, Schoenmakers, Villegas: *Practical and Secure Solutions for Integer Comparison*, PKC 2007, section 3.2, on
 //!   shared bits as in Goldreich, Micali, Wigderson 1987.
 //! - **Rounds** after the last input: 2 for triples, 11 for up to four parties with the default digits (another 11 for up to 16), 1 to open.
@@ -16,6 +16,7 @@
 //! `digits_before`, `digits_after`, `min_samples`.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use serde_json::value::RawValue;
 use zeroize::Zeroizing;
@@ -23,13 +24,13 @@ use zeroize::Zeroizing;
 use super::answer::{Answer, Answers, Field};
 use super::parameters::{Canonical, DIGITS, Given, MIN_SAMPLES};
 use super::ranked;
-use crate::circuit::{Bit, Builder, Circuit, Lanes, Triples, open};
+use crate::circuit::{Bit, Builder, Circuit, Lanes, Triples, cached, open};
 use crate::data;
 use crate::keys::{KeySpace, Sorted};
 use crate::microprotocol::{Microprotocol, Refusal, Release, SeeRow, Shape};
 use crate::net::{Abort, Net, Party};
 use crate::number::{Digits, Grid};
-use crate::order::{MOST_TARGETS, Why};
+use crate::order::{MOST_TARGETS, MOST_TRANSFERS, Why};
 use crate::threshold::{self, Thresholds};
 
 /// Keys that are compared at once, each with each.
@@ -102,9 +103,9 @@ impl Microprotocol for MinimumMaximum {
 
     fn rounds(params: &Params, parties: usize, thresholds: &Thresholds) -> u32 {
         let thresholds = params.thresholds.strictest(*thresholds);
-        let circuit = tournament(parties, KeySpace::new(&params.grid).bits());
-        let compared = threshold::enough_rounds(parties, &thresholds);
-        compared + threshold::count(Triples::rounds(&[(&circuit, 2)]) + circuit.depth() + 1)
+        // Two for triples, one to open.
+        let rounds = 2 + depth(parties, KeySpace::new(&params.grid).bits()) + 1;
+        threshold::enough_rounds(parties, &thresholds) + threshold::count(rounds)
     }
 
     fn shape(params: &Params, parties: usize, input: &Extremes) -> Shape {
@@ -112,13 +113,8 @@ impl Microprotocol for MinimumMaximum {
         let columns = input.samples.len();
         let lanes = 2 * columns;
         let circuit = tournament(parties, space.bits());
-        let all = Thresholds {
-            samples_total: 1,
-            samples_others: 1,
-            ..Thresholds::default()
-        };
-        let compared = threshold::totals_message_bytes(parties, &all, columns);
-        let triples = Triples::message_bytes(&[(&circuit, lanes)]);
+        let compared = threshold::totals_message_bytes(parties, columns);
+        let triples = Triples::message_bytes(&[(&circuit, lanes)], parties);
         let bytes = compared.max(triples).max(circuit.message_bytes(lanes));
         ranked::shape(&input.shape, bytes)
     }
@@ -175,8 +171,13 @@ async fn smallest(net: &mut Net, space: &KeySpace, keys: &[u64], lanes: usize) -
     let (me, parties) = (net.session().me, net.session().parties);
     let circuit = tournament(parties, space.bits());
     let mut triples = Triples::generate(net, &[(&circuit, lanes)]).await?;
-    let zeros = vec![0; keys.len()];
-    let of = |party: Party| Lanes::columns(if party == me { keys } else { &zeros }, space.limbs(), space.bits());
+    let of = |party: Party| {
+        if party == me {
+            Lanes::columns(keys, space.limbs(), space.bits())
+        } else {
+            vec![Lanes::zeros(lanes); space.bits()]
+        }
+    };
     let inputs: Vec<Lanes> = Party::all(parties).flat_map(of).collect();
     let outputs = circuit.run(net, &mut triples, &inputs).await?;
     let opened = open(net, &outputs).await?;
@@ -191,7 +192,12 @@ async fn smallest(net: &mut Net, space: &KeySpace, keys: &[u64], lanes: usize) -
 }
 
 /// The smallest of one key of each party.
-fn tournament(parties: usize, bits: usize) -> Circuit {
+fn tournament(parties: usize, bits: usize) -> Arc<Circuit> {
+    let name = [parties as u64, bits as u64, 0, 0];
+    cached(("smallest", name), || build_tournament(parties, bits))
+}
+
+fn build_tournament(parties: usize, bits: usize) -> Circuit {
     let mut circuit = Builder::new();
     let mut keys: Vec<Vec<Bit>> = (0..parties).map(|_| circuit.inputs(bits)).collect();
     while keys.len() > 1 {
@@ -199,6 +205,27 @@ fn tournament(parties: usize, bits: usize) -> Circuit {
     }
     circuit.outputs(&keys[0]);
     circuit.finish()
+}
+
+/// Comparisons of one tournament, and as many winners' bits.
+fn comparisons(parties: usize) -> usize {
+    let (mut left, mut all) = (parties, 0);
+    while left > 1 {
+        all += left * (GROUP - 1) / 2 + left;
+        left = left.div_ceil(GROUP);
+    }
+    all
+}
+
+/// Layers of [`tournament`], without building it: comparisons, who wins against all, and the winner's bits.
+fn depth(parties: usize, bits: usize) -> usize {
+    let log = |number: usize| number.max(1).next_power_of_two().trailing_zeros() as usize;
+    let (mut left, mut depth) = (parties, 0);
+    while left > 1 {
+        depth += log(bits + 1) + log(left.min(GROUP) - 1) + 1;
+        left = left.div_ceil(GROUP);
+    }
+    depth
 }
 
 /// The smallest of a group: of equal ones the first wins, so that exactly one does, and the sum of all keys times "has won" is the winner's.
@@ -236,7 +263,10 @@ fn read(params: &Params, parties: usize, low: &[&str], high: &[&str]) -> Result<
     } else {
         Some(ranked::read(&params.grid, parties, high)?)
     };
-    if lowest.columns.len() > MOST_TARGETS / 2 {
+    let transfers = comparisons(parties)
+        .saturating_mul(space.bits())
+        .saturating_mul(2 * lowest.columns.len());
+    if lowest.columns.len() > MOST_TARGETS / 2 || transfers > MOST_TRANSFERS {
         let reason = data::Reason::TooManyColumns;
         return Err(Refusal::from(data::Refusal {
             at: String::new(),
@@ -282,4 +312,25 @@ fn older_rows(text: &str) -> Option<[String; 2]> {
     }
     let list = |name| Some(format!("[{}]", numbers(name)?.join(",")));
     Some([list("minimum")?, list("maximum")?])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn depth_and_cost_are_known_without_the_circuit() {
+        for parties in (2..20).chain([33, 64]) {
+            for bits in [1, 5, 101] {
+                let circuit = build_tournament(parties, bits);
+                assert_eq!(depth(parties, bits), circuit.depth(), "{parties} {bits}");
+                let bound = comparisons(parties) * bits + 4 * parties;
+                assert!(
+                    circuit.ands() <= bound,
+                    "{parties} {bits}: {} > {bound}",
+                    circuit.ands()
+                );
+            }
+        }
+    }
 }

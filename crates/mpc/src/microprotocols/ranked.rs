@@ -7,7 +7,7 @@ use crate::data::{self, Values};
 use crate::keys::{KeySpace, Sorted};
 use crate::microprotocol::{Refusal, SeeRow, Shape};
 use crate::number::Grid;
-use crate::order::{self, MOST_TARGETS};
+use crate::order::{self, MOST_TARGETS, MOST_TRANSFERS};
 use crate::threshold::most_of_each;
 
 /// The numbers of one party, sorted. Private but for the shape.
@@ -21,19 +21,20 @@ impl Ranked {
     /// Reads this party's inputs; `wanted` values will be asked for in each column.
     pub(super) fn read(grid: &Grid, parties: usize, texts: &[&str], wanted: usize) -> Result<Ranked, Refusal> {
         let values = read(grid, parties, texts)?;
-        if values.columns.len().saturating_mul(wanted) > MOST_TARGETS {
+        let space = KeySpace::new(grid);
+        let targets = values.columns.len().saturating_mul(wanted);
+        if targets > MOST_TARGETS || order::transfers(parties, &space, targets) > MOST_TRANSFERS {
             let message = format!(
-                "{} columns with {wanted} values each are asked for; {MOST_TARGETS} values in one task are possible",
+                "{} columns with {wanted} values each are too much to search for in one task, with {parties} parties and the declared digits",
                 values.columns.len()
             );
-            let hint = "use several tasks with some of the columns each".to_owned();
+            let hint = "use several tasks with some of the columns each, or declare fewer digits".to_owned();
             return Err(Refusal {
                 code: "TOO_MANY_COLUMNS",
                 hint,
                 ..unusable("", &message)
             });
         }
-        let space = KeySpace::new(grid);
         let Values { shape, columns } = values;
         let columns = columns.into_iter().map(|column| Sorted::new(&space, column)).collect();
         Ok(Ranked { shape, columns })

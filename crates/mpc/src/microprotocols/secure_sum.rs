@@ -82,12 +82,7 @@ impl Microprotocol for SecureSum {
 
     fn shape(params: &Params, parties: usize, input: &Sums) -> microprotocol::Shape {
         let elements = elements(&params.grid, input);
-        let all = Thresholds {
-            samples_total: 1,
-            samples_others: 1,
-            ..Thresholds::default()
-        };
-        let compared = threshold::totals_message_bytes(parties, &all, input.samples.len());
+        let compared = threshold::totals_message_bytes(parties, input.samples.len());
         let (text, exact) = match &input.shape {
             Shape::Scalar => ("a number or a list of numbers".to_owned(), "scalar".to_owned()),
             Shape::Vector(len) => (format!("vectors of {len} numbers"), format!("vector {len}")),

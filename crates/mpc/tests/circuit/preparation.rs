@@ -70,7 +70,11 @@ fn whole_computations() {
         let outcome = run_in(sim::sessions(parties, 1), &circuit, &inputs, &[]);
         let plan = [(&*circuit, 3), (&*circuit, 3)];
         for end in &outcome.ends {
-            assert_eq!(*end, expected(1 + Triples::rounds(&plan), &greatest), "{parties}");
+            assert_eq!(
+                *end,
+                expected(1 + Triples::rounds(&plan, parties), &greatest),
+                "{parties}"
+            );
         }
         assert!(
             outcome
@@ -80,10 +84,10 @@ fn whole_computations() {
         );
         let warm = run(parties, &circuit, &inputs, 1, &[]);
         for end in &warm.ends {
-            assert_eq!(*end, expected(Triples::rounds(&plan), &greatest), "{parties}");
+            assert_eq!(*end, expected(Triples::rounds(&plan, parties), &greatest), "{parties}");
         }
         let longest = outcome.delivered.iter().map(|(_, _, bytes)| bytes.len() - HEADER).max();
-        let bound = Triples::message_bytes(&plan).max(circuit.message_bytes(3));
+        let bound = Triples::message_bytes(&plan, parties).max(circuit.message_bytes(3));
         assert_eq!(longest, Some(bound), "{parties}");
     }
 }
@@ -100,7 +104,7 @@ fn many_transfers() {
         .collect::<Vec<_>>();
     let less: Vec<bool> = numbers[0].iter().zip(&numbers[1]).map(|(x, y)| x < y).collect();
     let plan = [(&*circuit, lanes), (&*circuit, lanes)];
-    assert_eq!(Triples::rounds(&plan), 8, "800,008 transfers, 2^18 at a time");
+    assert_eq!(Triples::rounds(&plan, 2), 8, "800,008 transfers, 2^18 at a time");
     let outcome = run(2, &circuit, &inputs, 3, &[]);
     for end in &outcome.ends {
         assert!(*end == expected(8, &[Lanes::from_bools(&less)]));
@@ -122,7 +126,11 @@ fn nothing_is_sent_for_circuits_without_products() {
     });
     let plan = [(&circuit, 5)];
     assert_eq!(
-        (Triples::rounds(&plan), Triples::message_bytes(&plan), circuit.depth()),
+        (
+            Triples::rounds(&plan, 3),
+            Triples::message_bytes(&plan, 3),
+            circuit.depth()
+        ),
         (0, 0, 0)
     );
     let inputs = [

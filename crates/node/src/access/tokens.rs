@@ -16,11 +16,12 @@ use zeroize::Zeroizing;
 
 use super::{Caller, Lease};
 use crate::audit::Audit;
+use crate::chain::Note;
 use crate::identity::base32;
 use crate::principal::{Principal, Role};
 use crate::problem::{Problem, quoted};
 use crate::services::Clock;
-use crate::store::{Store, StoreError};
+use crate::store::{Loaded, Store, StoreError, Write};
 
 /// How every token begins, so that people and programs that look for forgotten secrets know one when they see it.
 pub const PREFIX: &str = "fdrtd_";
@@ -45,6 +46,7 @@ type Hash = [u8; 32];
 #[derive(Debug)]
 pub struct Tokens {
     store: Store,
+    audit: Audit,
     clock: Clock,
     table: Mutex<HashMap<Hash, Entry>>,
     /// Whether there ever was one.
@@ -56,6 +58,8 @@ struct Entry {
     record: Record,
     /// Turns true when it is revoked.
     ended: watch::Sender<bool>,
+    /// It is revoked here, and the store did not take it.
+    unkept: bool,
 }
 
 /// What is kept of a token.
@@ -69,8 +73,15 @@ struct Record {
     /// Start of the day of its last use: more would be a diary.
     used: Option<u64>,
     revoked: Option<u64>,
-    /// What was done to it while no node ran, for the audit of the next one.
-    unnoted: Vec<String>,
+}
+
+/// Who makes or ends a token, for the audit.
+#[derive(Clone, Copy, Debug)]
+pub enum By<'a> {
+    /// Whoever calls the node.
+    Caller(&'a Principal),
+    /// The operator, in the directory of a node that does not run.
+    Directory,
 }
 
 /// What a look-up finds. The names are for the operator.
@@ -93,7 +104,11 @@ impl Tokens {
     /// When it cannot be read.
     pub fn open(store: Store, clock: Clock) -> Result<Tokens, StoreError> {
         let mut table = HashMap::new();
-        for stored in store.load(KIND)?.records {
+        let (stored, marks) = (store.load(KIND)?, store.load(MADE)?);
+        // Of one that cannot be read, it can be told that there was one.
+        let any = |loaded: &Loaded| loaded.unreadable > 0 || !loaded.records.is_empty();
+        let made = any(&stored) || any(&marks);
+        for stored in stored.records {
             let hash = data_encoding::HEXLOWER.decode(stored.id.as_bytes()).ok();
             let hash = hash.and_then(|bytes| Hash::try_from(bytes).ok());
             match (hash, serde_json::from_slice::<Record>(&stored.bytes)) {
@@ -101,8 +116,11 @@ impl Tokens {
                 _ => tracing::warn!("a stored token is of another version and admits nobody"),
             }
         }
-        let made = !table.is_empty() || !store.load(MADE)?.records.is_empty();
+        if made && marks.records.is_empty() {
+            drop(mark(&store));
+        }
         Ok(Tokens {
+            audit: Audit::new(store.clone()),
             store,
             clock,
             table: Mutex::new(table),
@@ -126,7 +144,7 @@ impl Tokens {
         self.made.subscribe()
     }
 
-    /// Makes a token, and is the only one to tell it. `offline` if no node runs that could note it in its audit.
+    /// Makes a token, and is the only one to tell it.
     ///
     /// # Errors
     /// 422 for a name or time that cannot be used, 409 for a name that is in use, 429 if there are too many, 503 if it cannot be stored.
@@ -135,7 +153,7 @@ impl Tokens {
         name: &str,
         role: Role,
         expires: Option<u64>,
-        offline: bool,
+        by: By<'_>,
     ) -> Result<(Zeroizing<String>, Value), Problem> {
         check_name(name)?;
         let now = self.clock.now();
@@ -155,28 +173,27 @@ impl Tokens {
             expires,
             used: None,
             revoked: None,
-            unnoted: if offline {
-                vec!["token.create".to_owned()]
-            } else {
-                Vec::new()
-            },
         };
         let shown = record.shown(now);
         let written = {
             let mut table = self.table();
             check_room(&mut table, name, now)?;
             // Queued under the lock, so that the store sees the order of the table.
-            let written = self.write(&hash, &record);
+            let write = put(&hash, &record).noting([self.entry(by, "token.create", &record)]);
+            let written = self.store.commit(write);
             table.insert(hash, Entry::new(record));
             written
         };
-        let made = self.store.put(MADE, "any".to_owned(), Vec::new(), NEVER);
-        let written = async { written.await.and(made.await) }.await;
-        if let Err(error) = written {
+        if let Err(error) = written.await {
             self.table().remove(&hash);
             return Err(error.into());
         }
-        self.made.send_replace(true);
+        if !self.made.send_replace(true)
+            && let Err(error) = mark(&self.store).await
+        {
+            // The token itself says the same as long as it is there, and the next start tries again.
+            tracing::error!(%error, "that there was a token could not be stored");
+        }
         Ok((token, shown))
     }
 
@@ -188,17 +205,18 @@ impl Tokens {
         records.iter().map(|record| record.shown(now)).collect()
     }
 
-    /// Ends a token, at once and for requests that wait as well.
+    /// Ends a token, at once and for requests that wait as well; also beyond the quota of the storage.
     ///
     /// # Errors
-    /// 404 if no token of that name admits anybody, 503 if its end cannot be stored.
-    pub async fn revoke(&self, name: &str, offline: bool) -> Result<Value, Problem> {
+    /// 404 if no token of that name admits anybody, 503 or 507 if its end cannot be stored; then it can be tried again.
+    pub async fn revoke(&self, name: &str, by: By<'_>) -> Result<Value, Problem> {
         let now = self.clock.now();
-        let (shown, written) = {
+        let (hash, shown, written) = {
             let mut table = self.table();
             let found = table
                 .iter_mut()
-                .find(|(_, entry)| entry.record.name == name && entry.record.is_active(now));
+                .filter(|(_, entry)| entry.record.name == name && (entry.unkept || entry.record.is_active(now)))
+                .max_by_key(|(_, entry)| !entry.unkept);
             let Some((hash, entry)) = found else {
                 return Err(Problem::unknown(
                     "TOKEN_UNKNOWN",
@@ -206,15 +224,20 @@ impl Tokens {
                     "fdrtd token list shows the tokens of this node",
                 ));
             };
-            entry.record.revoked = Some(now);
-            if offline {
-                entry.record.unnoted.push("token.revoke".to_owned());
-            }
+            entry.record.revoked.get_or_insert(now);
+            entry.unkept = false;
             entry.ended.send_replace(true);
-            (entry.record.shown(now), self.write(hash, &entry.record))
+            let entry_of_audit = self.entry(by, "token.revoke", &entry.record);
+            let write = put(hash, &entry.record).noting([entry_of_audit]).beyond_the_quota();
+            (*hash, entry.record.shown(now), self.store.commit(write))
         };
         // It stays revoked here even if the store fails; the caller is told that a restart might bring it back.
-        written.await?;
+        if let Err(error) = written.await {
+            if let Some(entry) = self.table().get_mut(&hash) {
+                entry.unkept = true;
+            }
+            return Err(error.into());
+        }
         Ok(shown)
     }
 
@@ -240,30 +263,12 @@ impl Tokens {
         if record.used != Some(today) {
             record.used = Some(today);
             // Nobody waits for it, and a day that is lost is no loss.
-            drop(self.write(&hash, record));
+            drop(self.store.commit(put(&hash, record)));
         }
         Checked::Good(Caller {
             who: Principal::new(&format!("token:{}", record.name), record.role),
             lease: Lease::new(record.expires, Some(entry.ended.subscribe())),
         })
-    }
-
-    /// Notes what was done while no node ran.
-    pub fn catch_up(&self, audit: &Audit) {
-        for (hash, entry) in self.table().iter_mut() {
-            if entry.record.unnoted.is_empty() {
-                continue;
-            }
-            for action in std::mem::take(&mut entry.record.unnoted) {
-                let action = if action == "token.revoke" {
-                    "token.revoke"
-                } else {
-                    "token.create"
-                };
-                audit.note(&Principal::operator(), action, None, &entry.record.public(true));
-            }
-            drop(self.write(hash, &entry.record));
-        }
     }
 
     /// Forgets those whose end is long past, and tells how many.
@@ -274,10 +279,17 @@ impl Tokens {
         before - table.len()
     }
 
-    fn write(&self, hash: &Hash, record: &Record) -> impl Future<Output = Result<(), StoreError>> + Send + use<> {
-        let bytes = serde_json::to_vec(record).unwrap_or_default();
-        self.store
-            .put(KIND, data_encoding::HEXLOWER.encode(hash), bytes, record.kept_until())
+    fn entry(&self, by: By<'_>, action: &'static str, record: &Record) -> Note {
+        let mut detail = json!({"token": record.name, "role": record.role, "expires": record.expires.map(time)});
+        let operator = Principal::operator();
+        let who = match by {
+            By::Caller(who) => who,
+            By::Directory => {
+                detail["offline"] = true.into();
+                &operator
+            }
+        };
+        self.audit.entry(who, action, None, &detail)
     }
 
     /// No code between lock and unlock leaves it half changed.
@@ -291,6 +303,7 @@ impl Entry {
         Entry {
             ended: watch::Sender::new(record.revoked.is_some()),
             record,
+            unkept: false,
         }
     }
 }
@@ -320,11 +333,16 @@ impl Record {
             "last_used": self.used.map(|used| time(used)[..10].to_owned()),
         })
     }
+}
 
-    /// For the audit.
-    fn public(&self, offline: bool) -> Value {
-        json!({"token": self.name, "role": self.role, "expires": self.expires.map(time), "offline": offline})
-    }
+fn put(hash: &Hash, record: &Record) -> Write {
+    let bytes = serde_json::to_vec(record).unwrap_or_default();
+    Write::put(KIND, data_encoding::HEXLOWER.encode(hash), bytes, record.kept_until())
+}
+
+/// Keeps that there was a token.
+fn mark(store: &Store) -> impl Future<Output = Result<(), StoreError>> + Send + use<> {
+    store.commit(Write::put(MADE, "any".to_owned(), Vec::new(), NEVER).beyond_the_quota())
 }
 
 fn hash(token: &str) -> Hash {

@@ -12,6 +12,7 @@ use axum::response::{IntoResponse, Response};
 use serde_json::{Map, Value, json};
 
 use super::{json, json_body};
+use crate::access::tokens::By;
 use crate::json::{Limits, check};
 use crate::node::Node;
 use crate::principal::{Principal, Role};
@@ -36,9 +37,7 @@ pub(super) async fn answer(
     match (name, method) {
         (None, &Method::GET | &Method::HEAD) => Ok(json(&json!({"tokens": node.access.tokens.list()}).to_string())),
         (Some(name), _) => {
-            let token = node.access.tokens.revoke(name, false).await?;
-            let public = json!({"token": token["name"]});
-            node.audit().noted(who, "token.revoke", None, &public).await?;
+            let token = node.access.tokens.revoke(name, By::Caller(who)).await?;
             Ok(json(&token.to_string()))
         }
         _ => create(node, who, headers, body).await,
@@ -52,9 +51,8 @@ async fn create(node: &Node, who: &Principal, headers: &HeaderMap, body: &mut Bo
         ..node.config.limits.json()
     };
     let (name, role, expires) = read(check(&body.text, &limits)?)?;
-    let (token, mut shown) = node.access.tokens.create(&name, role, expires, false).await?;
-    let public = json!({"token": name, "role": role, "expires": shown["expires"]});
-    node.audit().noted(who, "token.create", None, &public).await?;
+    let made = node.access.tokens.create(&name, role, expires, By::Caller(who)).await;
+    let (token, mut shown) = made?;
     shown["token"] = token.as_str().into();
     let mut response = (StatusCode::CREATED, json(&shown.to_string())).into_response();
     response

@@ -263,3 +263,99 @@ async fn nothing_is_written_over() {
     assert!(backup(&scratch.path().join("nowhere"), &key_file, &other, true).is_err());
     assert_eq!(names(scratch.path()), ["backup", "data"]);
 }
+
+/// The names in a backup, which holds these 32 bytes nowhere in the clear.
+fn names_without(header: &Header, file: &Path, key: &[u8]) -> Vec<String> {
+    let bytes = fs::read(file).unwrap();
+    assert!(
+        !bytes.windows(key.len()).any(|part| part == key),
+        "the storage key is in it"
+    );
+    let mut names: Vec<String> = header.files.iter().map(|part| part.name.clone()).collect();
+    names.sort();
+    names
+}
+
+#[tokio::test]
+async fn the_storage_key_is_in_no_backup_without_being_asked_for() {
+    let scratch = Scratch::new();
+    let (dir, store) = directory(&scratch).await;
+    drop(store);
+    let key = fs::read(dir.join(STORAGE_KEY)).unwrap();
+    // Under another name, as `storage_key_file` may have it, told by another path; and what else may lie there.
+    fs::rename(dir.join(STORAGE_KEY), dir.join("disk.key")).unwrap();
+    let key_file = scratch.path().join("data/../data/disk.key");
+    for copy in ["storage.key.0123456789abcdef", "storage.key.old", "copy-of-key"] {
+        fs::copy(dir.join("disk.key"), dir.join(copy)).unwrap();
+    }
+    fs::write(dir.join("storage.key.part"), b"another key").unwrap();
+    // One with the key, within the directory.
+    let with_key = backup(&dir, &key_file, &dir.join("within"), true).unwrap();
+    let file = scratch.path().join("backup");
+    let header = backup(&dir, &key_file, &file, false).unwrap();
+    let expected = ["identity.key", "node.db", "operator.token"];
+    assert_eq!(names_without(&header, &file, &key), expected);
+    let mut names: Vec<&str> = with_key.files.iter().map(|part| part.name.as_str()).collect();
+    names.sort_unstable();
+    assert_eq!(names, ["identity.key", "node.db", "operator.token", STORAGE_KEY]);
+    let new = scratch.path().join("new");
+    restore(&dir.join("within"), &new, None, false).unwrap();
+    assert_eq!(ids(&open(&new, &new.join(STORAGE_KEY))), 20);
+}
+
+#[cfg(unix)]
+#[tokio::test]
+async fn an_identity_that_is_a_link_is_backed_up_as_a_file() {
+    let scratch = Scratch::new();
+    let (dir, store) = directory(&scratch).await;
+    drop(store);
+    let secrets = scratch.path().join("secrets");
+    make_directory(&secrets).unwrap();
+    fs::rename(dir.join(KEY_FILE), secrets.join("node")).unwrap();
+    std::os::unix::fs::symlink(secrets.join("node"), dir.join(KEY_FILE)).unwrap();
+    // Other links are left alone.
+    std::os::unix::fs::symlink(dir.join(DATABASE), dir.join("link")).unwrap();
+    let file = scratch.path().join("backup");
+    let header = backup(&dir, &dir.join(STORAGE_KEY), &file, true).unwrap();
+    assert!(header.files.iter().all(|part| part.name != "link"));
+    let new = scratch.path().join("new");
+    restore(&file, &new, None, false).unwrap();
+    assert!(fs::symlink_metadata(new.join(KEY_FILE)).unwrap().is_file());
+    assert_eq!(Identity::open(&new).unwrap().key(), header.key);
+}
+
+#[tokio::test]
+async fn what_a_restore_would_refuse_is_no_backup() {
+    let scratch = Scratch::new();
+    let (dir, store) = directory(&scratch).await;
+    drop(store);
+    let key_file = dir.join(STORAGE_KEY);
+    let file = scratch.path().join("backup");
+    // Database, identity, token and key are there.
+    for number in 4..=MOST_FILES {
+        fs::write(dir.join(format!("file-{number}")), "x").unwrap();
+    }
+    let refused = backup(&dir, &key_file, &file, true).unwrap_err();
+    assert!(matches!(refused, BackupError::TooMany(_)), "{refused}");
+    assert_eq!(names(scratch.path()), ["data"], "nothing is left lying about");
+    fs::remove_file(dir.join("file-4")).unwrap();
+    let header = backup(&dir, &key_file, &file, true).unwrap();
+    assert_eq!(header.files.len(), MOST_FILES);
+    restore(&file, &scratch.path().join("new"), None, false).unwrap();
+
+    let key = load_or_create_key(&key_file).unwrap();
+    read_back(&file, &header, &key).unwrap();
+    let whole = fs::read(&file).unwrap();
+    let last = whole.len() - 1;
+    let cut = &whole[..last];
+    let changed = [cut, &[whole[last] ^ 1]].concat();
+    let later = Header {
+        time: header.time + 1,
+        ..header.clone()
+    };
+    for (bytes, header) in [(cut, &header), (&changed, &header), (&whole, &later)] {
+        fs::write(&file, bytes).unwrap();
+        let refused = read_back(&file, header, &key).unwrap_err();
+        assert!(matches!(refused, BackupError::Damaged(_)), "{refused}");
+    }
+}

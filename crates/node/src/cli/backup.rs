@@ -11,6 +11,20 @@ use x509_cert::der::DateTime;
 use super::failure::{EXIT_HELP, Exit, Failure};
 use super::say;
 
+/// What both work on, and how they say it.
+#[derive(Args)]
+struct Place {
+    /// Data directory of the node
+    #[arg(long, env = "FDRTD_DATA_DIR", default_value = "fdrtd-data", value_name = "DIRECTORY")]
+    data_dir: PathBuf,
+    /// The storage key, if it does not lie in the data directory
+    #[arg(long, env = "FDRTD_STORAGE_KEY_FILE", value_name = "FILE")]
+    storage_key_file: Option<PathBuf>,
+    /// As JSON
+    #[arg(long)]
+    json: bool,
+}
+
 /// Backs up a node, running or not, into one file.
 #[derive(Args)]
 #[command(after_help = format!("\
@@ -25,18 +39,11 @@ Without --with-keys the values in it can be read with the storage key only, whic
 pub(crate) struct BackupArgs {
     /// A file that is not there yet
     file: PathBuf,
-    /// Data directory of the node
-    #[arg(long, env = "FDRTD_DATA_DIR", default_value = "fdrtd-data", value_name = "DIRECTORY")]
-    data_dir: PathBuf,
-    /// The storage key, if it does not lie in the data directory
-    #[arg(long, env = "FDRTD_STORAGE_KEY_FILE", value_name = "FILE")]
-    storage_key_file: Option<PathBuf>,
     /// Put the storage key in, too: whoever has the file then can read everything
     #[arg(long)]
     with_keys: bool,
-    /// As JSON
-    #[arg(long)]
-    json: bool,
+    #[command(flatten)]
+    place: Place,
 }
 
 /// Puts a backup into the place of a data directory; the node must not be running.
@@ -53,25 +60,18 @@ and the audit goes on from where it was then, with an entry that says so.
 pub(crate) struct RestoreArgs {
     /// The backup
     file: PathBuf,
-    /// Data directory to make
-    #[arg(long, env = "FDRTD_DATA_DIR", default_value = "fdrtd-data", value_name = "DIRECTORY")]
-    data_dir: PathBuf,
-    /// The storage key, if it is neither in the backup nor in the data directory
-    #[arg(long, env = "FDRTD_STORAGE_KEY_FILE", value_name = "FILE")]
-    storage_key_file: Option<PathBuf>,
     /// Move a data directory that is there already aside
     #[arg(long)]
     force: bool,
-    /// As JSON
-    #[arg(long)]
-    json: bool,
+    #[command(flatten)]
+    place: Place,
 }
 
 pub(crate) fn backup(args: &BackupArgs) -> Result<Exit, Failure> {
-    let usual = args.data_dir.join(STORAGE_KEY);
-    let key_file = args.storage_key_file.as_ref().unwrap_or(&usual);
-    let header = fdrtd::backup::backup(&args.data_dir, key_file, &args.file, args.with_keys).map_err(refused)?;
-    if args.json {
+    let usual = args.place.data_dir.join(STORAGE_KEY);
+    let key_file = args.place.storage_key_file.as_ref().unwrap_or(&usual);
+    let header = fdrtd::backup::backup(&args.place.data_dir, key_file, &args.file, args.with_keys).map_err(refused)?;
+    if args.place.json {
         say(
             &json!({"file": args.file, "key": header.key, "time": header.time, "with_keys": args.with_keys})
                 .to_string(),
@@ -95,11 +95,11 @@ pub(crate) fn backup(args: &BackupArgs) -> Result<Exit, Failure> {
 }
 
 pub(crate) fn restore(args: &RestoreArgs) -> Result<Exit, Failure> {
-    let key_file = args.storage_key_file.as_deref();
-    let restored = fdrtd::backup::restore(&args.file, &args.data_dir, key_file, args.force).map_err(refused)?;
+    let key_file = args.place.storage_key_file.as_deref();
+    let restored = fdrtd::backup::restore(&args.file, &args.place.data_dir, key_file, args.force).map_err(refused)?;
     let header = &restored.header;
-    if args.json {
-        let made = json!({"data_dir": args.data_dir, "key": header.key, "time": header.time, "replaced": restored.replaced, "storage_key": restored.key_inside});
+    if args.place.json {
+        let made = json!({"data_dir": args.place.data_dir, "key": header.key, "time": header.time, "replaced": restored.replaced, "storage_key": restored.key_inside});
         say(&made.to_string())?;
         return Ok(Exit::Ok);
     }
@@ -108,7 +108,7 @@ pub(crate) fn restore(args: &RestoreArgs) -> Result<Exit, Failure> {
     say(&format!(
         "restored {} as of {made} to {}",
         header.key.fingerprint(),
-        args.data_dir.display()
+        args.place.data_dir.display()
     ))?;
     if let Some(replaced) = &restored.replaced {
         say(&format!("what was there is now {}", replaced.display()))?;

@@ -11,7 +11,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use axum::http::Method;
 use clap::{Args, Subcommand};
-use fdrtd::access::tokens::Tokens;
+use fdrtd::access::tokens::{By, Tokens};
 use fdrtd::config::Config;
 use fdrtd::here;
 use fdrtd::identity::Identity;
@@ -125,7 +125,7 @@ async fn create(args: &CreateArgs) -> Result<Exit, Failure> {
     let expires = args.expires.seconds(Clock::System.now());
     let mut made = match args.place.find()? {
         Place::Directory(tokens) => {
-            let made = tokens.create(&args.name, args.role, expires, true).await;
+            let made = tokens.create(&args.name, args.role, expires, By::Directory).await;
             let (token, mut shown) = made.map_err(|problem| refused(&problem))?;
             shown["token"] = token.as_str().into();
             shown
@@ -192,7 +192,7 @@ async fn list(args: &WhereArgs) -> Result<Exit, Failure> {
 async fn revoke(args: &RevokeArgs) -> Result<Exit, Failure> {
     let revoked = match args.place.find()? {
         Place::Directory(tokens) => tokens
-            .revoke(&args.name, true)
+            .revoke(&args.name, By::Directory)
             .await
             .map_err(|problem| refused(&problem))?,
         Place::Node(client) => {
@@ -284,14 +284,21 @@ fn open(config: &Config) -> Result<Tokens, StoreError> {
         .unwrap_or_else(|| config.data_dir.join("storage.key"));
     // The directory has to be there before the identity in it.
     make_directory(&config.data_dir).map_err(|error| StoreError::File(config.data_dir.clone(), error.to_string()))?;
-    let identity = Identity::open(&config.data_dir)
-        .map_err(|error| StoreError::File(config.data_dir.clone(), error.to_string()))?;
+    let identity = || {
+        Identity::open(&config.data_dir).map_err(|error| StoreError::File(config.data_dir.clone(), error.to_string()))
+    };
+    let signer = Arc::new(identity()?);
     let options = Options {
-        identity: Arc::new(identity),
+        identity: Arc::clone(&signer),
         sync: config.storage.sync,
         max_bytes: config.storage.max_bytes,
     };
     let store = Store::open(&config.data_dir, load_or_create_key(&key_file)?, &options)?;
+    // Only now nobody gives the node a new key any more, and the audit goes on under that one.
+    if identity()?.key() != signer.key() {
+        let what = "the node's key was just changed; try again".to_owned();
+        return Err(StoreError::File(config.data_dir.clone(), what));
+    }
     Tokens::open(store, Clock::System)
 }
 

@@ -13,7 +13,7 @@ use zeroize::Zeroizing;
 
 use std::sync::Arc;
 
-use super::{Base, Party};
+use super::Party;
 
 pub(crate) static REHEARSAL: Entry = Entry::of::<Rehearsal>();
 
@@ -104,7 +104,7 @@ impl Microprotocol for Rehearsal {
                 }
                 None => {
                     let id = net.session().pair_key("rehearsal", *peer, 0);
-                    net.keep_base(*peer, Arc::new(Base { id: id.clone() }));
+                    net.keep_base(*peer, Arc::new(fdrtd_mpc::sim::base(*id)));
                     *id
                 }
             };

@@ -21,6 +21,39 @@ impl Scratch {
         self.open_with(key(1), &options()).unwrap()
     }
 
+    /// Whatever a store may do, from now on the table takes no new row.
+    pub(crate) fn refuse_rows(&self, table: &str) {
+        self.execute(&format!(
+            "CREATE TRIGGER refuse_{table} BEFORE INSERT ON {table} BEGIN SELECT RAISE(ABORT, 'refused by the test'); END"
+        ));
+    }
+
+    /// It does again.
+    pub(crate) fn accept_rows(&self, table: &str) {
+        self.execute(&format!("DROP TRIGGER refuse_{table}"));
+    }
+
+    /// The records of a kind cannot be decrypted any more.
+    pub(crate) fn damage(&self, kind: &str) {
+        self.execute(&format!(
+            "UPDATE records SET sealed = zeroblob(100) WHERE kind = '{kind}'"
+        ));
+    }
+
+    /// Past the store.
+    fn execute(&self, sql: &str) {
+        Connection::open(self.0.join(DATABASE))
+            .unwrap()
+            .execute_batch(sql)
+            .unwrap();
+    }
+
+    /// Whose records have room for `max_bytes`.
+    pub(crate) fn open_small(&self, max_bytes: u64) -> Store {
+        let small = Options { max_bytes, ..options() };
+        self.open_with(key(1), &small).unwrap()
+    }
+
     fn open_with(&self, key: StorageKey, options: &Options) -> Result<Store, StoreError> {
         Store::open(&self.0, key, options)
     }
@@ -440,7 +473,7 @@ async fn a_full_disk_loses_nothing() {
     let big = store.commit(Write::put("kv", "b".into(), vec![1; 1_000_000], u64::MAX).noting([note("big")]));
     let small = store.put("kv", "a".into(), b"smaller".to_vec(), u64::MAX);
     let refused = big.await.unwrap_err();
-    assert!(matches!(refused, StoreError::Full(_)), "{refused:?}");
+    assert_eq!(refused, StoreError::DiskFull);
     small.await.unwrap();
     let problem = Problem::from(refused);
     assert_eq!((problem.status, problem.code), (507, "STORAGE_FULL"));

@@ -146,8 +146,8 @@ impl Writer {
                 max_bytes: self.max_bytes,
             };
             results.push(match desk.perform(write) {
-                Err(error @ StoreError::Full(_)) if !is_disk(&error) => Err(error),
-                Err(StoreError::Sealing) => Err(StoreError::Sealing),
+                // These have changed nothing; after any other error the transaction goes back as a whole.
+                Err(error @ (StoreError::Full(_) | StoreError::Sealing)) => Err(error),
                 Err(error) => return Err(error),
                 Ok(rows) => Ok(rows),
             });
@@ -171,11 +171,6 @@ impl Writer {
             Err(error) => tracing::warn!(%error, "the log of the database could not be shortened"),
         }
     }
-}
-
-/// Of the disk, not of the quota: then the whole transaction has failed.
-fn is_disk(error: &StoreError) -> bool {
-    *error == StoreError::Full("the disk is full".to_owned())
 }
 
 /// Where one write is done.

@@ -22,13 +22,15 @@ impl Task {
     }
 
     async fn take_input(self: Arc<Self>, text: Zeroizing<String>) -> Result<(), Problem> {
+        let Ok(_alone) = self.giving.try_lock() else {
+            self.check_open(&self.lock())?;
+            return Err(busy());
+        };
+        // Only now: what another one has just added must be among them.
         let (mut texts, parties) = {
             let core = self.lock();
             self.check_open(&core)?;
             (core.inputs.clone(), core.session.descriptor().nodes.len())
-        };
-        let Ok(_alone) = self.giving.try_lock() else {
-            return Err(busy());
         };
         texts.push(text);
         self.check_inputs(&texts)?;

@@ -4,6 +4,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use fdrtd_mpc::microprotocol::Entry;
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
 use tokio::runtime::Handle;
@@ -15,12 +16,21 @@ use crate::descriptor::{Durations, PROTOCOL};
 use crate::node::Node;
 use crate::policy::{Organisations, Policy, Profile, Question};
 use crate::session::rehearsal::{Params, REHEARSAL, configured};
+use crate::store::tests::Scratch;
 use crate::task::Outcome;
 use crate::url::NodeUrl;
 
 const PARTIES: usize = 3;
 
-/// Three nodes. They stop with their runtime.
+fn config() -> Config {
+    Config {
+        policy: Profile::Teaching,
+        allow_peer_addresses: vec!["loopback".parse().unwrap()],
+        ..Config::default()
+    }
+}
+
+/// Three nodes.
 struct World {
     nodes: Vec<Arc<Node>>,
     urls: Vec<NodeUrl>,
@@ -32,34 +42,35 @@ impl World {
     }
 
     async fn on(runtime: impl Fn(usize) -> Handle) -> World {
-        let (mut nodes, mut urls) = (Vec::new(), Vec::new());
+        let mut world = World {
+            nodes: Vec::new(),
+            urls: Vec::new(),
+        };
         for me in 0..PARTIES {
-            let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-            let url = NodeUrl::parse(&format!("http://{}", listener.local_addr().unwrap())).unwrap();
             let config = Config {
                 ephemeral: true,
-                policy: Profile::Teaching,
-                public_url: vec![url.clone()],
-                allow_peer_addresses: vec!["loopback".parse().unwrap()],
-                ..Config::default()
+                ..config()
             };
-            let (ready, is_ready) = oneshot::channel();
-            let listener = listener.into_std().unwrap();
-            runtime(me).spawn(async move {
-                let listener = TcpListener::from_std(listener).unwrap();
-                crate::run(
-                    vec![config],
-                    listener,
-                    |nodes| drop(ready.send(Arc::clone(&nodes[0]))),
-                    std::future::pending(),
-                )
-                .await
-                .map_err(|error| error.to_string())
-            });
-            nodes.push(is_ready.await.unwrap());
-            urls.push(url);
+            world.start(config, &runtime(me)).await;
         }
-        World { nodes, urls }
+        world
+    }
+
+    /// One more node. It stops with its runtime.
+    async fn start(&mut self, mut config: Config, runtime: &Handle) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = NodeUrl::parse(&format!("http://{}", listener.local_addr().unwrap())).unwrap();
+        config.public_url = vec![url.clone()];
+        let (ready, is_ready) = oneshot::channel();
+        let listener = listener.into_std().unwrap();
+        runtime.spawn(async move {
+            let listener = TcpListener::from_std(listener).unwrap();
+            let ready = |nodes: &[Arc<Node>]| drop(ready.send(Arc::clone(&nodes[0])));
+            let ended = crate::run(vec![config], listener, ready, std::future::pending()).await;
+            assert!(ended.is_ok());
+        });
+        self.nodes.push(is_ready.await.unwrap());
+        self.urls.push(url);
     }
 
     fn context(&self, me: usize) -> &Arc<Context> {
@@ -71,8 +82,9 @@ impl World {
         let descriptor = Descriptor {
             protocol: PROTOCOL,
             task: Uuid::new_v4(),
-            microprotocol: REHEARSAL.name.to_owned(),
-            parameters: configured(params).canonical,
+            // A name that is known after a restart.
+            microprotocol: "SecureSum".to_owned(),
+            parameters: Entry::find("SecureSum").unwrap().configure("{}").unwrap().canonical,
             nodes: self.urls.clone(),
             durations: Durations::default(),
         };
@@ -101,11 +113,15 @@ impl World {
     /// All give their input; what each is told in the end.
     async fn compute(&self, params: &Params) -> Vec<Value> {
         let tasks = self.tasks(params).await;
-        for task in &tasks {
+        self.results(&tasks).await
+    }
+
+    async fn results(&self, tasks: &[Arc<Task>]) -> Vec<Value> {
+        for task in tasks {
             task.input("1".to_owned().into()).await.unwrap();
         }
         let mut results = Vec::new();
-        for task in &tasks {
+        for task in tasks {
             let Outcome::Result(text) = task.result(Duration::from_secs(60)).await.unwrap() else {
                 unreachable!("{}", task.waiting_text())
             };
@@ -154,6 +170,66 @@ async fn what_is_kept_serves_the_next_task() {
     assert_eq!((world.context(0).bases.count(), world.context(1).bases.count()), (0, 0));
 }
 
+#[tokio::test]
+async fn what_an_owner_alone_learns_is_kept_with_the_result_and_erased_with_it() {
+    let scratch = Scratch::new();
+    let kept = Config {
+        data_dir: scratch.path().to_owned(),
+        ..config()
+    };
+    let mut world = World::new().await;
+    drop((world.nodes.remove(0), world.urls.remove(0)));
+    world.start(kept, &Handle::current()).await;
+    let tasks = world.tasks(&Params::default()).await;
+    let me = PARTIES - 1;
+    let results = world.results(&tasks).await;
+    let own = |me: usize| json!({"party": me, "warm": []});
+    for (party, result) in results.iter().enumerate() {
+        assert_eq!(result["own"], own(party));
+    }
+    // Nobody else, and in nothing that others see or that is signed.
+    for (party, task) in tasks.iter().enumerate() {
+        let shown = [
+            task.progress().to_string(),
+            task.summary().to_string(),
+            format!("{task:?}"),
+        ];
+        assert!(shown.iter().all(|text| !text.contains("warm")), "{shown:?}");
+        let receipt = crate::receipt::Receipt::parse(&task.receipt(true).unwrap().to_string()).unwrap();
+        for whole in &results {
+            let problems = receipt.problems(Some(&whole.to_string()));
+            assert!(
+                problems.iter().all(|problem| problem.contains("sign")),
+                "party {party}: {problems:?}"
+            );
+        }
+    }
+    assert!(
+        tasks
+            .iter()
+            .all(|task| task.receipt(false).unwrap()["commitment"] == tasks[0].receipt(false).unwrap()["commitment"])
+    );
+
+    // In the next life it is read from the record, which nobody reads without the storage's key.
+    let who = Principal::anonymous();
+    let records = || world.context(me).store.load(RECORD).unwrap().records;
+    let found = |bytes: &[u8]| bytes.windows(4).any(|window| window == b"warm");
+    let record = records().into_iter().find(|record| found(&record.bytes)).unwrap();
+    let record = serde_json::from_slice::<Record>(&record.bytes).unwrap();
+    let again = Task::restore(Arc::clone(world.context(me)), record).unwrap();
+    assert_eq!(again.object, tasks[me].object);
+    let Outcome::Result(text) = again.result(Duration::from_secs(60)).await.unwrap() else {
+        unreachable!()
+    };
+    assert_eq!(serde_json::from_str::<Value>(&text).unwrap()["own"], own(me));
+    for file in std::fs::read_dir(scratch.path()).unwrap() {
+        let path = file.unwrap().path();
+        assert!(path.is_dir() || !found(&std::fs::read(&path).unwrap()), "{path:?}");
+    }
+    world.nodes[me].simon.tasks().delete(&tasks[me], &who).await.unwrap();
+    assert!(records().is_empty());
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn many_rounds_and_rounds_of_much_work() {
     let world = World::new().await;
@@ -193,6 +269,7 @@ fn rounds_are_measured() {
     runtimes[PARTIES].block_on(measure(&runtimes[..PARTIES]));
 }
 
+#[allow(clippy::print_stdout)] // that is what it is for
 async fn measure(runtimes: &[tokio::runtime::Runtime]) {
     let world = World::on(|me| runtimes[me].handle().clone()).await;
     for bytes in [0, 300, 10_000, 100_000] {
@@ -213,5 +290,35 @@ async fn measure(runtimes: &[tokio::runtime::Runtime]) {
             let round = many.saturating_sub(few).as_secs_f64() * 1e6 / 1000.0;
             println!("{bytes} bytes: {round:.0} µs a round, {few:?} for the rest");
         }
+    }
+}
+
+#[tokio::test]
+async fn messages_that_may_be_longer_than_there_is_room_for_are_refused_with_the_input() {
+    let world = World::new().await;
+    // The limits of a node as it is made: a gigabyte for a task, half of it for each peer.
+    for (longest, limit) in [(300 << 20, "task_bytes"), (600 << 20, "task_bytes")] {
+        let params = Params {
+            longest,
+            ..Params::default()
+        };
+        let tasks = world.tasks(&params).await;
+        let refused = tasks[0].input("1".to_owned().into()).await.unwrap_err();
+        assert_eq!((refused.status, refused.code), (413, "TASK_TOO_LARGE"));
+        let told = format!("{} {}", refused.message, refused.hint);
+        assert!(
+            told.contains(&(4 * longest).to_string()) && told.contains(limit),
+            "{told}"
+        );
+        tasks[0].cancel(&Principal::anonymous());
+    }
+    // Tens of megabytes fit, and what is sent is what counts.
+    let params = Params {
+        rounds: 3,
+        longest: 100 << 20,
+        ..Params::default()
+    };
+    for result in world.compute(&params).await {
+        assert_eq!(result["result"]["rounds"], 3);
     }
 }

@@ -336,13 +336,13 @@ async fn a_peer_for_whose_message_there_is_no_memory_is_not_accused() {
 
 #[tokio::test]
 async fn inputs_of_a_task_have_a_bounded_memory() {
-    let tasks = tasks_of(1_000);
+    // The messages of a sum may be those of a comparison: 24,576 bytes for two parties, however many numbers there are.
+    let tasks = tasks_of(24_576);
     let descriptor = descriptor(Durations::default());
     let task = task_in(&tasks, &descriptor, Vec::new(), Mode::OnStart).await;
-    // A sum of many numbers has short messages.
     let numbers = |count: usize| zeroize::Zeroizing::new(format!("[{}1]", "1,".repeat(count)));
-    task.input(numbers(300)).await.unwrap();
-    let refused = task.input(numbers(300)).await.unwrap_err();
+    task.input(numbers(9_000)).await.unwrap();
+    let refused = task.input(numbers(9_000)).await.unwrap_err();
     assert_eq!(refused.code, "TASK_TOO_LARGE");
     task.input(numbers(10)).await.unwrap();
 }
@@ -361,11 +361,16 @@ async fn inputs_and_the_start_come_one_after_the_other() {
     let scratch = Scratch::new();
     let tasks = on_disk(&scratch);
     let task = task_in(&tasks, &descriptor(Durations::default()), Vec::new(), Mode::OnStart).await;
-    let (first, second, start) = tokio::join!(task.input(text("1")), task.input(text("2")), task.start());
-    first.unwrap();
-    assert_eq!(second.unwrap_err().code, "BUSY");
-    assert_eq!(start.unwrap_err().code, "BUSY");
+    {
+        let _another = task.giving.lock().await;
+        assert_eq!(task.input(text("1")).await.unwrap_err().code, "BUSY");
+        assert_eq!(task.start().await.unwrap_err().code, "BUSY");
+    }
+    assert_eq!(task.start().await.unwrap_err().code, "NO_INPUT");
+    task.input(text("1")).await.unwrap();
     task.start().await.unwrap();
+    let _another = task.giving.lock().await;
+    assert_eq!(task.input(text("2")).await.unwrap_err().code, "ALREADY_STARTED");
 }
 
 /// A request that ended between the record and the session left a task that was sealed, and that nobody ever gave its input.

@@ -99,10 +99,28 @@ pub(super) fn table(result: &Value) -> String {
     if let Some(parties) = result.get("inputs") {
         text.push_str(&format!("parties  {parties}\n"));
     }
-    let Some(values) = result["result"].as_object() else {
-        text.push_str(&cell(&result["result"]));
-        return text;
+    text.push_str(values_of(&result["result"]).trim_end());
+    if let Some(own) = result.get("own") {
+        text.push_str(&format!("\nfor you alone: {}", own_of(own)));
+    }
+    text
+}
+
+/// What only this party's owner learns, in one line.
+fn own_of(own: &Value) -> String {
+    let Some(values) = own.as_object() else {
+        return cell(own);
     };
+    let all = values.iter();
+    let told = all.map(|(name, value)| format!("{} {}", printable(name), cell(value)));
+    told.collect::<Vec<_>>().join(", ")
+}
+
+fn values_of(result: &Value) -> String {
+    let Some(values) = result.as_object() else {
+        return cell(result);
+    };
+    let mut text = String::new();
     if !values.is_empty() && values.values().all(Value::is_object) {
         text.push_str(&rows(values));
     } else {
@@ -111,7 +129,7 @@ pub(super) fn table(result: &Value) -> String {
             text.push_str(&format!("{:width$}  {}\n", printable(name), cell(value)));
         }
     }
-    text.trim_end().to_owned()
+    text
 }
 
 /// Named groups of equal form: a line each.
@@ -154,6 +172,10 @@ fn cell(value: &Value) -> String {
     match value {
         Value::String(text) => printable(text),
         Value::Array(list) => list.iter().map(cell).collect::<Vec<_>>().join(" "),
+        Value::Object(members) => {
+            let member = |(name, value): (&String, &Value)| format!("{} {}", printable(name), cell(value));
+            members.iter().map(member).collect::<Vec<_>>().join(", ")
+        }
         other => printable(&other.to_string()),
     }
 }
@@ -170,12 +192,30 @@ mod tests {
         assert_eq!(table(&one), "parties  3\nsamples  3\nsum      0.3");
         let vectors = json!({"inputs": 2, "result": {"samples": 2, "sum": [1, 2.5]}});
         assert!(table(&vectors).ends_with("sum      1 2.5"));
+        let hidden =
+            json!({"inputs": 2, "result": {"sum": null, "reasons": {"samples": "FEW_SAMPLES", "sum": "FEW_SAMPLES"}}});
+        assert!(
+            table(&hidden).contains("reasons  samples FEW_SAMPLES, sum FEW_SAMPLES"),
+            "{}",
+            table(&hidden)
+        );
         let columns =
             json!({"inputs": 3, "result": {"age": {"samples": 12, "sum": 7}, "b\u{1b}mi": {"samples": 3, "sum": 100}}});
         assert_eq!(
             table(&columns),
             "parties  3\n      samples  sum\nage        12    7\nb mi        3  100"
         );
+    }
+
+    #[test]
+    fn what_is_for_one_party_alone_is_a_line_of_its_own() {
+        let result = json!({"inputs": 3, "result": {"samples": 3}, "own": {"percentile": 66.7, "be\u{7}low": [1, 2]}});
+        assert_eq!(
+            table(&result),
+            "parties  3\nsamples  3\nfor you alone: be low 1 2, percentile 66.7"
+        );
+        let result = json!({"inputs": 3, "result": null, "own": 7});
+        assert_eq!(table(&result), "parties  3\nnull\nfor you alone: 7");
     }
 
     #[test]

@@ -5,6 +5,7 @@ Needs the release build: `make bench` makes it and runs this.
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import random
@@ -50,12 +51,13 @@ def last_input_to_result(
     data: Any,
     microprotocol: str = "SecureSum",
     parameters: dict[str, Any] | None = None,
+    urls: list[str] | None = None,
 ) -> float:
     """From the last party's `input` until all callers have their result in hand. The data are stored before.
 
     `data` is everybody's, or a function of the party.
     """
-    tasks = make_task(started, microprotocol=microprotocol, parameters=parameters)
+    tasks = make_task(started, urls, microprotocol=microprotocol, parameters=parameters)
     storages = [node.api().select_microservice(microservice="KeyValueStorage") for node in started]
     values = [storage.create(value=data(place) if callable(data) else data) for place, storage in enumerate(storages)]
     for task, value in zip(tasks[:-1], values):
@@ -165,6 +167,55 @@ COMPARISONS: list[tuple[str, str, Any, dict[str, Any]]] = [
 ]
 
 
+LINK = 0.028
+"""Seconds from one node to another and back."""
+
+
+class Link(threading.Thread):
+    """Forwards connections to a node; whatever goes through comes half of :data:`LINK` later."""
+
+    def __init__(self, node: Node) -> None:
+        super().__init__(daemon=True)
+        host, port = urllib3.util.parse_url(node.url).netloc.split(":")  # type: ignore[union-attr]
+        self.target = (host, int(port))
+        self.path = urllib3.util.parse_url(node.url).path
+        self.ready = threading.Event()
+        self.start()
+        self.ready.wait()
+
+    def run(self) -> None:
+        asyncio.run(self.serve())
+
+    async def serve(self) -> None:
+        server = await asyncio.start_server(self.connect, "127.0.0.1", 0)
+        self.url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}{self.path}"
+        self.ready.set()
+        await server.serve_forever()
+
+    async def connect(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        back, forth = await asyncio.open_connection(*self.target)
+        await asyncio.gather(self.pipe(reader, forth), self.pipe(back, writer))
+
+    async def pipe(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        loop = asyncio.get_running_loop()
+        while data := await reader.read(1 << 16):
+            loop.call_later(LINK / 2, writer.write, data)
+        loop.call_later(LINK / 2, writer.close)
+
+
+def far_apart() -> None:
+    """Nodes that reach each other over a slow link only: rounds are all that counts."""
+    with tempfile.TemporaryDirectory() as directory, nodes(Path(directory), 3) as started:
+        urls = [Link(node).url for node in started]
+        for microprotocol in ("SecureSum", "MinimumMaximum", "SecureMedian"):
+            last_input_to_result(started, numbers(100), microprotocol, urls=urls)
+            times = [last_input_to_result(started, numbers(100), microprotocol, urls=urls) for _ in range(5)]
+            rounds = make_task(started, urls, microprotocol=microprotocol)[0].progress()["rounds"]
+            print(
+                f"{microprotocol}, {LINK * 1e3:.0f} ms between nodes and back, {rounds} rounds: {milliseconds(times)}"
+            )
+
+
 def comparisons(started: list[Node]) -> None:
     """With base transfers that are there: the first run makes them."""
     for name, microprotocol, data, parameters in COMPARISONS:
@@ -193,6 +244,7 @@ def main() -> None:
         times = [last_input_to_result(started, data) for _ in range(7)]
         print(f"vectors of 10^6 numbers: {milliseconds(times)}")
         comparisons(started)
+        far_apart()
         print(f"import fdrtd: {milliseconds(importing())}")
 
 

@@ -6,7 +6,7 @@
 //! - **How**: each party counts for itself; counts are added under masks ([`crate::mask`]), or, with a minimum, in a circuit that compares them first
 //!   ([`crate::threshold`]). A cell that would follow from the total is not hidden alone: another one is hidden with it, chosen by the opened bits among those that are not empty. If any is
 //!   hidden, so is the total. What a total that is known from elsewhere tells: [`crate::threshold`].
-//! - **Rounds** after the last input: 1; with a minimum some 17.
+//! - **Rounds** after the last input: 1; with a minimum 17 for three parties.
 //! - **Adversary**: semi-honest, any number of colluding parties.
 //! - **What each party sees**: see [`crate::threshold`] and [`crate::mask`].
 //! - **Not protected**: the counts. An empty bin is shown as 0: nobody has such a number.

@@ -3,7 +3,7 @@
 //! - **Declared outputs**, everything that opens: for each column the number of values of all parties (`samples`), and the value of the given rank. Whether
 //!   there are enough samples, where rules want that compared.
 //! - **How**: search with public pivots, private counts and secure comparisons ([`crate::order`]: Aggarwal, Mishra, Pinkas 2010); counts by [`crate::threshold`].
-//! - **Rounds** after the last input: 1 for the counts (some ten if they are compared), 2 for triples, 8 for each 5 bits of the declared digits (see [`crate::order::rounds`]).
+//! - **Rounds** after the last input: 1 for the counts (16 if they are compared), 2 for triples, 7 for each 5 bits of the declared digits, for three parties (see [`crate::order::rounds`]).
 //! - **Adversary**: semi-honest, any number of colluding parties. What one that miscounts can do: [`crate::order`].
 //! - **What each party sees**: see [`crate::order`].
 //! - **Not protected**: the result is one party's value. With extreme ranks it may be known whose.

@@ -5,7 +5,7 @@
 //!   column; where it is not, neither sum nor number opens.
 //! - **How**: pairwise masks in Z_2^64k ([`crate::mask`]); sums and counts are coordinates of one vector. With a minimum the counts are added and compared in a circuit
 //!   first ([`crate::threshold`]), open from there, and the masks are sent last.
-//! - **Rounds** after the last input: 1, and the closing digest; with a minimum some 20.
+//! - **Rounds** after the last input: 1, and the closing digest; with a minimum 17 for three parties.
 //! - **Adversary**: semi-honest, any number of colluding parties. An active party can shift the result, and stop the computation after having seen it.
 //! - **What each party sees**: masked vectors, uniformly random up to their sum; see [`crate::mask`] and [`crate::threshold`] for why that is simulatable from its
 //!   input and the output.

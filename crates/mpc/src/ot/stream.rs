@@ -98,12 +98,12 @@ impl BlockSizeUser for Write<'_> {
 impl BlockCipherEncClosure for Write<'_> {
     #[inline(always)]
     fn call<B: BlockCipherEncBackend<BlockSize = U16>>(self, backend: &B) {
-        let mut state = [[0; 16]];
-        for block in self.nonce {
-            state = [(u128::from_le_bytes(state[0]) ^ u128::from_le_bytes(*block)).to_le_bytes()];
-            encrypt(backend, &mut state);
+        let mut state = 0;
+        for nonce in self.nonce {
+            let mut block = (state ^ u128::from_le_bytes(*nonce)).to_le_bytes().into();
+            backend.encrypt_block_inplace(&mut block);
+            state = u128::from_le_bytes(block.into());
         }
-        let state = u128::from_le_bytes(state[0]);
         for (index, block) in self.scratch.iter_mut().enumerate() {
             *block = (state ^ (self.first + index) as u128).to_le_bytes();
         }

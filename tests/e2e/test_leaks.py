@@ -142,12 +142,12 @@ class Case:
     def network(self, index: int) -> dict[str, Any]:
         return {"nodes": self.urls, "myself": index}
 
-    def create(self, api: fdrtd.Api | None = None) -> Any:
+    def create(self, api: fdrtd.Api | None = None, microprotocol: str = "SecureSum") -> Any:
         simon = api.select_microservice(protocol="Simon") if api else self.simons[0]
-        return simon.create(microprotocol="SecureSum", network=self.network(0), durations=DURATIONS)
+        return simon.create(microprotocol=microprotocol, network=self.network(0), durations=DURATIONS)
 
-    def tasks(self) -> list[Any]:
-        first = self.create()
+    def tasks(self, microprotocol: str = "SecureSum") -> list[Any]:
+        first = self.create(microprotocol=microprotocol)
         invitation = first.invite()
         return [first, *(self.simons[i].join(invitation=invitation, network=self.network(i)) for i in (1, 2))]
 
@@ -245,6 +245,28 @@ def test_inputs_and_stored_values(case: Case) -> None:
     # The same search finds the numbers where they do have to be: on the way from the client to its node.
     assert search(listening.captured(), patterns) == {f"the number {text}" for text in shares[0]}
     listening.close()
+
+
+@pytest.mark.parametrize(
+    ("microprotocol", "ranks"), [("SecureMedian", {"median": 7}), ("MinimumMaximum", {"minimum": 0, "maximum": 14})]
+)
+def test_what_is_compared(case: Case, microprotocol: str, ranks: dict[str, int]) -> None:
+    """A single value opens, or two, and none of the others; not even the others know theirs."""
+    texts = sorted(markers(15, case.randomness), key=Decimal)
+    opens = [texts[rank] for rank in ranks.values()]
+    patterns = patterns_of(text for text in texts if text not in opens)
+    shares = [texts[place::3] for place in range(3)]
+    tasks = case.tasks(microprotocol)
+    for task, share in zip(tasks, shares):
+        task.input(data=numbers(share))
+    results = [task.result(timeout=60) for task in tasks]
+    assert results[0] == results[1] == results[2]
+    for name, rank in ranks.items():
+        assert results[0]["result"][name] == pytest.approx(float(texts[rank]), rel=1e-15)
+    answers = [json.dumps([each, task.progress()]).encode() for each, task in zip(results, tasks)]
+    case.assert_nowhere(patterns, *answers)
+    # What opens is told to the callers, and stands nowhere else.
+    case.assert_nowhere(patterns_of(opens))
 
 
 def test_refused_inputs(case: Case) -> None:

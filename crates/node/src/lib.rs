@@ -5,7 +5,7 @@
 //! between nodes and drives one machine of `fdrtd-mpc`, [`peer`] carries its messages, [`receipt`] is what all parties sign at the end, [`audit`] notes what was
 //! done, [`store`] keeps what survives a restart. Modules call downwards only.
 //!
-//! Not supported yet: thresholds, the other generation of the HTTP API.
+//! Not supported yet: the other generation of the HTTP API.
 
 pub mod access;
 mod acquaintances;

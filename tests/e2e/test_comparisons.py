@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import random
+import re
+import signal
 import statistics
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -12,7 +14,7 @@ from typing import Any
 import fdrtd
 import pytest
 from cli import fdrtd as fdrtd_command
-from harness import DURATIONS, Node, cause_of, has_input, make_task, nodes, until, urls_of
+from harness import DURATIONS, ROOT, Node, cause_of, has_input, make_task, nodes, until, urls_of
 from test_policy import network, refused, request
 
 Results = list[dict[str, Any]]
@@ -165,6 +167,17 @@ def test_parameters_that_cannot_be_used(shared: list[Node]) -> None:
         assert words in refused(call, "PARAMETERS_UNUSABLE")["message"]
 
 
+def test_every_microprotocol_is_on_the_pages(shared: list[Node]) -> None:
+    simon = shared[0].api().select_microservice(protocol="Simon")
+    where = {"nodes": urls_of(shared), "myself": 0}
+    hint = refused(lambda: simon.create(microprotocol="?", network=where), "MICROPROTOCOL_UNKNOWN")["hint"]
+    names = set(hint.partition("his node has: ")[2].split(", "))
+    assert {microprotocol for microprotocol, _ in CALLS} <= names
+    for page in ("microprotocols.md", "threat-model.md"):
+        rows = [line.split("|")[1] for line in (ROOT / "docs" / page).read_text().splitlines() if line.startswith("|")]
+        assert names <= {word for row in rows for word in re.findall(r"\w+", row)}, page
+
+
 def test_each_firm_learns_its_own_place_alone(three: list[Node], tmp_path: Path) -> None:
     tasks, results = run(three, "Benchmark", [12.5, 30, 12.5])
     common = {json.dumps(each["result"]) for each in results}
@@ -283,8 +296,9 @@ def test_many_at_once(shared: list[Node]) -> None:
         assert each == {"samples": 9, "median": statistics.median(pooled)}
 
 
-def test_a_peer_that_is_killed_in_mid_search_ends_it_for_all(three: list[Node]) -> None:
-    """A slow search: very many digits, so very many rounds."""
+@pytest.mark.parametrize("frozen", [False, True])
+def test_a_peer_that_is_killed_in_mid_search_ends_it_for_all(three: list[Node], frozen: bool) -> None:
+    """Or one that says nothing any more. A slow search: very many digits, so very many rounds."""
     durations: dict[str, float] = {**DURATIONS, "silence": 2}
     tasks = make_task(
         three,
@@ -295,7 +309,8 @@ def test_a_peer_that_is_killed_in_mid_search_ends_it_for_all(three: list[Node]) 
     for task, data in zip(tasks, ([1, 2], [3], [4, 5])):
         task.input(data=data)
     until(lambda: tasks[0].progress()["round"] > 3, "some rounds")
-    three[2].kill()
+    assert three[2].process is not None
+    three[2].process.send_signal(signal.SIGSTOP if frozen else signal.SIGKILL)
     for task in tasks[:2]:
         cause = cause_of(task)
         assert cause["party"] == 2, cause

@@ -1,12 +1,12 @@
 //! Triples from oblivious transfer.
 
 use std::collections::BTreeSet;
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 
 use bytes::Bytes;
 use fdrtd_mpc::circuit::{Circuit, Lanes, Triples, open};
 use fdrtd_mpc::net::{HEADER, Machine, Party, Session};
-use fdrtd_mpc::ot::{BASE_BYTES, Base, Ot};
+use fdrtd_mpc::ot::{BASE_BYTES, Ot};
 use fdrtd_mpc::sim::{self, End, Fault, FaultAt, Outcome};
 use proptest::prelude::*;
 
@@ -33,18 +33,9 @@ fn machine(session: Session, circuit: &Arc<Circuit>, inputs: Vec<Lanes>) -> Mach
     })
 }
 
-/// By party and peer.
-type Bases = Vec<Vec<Option<Arc<Base>>>>;
-
-/// With base transfers of an earlier session.
+/// With base transfers of an earlier session. Of its own for each run: a fault spoils them.
 fn run(parties: usize, circuit: &Arc<Circuit>, inputs: &[Lanes], seed: u64, faults: &[FaultAt]) -> Outcome {
-    static BASES: [OnceLock<Bases>; 4] = [const { OnceLock::new() }; 4];
-    let bases = BASES[parties - 1].get_or_init(|| sim::bases(parties, 1000));
-    let mut sessions = sim::sessions(parties, seed);
-    sessions
-        .iter_mut()
-        .zip(bases)
-        .for_each(|(session, bases)| session.bases.clone_from(bases));
+    let sessions = sim::warm(sim::sessions(parties, seed), 1000);
     run_in(sessions, circuit, inputs, faults)
 }
 

@@ -83,12 +83,20 @@ impl Serialize for Answer {
             map.serialize_entry(name, field)?;
         }
         let reasons = self.0.iter().flat_map(|(name, field)| field.reasons(name));
-        let reasons: serde_json::Map<String, serde_json::Value> =
-            reasons.map(|(name, why)| (name, why.into())).collect();
+        let reasons: Vec<(String, &str)> = reasons.collect();
         if !reasons.is_empty() {
-            map.serialize_entry("reasons", &reasons)?;
+            map.serialize_entry("reasons", &Reasons(&reasons))?;
         }
         map.end()
+    }
+}
+
+/// In the order of what they are about.
+struct Reasons<'a>(&'a [(String, &'a str)]);
+
+impl Serialize for Reasons<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_map(self.0.iter().map(|(name, why)| (name, why)))
     }
 }
 

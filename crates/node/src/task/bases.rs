@@ -21,7 +21,7 @@ pub(crate) const LIFE: Millis = 60 * 60 * 1000;
 /// Most peers for which one is held.
 pub(crate) const MOST: usize = 1024;
 
-/// See the [module](self).
+/// What this node holds together with others.
 #[derive(Default)]
 pub struct Bases(Mutex<HashMap<PeerKey, Kept>>);
 

@@ -134,12 +134,6 @@ impl Sorted {
         self.keys.get(..self.limbs)
     }
 
-    /// The highest.
-    #[must_use]
-    pub fn last(&self) -> Option<&[u64]> {
-        self.keys.len().checked_sub(self.limbs).map(|at| &self.keys[at..])
-    }
-
     /// How many are below `pivot`.
     #[must_use]
     pub fn below(&self, pivot: &[u64]) -> u64 {
@@ -158,7 +152,7 @@ impl Sorted {
 }
 
 /// Compares unsigned numbers of one length.
-fn compare(a: &[u64], b: &[u64]) -> Ordering {
+pub(crate) fn compare(a: &[u64], b: &[u64]) -> Ordering {
     a.iter().rev().cmp(b.iter().rev())
 }
 
@@ -225,7 +219,6 @@ mod tests {
             prop_assert_eq!(sorted.below(&key), numbers.iter().filter(|number| **number < pivot).count() as u64);
             let value = |key: &[u64]| space.element(key).unwrap()[0].cast_signed();
             prop_assert_eq!(sorted.first().map(value), numbers.iter().min().copied());
-            prop_assert_eq!(sorted.last().map(value), numbers.iter().max().copied());
         }
     }
 }

@@ -145,11 +145,14 @@ pub trait Microprotocol: 'static {
     /// compares it with its owner's rules.
     fn samples(input: &Self::Input) -> Zeroizing<Vec<u64>>;
 
-    /// Shows all rows of inputs that [`Microprotocol::input`] has accepted. Private, as above: for the node's record of what it has released.
+    /// Shows all rows of inputs that [`Microprotocol::input`] has accepted. Private, as above: for the node's record of what it has released. As it stands, for
+    /// inputs of numbers ([`crate::data`]); others are refused, so nothing is released that is not recorded.
     ///
     /// # Errors
     /// Texts that it would not accept.
-    fn rows(params: &Self::Params, texts: &[&str], see: &mut SeeRow<'_>) -> Result<(), Refusal>;
+    fn rows(_params: &Self::Params, texts: &[&str], see: &mut SeeRow<'_>) -> Result<(), Refusal> {
+        texts.iter().try_for_each(|text| numbers_in(text, see))
+    }
 
     /// The protocol.
     fn run(
@@ -157,6 +160,16 @@ pub trait Microprotocol: 'static {
         input: Self::Input,
         net: &mut Net,
     ) -> impl Future<Output = Result<Self::Output, Abort>> + Send;
+}
+
+/// Shows the rows of one input of numbers.
+pub(crate) fn numbers_in(text: &str, see: &mut SeeRow<'_>) -> Result<(), Refusal> {
+    data::rows(text, see).ok_or_else(|| Refusal {
+        code: "INPUT_SHAPE",
+        at: String::new(),
+        message: "the input is not one of numbers".to_owned(),
+        hint: "give a number, a list of numbers, vectors or named columns".to_owned(),
+    })
 }
 
 /// A microprotocol in the table.

@@ -105,9 +105,9 @@ pub enum Abort {
     /// A peer broke the protocol, provably.
     #[error("{0} {1}")]
     Peer(Party, Fault),
-    /// The closing digests differ: not everybody was told the same. Nobody can be named, since the teller of two stories and a
-    /// slanderer look alike.
-    #[error("the parties were told different things, so the result cannot be trusted")]
+    /// The closing digests differ, so not everybody was told the same; or what has opened cannot come from any data. Nobody can be named, since the teller of
+    /// two stories and a slanderer look alike.
+    #[error("what the parties were told does not agree, so the result cannot be trusted")]
     StoriesDiffer,
     /// A mistake of this program.
     #[error("internal error: {0}")]

@@ -16,15 +16,16 @@
 //! of rounds depend on public parameters only.
 //!
 //! Adversary: semi-honest, any number of colluding parties. A party that miscounts *adaptively* (answers pivot after pivot for data that no input has) cannot be detected: it
-//! can steer the search to any key it likes, and so learn, at the price of a wrong result, whether the k-th value of all is above or below
-//! the pivots on the way. It learns no more bits than an honest run tells.
+//! can steer the search to any key it likes, and so learn, at the price of a wrong result, whether the others have more or fewer values below each pivot on the way than
+//! it chooses to ask. The signs of one step must be those of some data, or all parties stop ([`Abort::StoriesDiffer`]): so each step but the one that gives it away tells it
+//! no more than an honest one, [`PIVOT_BITS`] bits.
 
 use std::sync::Arc;
 
 use crate::circuit::{self, Bit, Builder, Circuit, Triples, cached, open};
 use crate::keys::{KeySpace, Sorted};
 use crate::net::{Abort, Net};
-use crate::threshold::{self, Thresholds, WIDTH, minus, shares};
+use crate::threshold::{self, Thresholds, WIDTH, Why, minus, shares};
 
 /// Bits of the key that each step finds.
 pub const PIVOT_BITS: usize = 5;
@@ -33,32 +34,6 @@ pub const MOST_TARGETS: usize = 1024;
 
 /// Most oblivious transfers of a task with each peer: some 256 MiB of messages, and a second or two of work.
 pub const MOST_TRANSFERS: usize = 1 << 24;
-
-/// Why a number is not there. Its name is part of the interface.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Why {
-    /// All parties together, or the others of some party, have fewer samples than their rules want.
-    FewSamples,
-    /// It is a single value, and fewer values than the rules want are below it, or above it.
-    FewBeyond,
-    /// There are not so many values, or none.
-    NoValues,
-    /// It counts something that is hidden, or a small cell could be computed from it.
-    FewInCell,
-}
-
-impl Why {
-    /// As it is written.
-    #[must_use]
-    pub fn code(self) -> &'static str {
-        match self {
-            Why::FewSamples => "FEW_SAMPLES",
-            Why::FewBeyond => "FEW_BEYOND",
-            Why::NoValues => "NO_VALUES",
-            Why::FewInCell => "FEW_IN_CELL",
-        }
-    }
-}
 
 /// What was found in one column.
 #[derive(Debug)]
@@ -233,12 +208,18 @@ async fn search(
         let opened = open(net, &shares).await?;
         let negative = opened.first().ok_or(Abort::Internal("no output"))?;
         for (index, key) in keys.iter_mut().enumerate() {
-            let first = index * pivots as usize;
-            let digit = (0..pivots as usize).filter(|pivot| negative.get(first + pivot)).count();
-            put_bits(key, digit as u64, left);
+            let signs = (0..pivots as usize).map(|pivot| negative.get(index * pivots as usize + pivot));
+            put_bits(key, digit(signs).ok_or(Abort::StoriesDiffer)?, left);
         }
     }
     Ok(keys)
+}
+
+/// How many pivots are not above the key that is searched for: the first ones. `None` if a sign says so of a pivot above one of which another sign says the
+/// opposite: no data have such counts.
+fn digit(signs: impl Iterator<Item = bool> + Clone) -> Option<u64> {
+    let found = signs.clone().take_while(|negative| *negative).count();
+    (!signs.skip(found).any(|negative| negative)).then_some(found as u64)
 }
 
 /// Sets bits of a key that were 0: those of `digit`, moved up by `shift`.
@@ -247,5 +228,20 @@ fn put_bits(key: &mut [u64], digit: u64, shift: usize) {
     key[limb] |= digit << bit;
     if let (Some(next), true) = (key.get_mut(limb + 1), bit > 0) {
         *next |= digit >> (64 - bit);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn signs_that_no_data_have_are_noticed() {
+        let of = |signs: &[u8]| digit(signs.iter().map(|sign| *sign == 1));
+        assert_eq!(
+            [of(&[0, 0, 0]), of(&[1, 0, 0]), of(&[1, 1, 1]), of(&[])],
+            [Some(0), Some(1), Some(3), Some(0)]
+        );
+        assert_eq!([of(&[0, 1, 0]), of(&[1, 0, 1]), of(&[0, 0, 1])], [None; 3]);
     }
 }

@@ -5,7 +5,7 @@
 //! compared and another one published.
 //!
 //! # What each party sees
-//! The openings of the circuit, which are uniformly random ([`crate::circuit`]), and: one bit for each column (cell), and the sums of those that pass. Shares of sums that
+//! The openings of the circuit, which are uniformly random ([`crate::circuit`]), and: one bit for each column (two for each cell), and the sums of those that pass. Shares of sums that
 //! do not pass never leave their party: zeros are sent in their place, so that the lengths of messages tell nothing. **Simulatable from the own
 //! input and the declared outputs**, which are exactly those bits and sums.
 //!
@@ -28,8 +28,6 @@ use crate::ring::Ring;
 
 /// Most samples of all parties together that can be compared: counts have 32 bits in two's complement.
 pub const MOST_SAMPLES: u64 = (1 << 31) - 1;
-/// Most cells of a table, and columns that are compared.
-pub const MOST_CELLS: usize = 1 << 16;
 /// Bits of a count and of its difference to a threshold.
 pub(crate) const WIDTH: usize = 32;
 
@@ -63,6 +61,32 @@ impl Thresholds {
     #[must_use]
     pub fn want_samples(&self) -> bool {
         self.samples_total > 0 || self.samples_others > 0
+    }
+}
+
+/// Why a number is not there. Its name is part of the interface.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Why {
+    /// All parties together, or the others of some party, have fewer samples than their rules want.
+    FewSamples,
+    /// It is a single value, and fewer values than the rules want are below it, or above it.
+    FewBeyond,
+    /// There are not so many values, or none.
+    NoValues,
+    /// It counts something that is hidden, or a small cell could be computed from it.
+    FewInCell,
+}
+
+impl Why {
+    /// As it is written.
+    #[must_use]
+    pub fn code(self) -> &'static str {
+        match self {
+            Why::FewSamples => "FEW_SAMPLES",
+            Why::FewBeyond => "FEW_BEYOND",
+            Why::NoValues => "NO_VALUES",
+            Why::FewInCell => "FEW_IN_CELL",
+        }
     }
 }
 
@@ -274,14 +298,10 @@ async fn open_some(net: &mut Net, sums: Vec<Lanes>, shown: impl Fn(usize) -> boo
     let lanes = sums.first().map_or(0, Lanes::lanes);
     let visible = Lanes::from_bools(&(0..lanes).map(&shown).collect::<Vec<bool>>());
     let sums: Vec<Lanes> = sums.iter().map(|bit| bit.and(&visible)).collect();
-    let opened = open(net, &sums).await?;
-    let sum = |lane| {
-        opened
-            .iter()
-            .rev()
-            .fold(0, |sum, bit: &Lanes| sum << 1 | u64::from(bit.get(lane)))
-    };
-    Ok((0..lanes).map(|lane| shown(lane).then(|| sum(lane))).collect())
+    // A number of 32 bits is one word.
+    let sums = Lanes::numbers(&open(net, &sums).await?);
+    let shown = |(lane, sum): (usize, &u64)| shown(lane).then_some(*sum);
+    Ok(sums.iter().enumerate().map(shown).collect())
 }
 
 fn totals_circuit(parties: usize, thresholds: &Thresholds) -> Arc<Circuit> {

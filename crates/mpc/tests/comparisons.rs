@@ -288,33 +288,160 @@ fn edges_are_shown_as_they_are() {
     );
 }
 
+/// For parties with equally many numbers, so that what is compared is the same: if nothing opens, no byte depends on what the numbers are.
 #[test]
-fn what_must_not_open_is_not_even_asked_of_the_data() {
-    // Party 0 asks for a rank where honest parties ask for none: it learns nothing of theirs.
-    let all = [1, 2, 3, 50];
+fn what_must_not_open_does_not_go_into_the_computation() {
     let hidden = Thresholds {
         samples_total: 1000,
         ..Thresholds::default()
     };
-    let honest = result_with("KthElement", r#"{"rank": 1}"#, &texts(&[all, all, all]), hidden);
-    assert_eq!(honest["reasons"]["value"], "FEW_SAMPLES");
-    // All openings of the search are the same whatever the data are.
-    let outcome = |data: [i64; 4]| {
-        let parameters = r#"{"rank": 1, "digits_before": 2, "digits_after": 0}"#;
-        simulate("KthElement", parameters, &texts(&[all, data, all]), hidden)
-    };
-    let (one, other) = (outcome([1, 2, 3, 50]), outcome([-9, -8, -7, -6]));
-    let search = |outcome: &Outcome| {
-        let of_party = outcome
+    let digits = r#""digits_before": 2, "digits_after": 0"#;
+    for (name, own) in [
+        ("SecureSum", ""),
+        ("MinimumMaximum", ""),
+        ("SecureMedian", ""),
+        ("KthElement", r#", "rank": 1"#),
+        ("Histogram", r#", "edges": [0, 3, 9]"#),
+        ("Histogram", r#", "edges": [0, 3, 9], "min_cell": 3"#),
+    ] {
+        let of = |data: [i64; 4]| {
+            let parameters = format!("{{{digits}{own}}}");
+            let outcome = simulate(name, &parameters, &texts(&[[1, 2, 3, 50], data, [7, 7, 8, 9]]), hidden);
+            let End::Confirmed(result) = &outcome.ends[0] else {
+                panic!("{name}: {:?}", outcome.ends)
+            };
+            assert!(result.contains("FEW_SAMPLES"), "{name}: {result}");
+            let mut messages = outcome.delivered.clone();
+            messages.sort_by_key(|(from, to, _)| (*from, *to));
+            messages
+        };
+        assert!(of([1, 2, 3, 50]) == of([-9, -8, 7, 60]), "{name}{own}");
+    }
+}
+
+/// What all parties' messages of a round open together.
+fn opened(outcome: &Outcome, from_the_end: usize) -> Vec<u8> {
+    let of = |from: usize, to: usize| {
+        let channel = outcome
             .delivered
             .iter()
-            .filter(|(from, to, _)| (from.index(), to.index()) == (1, 0));
-        of_party.map(|(_, _, message)| message.clone()).collect::<Vec<_>>()
+            .filter(|(a, b, _)| (a.index(), b.index()) == (from, to));
+        let messages: Vec<_> = channel.map(|(_, _, message)| message[HEADER..].to_vec()).collect();
+        messages[messages.len() - from_the_end].clone()
     };
-    // The counts are compared first; behind that, party 1 sends the same bits for other data.
-    let (one, other) = (search(&one), search(&other));
-    let differ: Vec<usize> = (0..one.len()).filter(|index| one[*index] != other[*index]).collect();
-    assert!(differ.is_empty(), "{differ:?}");
+    let parts = [of(0, 1), of(1, 0), of(2, 0)];
+    (0..parts[0].len())
+        .map(|at| parts.iter().fold(0, |sum, part| sum ^ part[at]))
+        .collect()
+}
+
+#[test]
+fn counts_that_are_too_small_do_not_open() {
+    let run = |least: u64| {
+        let thresholds = Thresholds {
+            samples_total: least,
+            ..Thresholds::default()
+        };
+        simulate("SecureSum", "{}", &texts(&[vec![1, 2], vec![3], vec![4]]), thresholds)
+    };
+    // The round of counts is followed by that of sums and by the closing digest.
+    assert_eq!(opened(&run(4), 3), [4, 0, 0, 0]);
+    assert_eq!(opened(&run(5), 3), [0, 0, 0, 0]);
+    let cells = |least: u64| {
+        let parameters = format!(r#"{{"edges": [0, 3, 9], "min_cell": {least}}}"#);
+        simulate(
+            "Histogram",
+            &parameters,
+            &texts(&[vec![1, 2, 4], vec![1, 5], vec![2, 5, 6]]),
+            Thresholds::default(),
+        )
+    };
+    // Two bins of four, nothing below and above; bit by bit, a nibble of cells for each bit.
+    assert_eq!(opened(&cells(2), 2)[1], 0b0110);
+    assert!(opened(&cells(5), 2).iter().all(|byte| *byte == 0));
+}
+
+#[test]
+fn the_others_of_each_are_counted_with_few_parties_and_with_many() {
+    for parties in [2usize, 8, 9, 12] {
+        let inputs: Vec<Vec<i64>> = (0..parties)
+            .map(|party| vec![1; 1 + usize::from(party == 1) * 5])
+            .collect();
+        let all = parties as u64 + 5;
+        // Without the greatest there are all but six.
+        for (others, enough) in [(all - 6, true), (all - 5, false)] {
+            let thresholds = Thresholds {
+                samples_others: others,
+                ..Thresholds::default()
+            };
+            let found = result_with("SecureSum", "{}", &texts(&inputs), thresholds);
+            assert_eq!(found["sum"].is_null(), !enough, "{parties} {others}");
+        }
+    }
+}
+
+#[test]
+fn a_row_of_two_numbers_is_one_sample() {
+    let configured = Entry::find("MinimumMaximum").unwrap().configure("{}").unwrap();
+    let samples = |texts: &[&str]| configured.input(2, texts).unwrap().samples.to_vec();
+    assert_eq!(
+        samples(&[r#"[{"minimum": 1, "maximum": 9}, {"minimum": 2, "maximum": 3}]"#]),
+        [2]
+    );
+    assert_eq!(samples(&["[4, 5, 6]", r#"{"minimum": 1, "maximum": 9}"#]), [4]);
+    assert_eq!(samples(&[r#"{"minimum": [1], "maximum": [9, 9]}"#]), [2, 1]);
+}
+
+/// A party that asks other pivots than all others: what opens cannot come from any data.
+#[test]
+fn signs_that_contradict_each_other_end_it_for_all() {
+    let inputs = texts(&[vec![1, 2, 3], vec![4, 5], vec![6]]);
+    let parameters = r#"{"rank": 1, "digits_before": 1, "digits_after": 0}"#;
+    let mut contradicted = 0;
+    for seed in 0..40 {
+        // A change of the signs' last round that all are told alike: a flipped bit at one receiver is found by the closing digest only.
+        let mut parties = machines("KthElement", parameters, &inputs, seed, Thresholds::default());
+        let mut sent = std::collections::HashMap::new();
+        let mut mail = std::collections::VecDeque::new();
+        let mut states: Vec<_> = parties.iter_mut().map(Machine::step).collect();
+        let rounds = Entry::find("KthElement")
+            .unwrap()
+            .configure(parameters)
+            .unwrap()
+            .rounds(3, &Thresholds::default());
+        loop {
+            for (from, machine) in parties.iter_mut().enumerate() {
+                for (to, message) in machine.outgoing() {
+                    let number = sent.entry((from, to)).or_insert(0);
+                    *number += 1;
+                    let mut bytes = message.to_vec();
+                    if from == 2 && *number == rounds {
+                        // Two bits of 31: most pairs of changes leave signs that no data have.
+                        bytes[HEADER] ^= 1 << (seed % 8);
+                        bytes[HEADER + 1] ^= 1 << (seed % 7);
+                    }
+                    mail.push_back((from, to, bytes::Bytes::from(bytes)));
+                }
+            }
+            let Some((from, to, message)) = mail.pop_front() else {
+                break;
+            };
+            let from = fdrtd_mpc::net::Party::new(from, 3).unwrap();
+            states[to.index()] = match parties[to.index()].deliver(from, message) {
+                Ok(()) => parties[to.index()].step(),
+                Err(abort) => fdrtd_mpc::net::State::Aborted(abort),
+            };
+        }
+        // Found before the closing digests, which would have told as well: none is sent.
+        let found = |party: usize| {
+            let stories = fdrtd_mpc::net::Abort::StoriesDiffer;
+            states[party] == fdrtd_mpc::net::State::Aborted(stories) && sent[&(party, 2)] == rounds
+        };
+        contradicted += usize::from(found(0) && found(1));
+        let confirmed = |state: &fdrtd_mpc::net::State| matches!(state, fdrtd_mpc::net::State::Confirmed(_));
+        assert!(!confirmed(&states[0]) && !confirmed(&states[1]), "{states:?}");
+    }
+    assert!(contradicted > 20, "{contradicted}");
 }
 
 #[test]

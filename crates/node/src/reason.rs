@@ -288,7 +288,7 @@ impl fmt::Display for Reason {
                 f,
                 "the node of party {party} had no memory left for the messages of the others"
             ),
-            Reason::StoriesDiffer {} => write!(f, "the parties were told different things, so there is no result"),
+            Reason::StoriesDiffer {} => write!(f, "what the parties were told does not agree, so there is no result"),
             Reason::Internal { party } => write!(f, "the node of party {party} made a mistake of its own"),
         }
     }

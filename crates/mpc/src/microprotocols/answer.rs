@@ -4,7 +4,7 @@ use serde::ser::{Serialize, SerializeMap, Serializer};
 
 use crate::data;
 use crate::number::Total;
-use crate::order::Why;
+use crate::threshold::Why;
 
 /// Something that opens, or why it does not.
 #[derive(Debug)]

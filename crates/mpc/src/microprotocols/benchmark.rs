@@ -21,11 +21,11 @@ use zeroize::Zeroizing;
 use super::answer::{Answer, Answers, Field};
 use super::parameters::{Canonical, DIGITS, Given, MIN_CELL, MIN_SAMPLES, unusable};
 use super::quantiles::{Interpolation, Params, Probability};
-use super::ranked::{self, Ranked};
+use super::ranked::Ranked;
 use crate::circuit::{Bit, Builder, Circuit, Lanes, Triples, cached, open_to};
 use crate::data;
 use crate::keys::KeySpace;
-use crate::microprotocol::{Microprotocol, Refusal, Release, SeeRow, Shape};
+use crate::microprotocol::{Microprotocol, Refusal, Release, Shape};
 use crate::net::{Abort, Net, Party};
 use crate::number::Digits;
 use crate::threshold::{self, Thresholds};
@@ -100,10 +100,6 @@ impl Microprotocol for Benchmark {
 
     fn samples(input: &Ranked) -> Zeroizing<Vec<u64>> {
         input.samples()
-    }
-
-    fn rows(_params: &Params, texts: &[&str], see: &mut SeeRow<'_>) -> Result<(), Refusal> {
-        ranked::rows(texts, see)
     }
 
     async fn run(params: Params, input: Ranked, net: &mut Net) -> Result<Answers, Abort> {

@@ -24,12 +24,11 @@ use super::answer::{Answer, Answers, Field};
 use super::parameters::{Canonical, DIGITS, Given, MIN_CELL, MIN_SAMPLES, unusable};
 use super::ranked::{self, Ranked};
 use crate::data;
-use crate::keys::{KeySpace, Sorted};
-use crate::microprotocol::{Microprotocol, Refusal, Release, SeeRow, Shape};
+use crate::keys::{KeySpace, Sorted, compare};
+use crate::microprotocol::{Microprotocol, Refusal, Release, Shape};
 use crate::net::{Abort, Net};
 use crate::number::{Digits, Grid};
-use crate::order::Why;
-use crate::threshold::{self, Thresholds};
+use crate::threshold::{self, Thresholds, Why};
 
 /// Most edges.
 const MOST_EDGES: usize = 10_001;
@@ -163,10 +162,6 @@ impl Microprotocol for Histogram {
         input.samples()
     }
 
-    fn rows(_params: &Params, texts: &[&str], see: &mut SeeRow<'_>) -> Result<(), Refusal> {
-        ranked::rows(texts, see)
-    }
-
     async fn run(params: Params, input: Ranked, net: &mut Net) -> Result<Answers, Abort> {
         let thresholds = params.thresholds.strictest(net.session().thresholds);
         let numbers = input.columns.first().ok_or(Abort::Internal("no column"))?;
@@ -273,5 +268,5 @@ fn ascends(space: &KeySpace, one: &[u64], other: &[u64]) -> bool {
     let (mut one, mut other) = (one.to_vec(), other.to_vec());
     space.keys(&mut one);
     space.keys(&mut other);
-    one.iter().rev().lt(other.iter().rev())
+    compare(&one, &other).is_lt()
 }

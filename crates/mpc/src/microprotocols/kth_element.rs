@@ -15,13 +15,13 @@ use zeroize::Zeroizing;
 
 use super::answer::{Answer, Answers, Field};
 use super::parameters::{Canonical, DIGITS, Given, MIN_CELL, MIN_SAMPLES, unusable};
-use super::ranked::{self, Ranked};
+use super::ranked::Ranked;
 use crate::keys::KeySpace;
-use crate::microprotocol::{Microprotocol, Refusal, Release, SeeRow, Shape};
+use crate::microprotocol::{Microprotocol, Refusal, Release, Shape};
 use crate::net::{Abort, Net};
 use crate::number::{Digits, Grid};
 use crate::order::{self, Wanted};
-use crate::threshold::{MOST_SAMPLES, Thresholds};
+use crate::threshold::{MOST_SAMPLES, Thresholds, Why};
 
 /// See the [module](self).
 #[derive(Debug)]
@@ -86,10 +86,6 @@ impl Microprotocol for KthElement {
         input.samples()
     }
 
-    fn rows(_params: &Params, texts: &[&str], see: &mut SeeRow<'_>) -> Result<(), Refusal> {
-        ranked::rows(texts, see)
-    }
-
     async fn run(params: Params, input: Ranked, net: &mut Net) -> Result<Answers, Abort> {
         let space = KeySpace::new(&params.grid);
         let thresholds = params.thresholds.strictest(net.session().thresholds);
@@ -97,7 +93,7 @@ impl Microprotocol for KthElement {
         let rank = |_samples| vec![params.rank];
         let found = order::values(net, &space, &thresholds, &input.columns, one, rank).await?;
         let answer = |found: order::Found| {
-            let value = found.values.into_iter().next().unwrap_or(Err(order::Why::NoValues));
+            let value = found.values.into_iter().next().unwrap_or(Err(Why::NoValues));
             Answer(vec![
                 ("samples", Field::Count(found.samples)),
                 ("rank", Field::Public(params.rank.into())),

@@ -22,16 +22,16 @@ use serde_json::value::RawValue;
 use zeroize::Zeroizing;
 
 use super::answer::{Answer, Answers, Field};
-use super::parameters::{Canonical, DIGITS, Given, MIN_SAMPLES};
+use super::parameters::Common;
 use super::ranked;
 use crate::circuit::{Bit, Builder, Circuit, Lanes, Triples, cached, open};
-use crate::data;
-use crate::keys::{KeySpace, Sorted};
-use crate::microprotocol::{Microprotocol, Refusal, Release, SeeRow, Shape};
+use crate::data::{self, Values};
+use crate::keys::{KeySpace, compare};
+use crate::microprotocol::{Microprotocol, Refusal, Release, SeeRow, Shape, numbers_in};
 use crate::net::{Abort, Net, Party};
-use crate::number::{Digits, Grid};
-use crate::order::{MOST_TARGETS, MOST_TRANSFERS, Why};
-use crate::threshold::{self, Thresholds};
+use crate::number::Digits;
+use crate::order::{MOST_TARGETS, MOST_TRANSFERS};
+use crate::threshold::{self, Thresholds, Why};
 
 /// Keys that are compared at once, each with each.
 const GROUP: usize = 4;
@@ -39,13 +39,6 @@ const GROUP: usize = 4;
 /// See the [module](self).
 #[derive(Debug)]
 pub struct MinimumMaximum;
-
-/// What all parties agree on.
-#[derive(Clone, Debug)]
-pub struct Params {
-    grid: Grid,
-    thresholds: Thresholds,
-}
 
 /// What one party brings. Private but for the shape.
 pub struct Extremes {
@@ -68,47 +61,44 @@ impl Microprotocol for MinimumMaximum {
     const ALIASES: &'static [&'static str] = &["BasicMinMax"];
     const RELEASES: &'static [Release] = &[Release::Extremes];
     const COMPARES: bool = true;
-    type Params = Params;
+    type Params = Common;
     type Input = Extremes;
     type Output = Answers;
 
-    fn params(json: &str) -> Result<Params, Refusal> {
-        let [after, before] = DIGITS;
-        let given = Given::read(Self::NAME, json, &[after, before, MIN_SAMPLES])?;
-        Ok(Params {
-            grid: given.grid()?,
-            thresholds: given.thresholds()?,
-        })
+    fn params(json: &str) -> Result<Common, Refusal> {
+        Common::read(Self::NAME, json)
     }
 
-    fn canonical(params: &Params) -> String {
-        Canonical::new(&params.grid, &params.thresholds).text()
+    fn canonical(params: &Common) -> String {
+        params.canonical()
     }
 
-    fn input(params: &Params, parties: usize, texts: &[&str]) -> Result<Extremes, Refusal> {
-        let mut lists: Vec<[String; 2]> = Vec::new();
-        for text in texts {
-            match older_rows(text) {
-                Some(rows) => lists.push(rows),
-                None if lists.is_empty() => {}
-                None => return read(params, parties, texts, texts),
+    fn input(params: &Common, parties: usize, texts: &[&str]) -> Result<Extremes, Refusal> {
+        let rows: Vec<Option<(String, u64)>> = texts.iter().map(|text| older_rows(text)).collect();
+        let mut lists = texts.to_vec();
+        for (list, rows) in lists.iter_mut().zip(&rows) {
+            if let Some((numbers, _)) = rows {
+                *list = numbers;
             }
         }
-        if lists.len() < texts.len() {
-            return read(params, parties, texts, texts);
+        let values = ranked::read(&params.grid, parties, &lists)?;
+        let mut input = extremes(params, parties, values)?;
+        // A row of two numbers is one sample. Rows are in a list, so there is one column only.
+        let rows: u64 = rows.iter().flatten().map(|(_, rows)| rows).sum();
+        if let Some(samples) = input.samples.first_mut() {
+            *samples -= rows;
         }
-        let of = |index: usize| lists.iter().map(|lists| lists[index].as_str()).collect::<Vec<_>>();
-        read(params, parties, &of(0), &of(1))
+        Ok(input)
     }
 
-    fn rounds(params: &Params, parties: usize, thresholds: &Thresholds) -> u32 {
+    fn rounds(params: &Common, parties: usize, thresholds: &Thresholds) -> u32 {
         let thresholds = params.thresholds.strictest(*thresholds);
         // Two for triples, one to open.
         let rounds = 2 + depth(parties, KeySpace::new(&params.grid).bits()) + 1;
         threshold::enough_rounds(parties, &thresholds) + threshold::count(rounds)
     }
 
-    fn shape(params: &Params, parties: usize, input: &Extremes) -> Shape {
+    fn shape(params: &Common, parties: usize, input: &Extremes) -> Shape {
         let space = KeySpace::new(&params.grid);
         let columns = input.samples.len();
         let lanes = 2 * columns;
@@ -119,7 +109,7 @@ impl Microprotocol for MinimumMaximum {
         ranked::shape(&input.shape, bytes)
     }
 
-    fn digits(params: &Params) -> Option<Digits> {
+    fn digits(params: &Common) -> Option<Digits> {
         Some(params.grid.digits())
     }
 
@@ -127,17 +117,15 @@ impl Microprotocol for MinimumMaximum {
         input.samples.clone()
     }
 
-    fn rows(_params: &Params, texts: &[&str], see: &mut SeeRow<'_>) -> Result<(), Refusal> {
+    fn rows(_params: &Common, texts: &[&str], see: &mut SeeRow<'_>) -> Result<(), Refusal> {
         for text in texts {
-            match older_rows(text) {
-                Some([smallest, greatest]) => ranked::rows(&[smallest.as_str(), greatest.as_str()], see)?,
-                None => ranked::rows(&[text], see)?,
-            }
+            let rows = older_rows(text);
+            numbers_in(rows.as_ref().map_or(text, |(list, _)| list), see)?;
         }
         Ok(())
     }
 
-    async fn run(params: Params, mut input: Extremes, net: &mut Net) -> Result<Answers, Abort> {
+    async fn run(params: Common, mut input: Extremes, net: &mut Net) -> Result<Answers, Abort> {
         let space = KeySpace::new(&params.grid);
         let thresholds = params.thresholds.strictest(net.session().thresholds);
         let enough = threshold::enough(net, &thresholds, &input.samples).await?;
@@ -181,14 +169,13 @@ async fn smallest(net: &mut Net, space: &KeySpace, keys: &[u64], lanes: usize) -
     let inputs: Vec<Lanes> = Party::all(parties).flat_map(of).collect();
     let outputs = circuit.run(net, &mut triples, &inputs).await?;
     let opened = open(net, &outputs).await?;
-    let key = |lane| {
-        let mut key = space.below_all();
-        for (bit, lanes) in opened.iter().enumerate() {
-            key[bit / 64] |= u64::from(lanes.get(lane)) << (bit % 64);
-        }
+    let opened = Lanes::numbers(&opened);
+    let key = |number: &[u64]| {
+        let mut key = number.to_vec();
+        key.resize(space.limbs(), 0);
         key
     };
-    Ok((0..lanes).map(key).collect())
+    Ok(opened.chunks_exact(space.bits().div_ceil(64)).map(key).collect())
 }
 
 /// The smallest of one key of each party.
@@ -254,19 +241,14 @@ fn least(circuit: &mut Builder, keys: &[Vec<Bit>]) -> Vec<Bit> {
     winner.unwrap_or_default()
 }
 
-/// The extremes of a party; the smallest ones are looked for in other texts than the greatest ones if the input has rows of both.
-fn read(params: &Params, parties: usize, low: &[&str], high: &[&str]) -> Result<Extremes, Refusal> {
+/// The lowest and the highest key of each column.
+fn extremes(params: &Common, parties: usize, values: Values) -> Result<Extremes, Refusal> {
     let space = KeySpace::new(&params.grid);
-    let lowest = ranked::read(&params.grid, parties, low)?;
-    let highest = if low == high {
-        None
-    } else {
-        Some(ranked::read(&params.grid, parties, high)?)
-    };
+    let columns = values.columns.len();
     let transfers = comparisons(parties)
         .saturating_mul(space.bits())
-        .saturating_mul(2 * lowest.columns.len());
-    if lowest.columns.len() > MOST_TARGETS / 2 || transfers > MOST_TRANSFERS {
+        .saturating_mul(2 * columns);
+    if columns > MOST_TARGETS / 2 || transfers > MOST_TRANSFERS {
         let reason = data::Reason::TooManyColumns;
         return Err(Refusal::from(data::Refusal {
             at: String::new(),
@@ -274,44 +256,43 @@ fn read(params: &Params, parties: usize, low: &[&str], high: &[&str]) -> Result<
             declared: params.grid.digits(),
         }));
     }
-    let mut samples = Zeroizing::new(Vec::with_capacity(lowest.columns.len()));
-    let mut keys = Zeroizing::new(Vec::with_capacity(2 * lowest.columns.len() * space.limbs()));
-    let mut highest = highest.map(|values| values.columns.into_iter());
-    for column in lowest.columns {
-        let other = highest.as_mut().and_then(Iterator::next);
-        let sorted = Sorted::new(&space, column);
-        let other = other.map(|column| Sorted::new(&space, column));
-        samples.push(sorted.count());
-        keys.extend_from_slice(sorted.first().unwrap_or(&space.above_all()));
+    let mut samples = Zeroizing::new(Vec::with_capacity(columns));
+    let mut keys = Zeroizing::new(Vec::with_capacity(2 * columns * space.limbs()));
+    for mut column in values.columns {
+        samples.push((column.len() / space.limbs()) as u64);
+        space.keys(&mut column);
+        let all = || column.chunks_exact(space.limbs());
+        keys.extend_from_slice(all().min_by(|a, b| compare(a, b)).unwrap_or(&space.above_all()));
         let begin = keys.len();
-        let greatest = other.as_ref().unwrap_or(&sorted).last();
-        keys.extend_from_slice(greatest.unwrap_or(&space.below_all()));
+        keys.extend_from_slice(all().max_by(|a, b| compare(a, b)).unwrap_or(&space.below_all()));
         space.invert(&mut keys[begin..]);
     }
     Ok(Extremes {
-        shape: lowest.shape,
+        shape: values.shape,
         samples,
         keys,
     })
 }
 
-/// What older clients send: rows that have a minimum and a maximum. As two lists of numbers.
-fn older_rows(text: &str) -> Option<[String; 2]> {
+/// What older clients send: rows that have a minimum and a maximum. As one list of numbers, and how many rows there are.
+fn older_rows(text: &str) -> Option<(String, u64)> {
     type Row<'a> = BTreeMap<String, &'a RawValue>;
     let rows: Vec<Row<'_>> = match serde_json::from_str::<Row<'_>>(text) {
         Ok(row) => vec![row],
         Err(_) => serde_json::from_str(text).ok()?,
     };
-    let numbers = |name: &str| {
-        let of = |row: &Row<'_>| row.get(name).map(|value| value.get().to_owned());
-        rows.iter().map(of).collect::<Option<Vec<String>>>()
-    };
-    let alike = |row: &Row<'_>| row.len() == 2 && row.values().all(|value| !value.get().starts_with('['));
-    if rows.is_empty() || !rows.iter().all(alike) {
-        return None;
+    let mut numbers = Vec::with_capacity(2 * rows.len());
+    for row in &rows {
+        let (Some(minimum), Some(maximum), 2) = (row.get("minimum"), row.get("maximum"), row.len()) else {
+            return None;
+        };
+        // Lists are columns of these names.
+        if [minimum, maximum].iter().any(|value| value.get().starts_with('[')) {
+            return None;
+        }
+        numbers.extend([minimum.get(), maximum.get()]);
     }
-    let list = |name| Some(format!("[{}]", numbers(name)?.join(",")));
-    Some([list("minimum")?, list("maximum")?])
+    (!numbers.is_empty()).then(|| (format!("[{}]", numbers.join(",")), rows.len() as u64))
 }
 
 #[cfg(test)]

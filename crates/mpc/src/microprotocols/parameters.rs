@@ -89,6 +89,28 @@ impl Given {
     }
 }
 
+/// The parameters of what has no other ones: digits, and a minimum of samples.
+#[derive(Clone, Debug)]
+pub struct Common {
+    pub(super) grid: Grid,
+    pub(super) thresholds: Thresholds,
+}
+
+impl Common {
+    pub(super) fn read(microprotocol: &'static str, json: &str) -> Result<Common, Refusal> {
+        let [after, before] = DIGITS;
+        let given = Given::read(microprotocol, json, &[after, before, MIN_SAMPLES])?;
+        Ok(Common {
+            grid: given.grid()?,
+            thresholds: given.thresholds()?,
+        })
+    }
+
+    pub(super) fn canonical(&self) -> String {
+        Canonical::new(&self.grid, &self.thresholds).text()
+    }
+}
+
 /// Parameters as JSON text in one fixed form. What is not there by default is written only when it is there.
 pub(super) struct Canonical(BTreeMap<&'static str, String>);
 

@@ -16,13 +16,13 @@ use zeroize::Zeroizing;
 
 use super::answer::{Answer, Answers, Field};
 use super::parameters::{Canonical, DIGITS, Given, MIN_CELL, MIN_SAMPLES, unusable};
-use super::ranked::{self, Ranked};
+use super::ranked::Ranked;
 use crate::keys::KeySpace;
-use crate::microprotocol::{Microprotocol, Refusal, Release, SeeRow, Shape};
+use crate::microprotocol::{Microprotocol, Refusal, Release, Shape};
 use crate::net::{Abort, Net};
 use crate::number::{Digits, Grid, MAX_DIGITS, Total};
-use crate::order::{self, Found, Wanted, Why};
-use crate::threshold::Thresholds;
+use crate::order::{self, Found, Wanted};
+use crate::threshold::{Thresholds, Why};
 
 /// Most probabilities.
 const MOST_PROBABILITIES: usize = 100;
@@ -31,11 +31,12 @@ const MOST_DECIMALS: u16 = 15;
 
 /// See the [module](self).
 #[derive(Debug)]
-pub struct Quantiles;
+pub struct OfProbabilities<const MEDIAN: bool>;
 
-/// See the [module](self).
-#[derive(Debug)]
-pub struct SecureMedian;
+/// The quantiles of probabilities that are parameters.
+pub type Quantiles = OfProbabilities<false>;
+/// The one of one half.
+pub type SecureMedian = OfProbabilities<true>;
 
 /// How a quantile is computed from the ordered values.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -148,16 +149,6 @@ impl Probability {
 }
 
 impl Params {
-    /// What opens beside the number of samples.
-    pub(super) fn median(grid: Grid, thresholds: Thresholds) -> Params {
-        Params {
-            grid,
-            thresholds,
-            probabilities: vec![Probability::HALF],
-            interpolation: Interpolation::Linear,
-        }
-    }
-
     /// How many values are searched for: always as many, whatever the number of samples.
     pub(super) fn wanted(&self) -> usize {
         self.each() * self.probabilities.len()
@@ -287,8 +278,20 @@ fn read_quantiles(json: &str) -> Result<Params, Refusal> {
     params.check_room()
 }
 
-impl Microprotocol for Quantiles {
-    const NAME: &'static str = "Quantiles";
+fn read_median(json: &str) -> Result<Params, Refusal> {
+    let [after, before] = DIGITS;
+    let given = Given::read(SecureMedian::NAME, json, &[after, before, MIN_SAMPLES, MIN_CELL])?;
+    let params = Params {
+        grid: given.grid()?,
+        thresholds: given.thresholds()?,
+        probabilities: vec![Probability::HALF],
+        interpolation: Interpolation::Linear,
+    };
+    params.check_room()
+}
+
+impl<const MEDIAN: bool> Microprotocol for OfProbabilities<MEDIAN> {
+    const NAME: &'static str = if MEDIAN { "SecureMedian" } else { "Quantiles" };
     const ALIASES: &'static [&'static str] = &[];
     const RELEASES: &'static [Release] = &[Release::Order];
     const COMPARES: bool = true;
@@ -297,12 +300,19 @@ impl Microprotocol for Quantiles {
     type Output = Answers;
 
     fn params(json: &str) -> Result<Params, Refusal> {
-        read_quantiles(json)
+        if MEDIAN {
+            read_median(json)
+        } else {
+            read_quantiles(json)
+        }
     }
 
     fn canonical(params: &Params) -> String {
-        let all: Vec<String> = params.probabilities.iter().map(|one| one.text()).collect();
         let canonical = Canonical::new(&params.grid, &params.thresholds);
+        if MEDIAN {
+            return canonical.text();
+        }
+        let all: Vec<String> = params.probabilities.iter().map(|one| one.text()).collect();
         let canonical = canonical.with("probabilities", format!("[{}]", all.join(",")));
         canonical.with("type", params.interpolation.number().to_string()).text()
     }
@@ -327,10 +337,6 @@ impl Microprotocol for Quantiles {
         input.samples()
     }
 
-    fn rows(_params: &Params, texts: &[&str], see: &mut SeeRow<'_>) -> Result<(), Refusal> {
-        ranked::rows(texts, see)
-    }
-
     async fn run(params: Params, input: Ranked, net: &mut Net) -> Result<Answers, Abort> {
         let found = params.find(&input, net).await?;
         let all: Vec<serde_json::Value> = params
@@ -338,67 +344,16 @@ impl Microprotocol for Quantiles {
             .iter()
             .filter_map(|probability| serde_json::from_str(&probability.text()).ok())
             .collect();
-        let answer = |(samples, quantiles)| {
-            Answer(vec![
-                ("samples", Field::Count(samples)),
-                ("probabilities", Field::Public(all.clone().into())),
-                ("quantiles", Field::Numbers(quantiles)),
-            ])
-        };
-        Ok(Answers::new(input.shape, found.into_iter().map(answer).collect()))
-    }
-}
-
-impl Microprotocol for SecureMedian {
-    const NAME: &'static str = "SecureMedian";
-    const ALIASES: &'static [&'static str] = &[];
-    const RELEASES: &'static [Release] = &[Release::Order];
-    const COMPARES: bool = true;
-    type Params = Params;
-    type Input = Ranked;
-    type Output = Answers;
-
-    fn params(json: &str) -> Result<Params, Refusal> {
-        let [after, before] = DIGITS;
-        let given = Given::read(Self::NAME, json, &[after, before, MIN_SAMPLES, MIN_CELL])?;
-        Params::median(given.grid()?, given.thresholds()?).check_room()
-    }
-
-    fn canonical(params: &Params) -> String {
-        Canonical::new(&params.grid, &params.thresholds).text()
-    }
-
-    fn input(params: &Params, parties: usize, texts: &[&str]) -> Result<Ranked, Refusal> {
-        Ranked::read(&params.grid, parties, texts, params.wanted())
-    }
-
-    fn rounds(params: &Params, parties: usize, thresholds: &Thresholds) -> u32 {
-        params.rounds(parties, thresholds)
-    }
-
-    fn shape(params: &Params, parties: usize, input: &Ranked) -> Shape {
-        input.shape(&params.grid, parties, params.wanted())
-    }
-
-    fn digits(params: &Params) -> Option<Digits> {
-        Some(params.grid.digits())
-    }
-
-    fn samples(input: &Ranked) -> Zeroizing<Vec<u64>> {
-        input.samples()
-    }
-
-    fn rows(_params: &Params, texts: &[&str], see: &mut SeeRow<'_>) -> Result<(), Refusal> {
-        ranked::rows(texts, see)
-    }
-
-    async fn run(params: Params, input: Ranked, net: &mut Net) -> Result<Answers, Abort> {
-        let found = params.find(&input, net).await?;
-        let answer = |(samples, mut median): (_, Vec<_>)| {
-            Answer(vec![
-                ("samples", Field::Count(samples)),
-                ("median", Field::Number(median.pop().unwrap_or(Err(Why::NoValues)))),
-            ])
+        let answer = |(samples, mut quantiles): (_, Vec<_>)| {
+            let mut fields = vec![("samples", Field::Count(samples))];
+            if MEDIAN {
+                let median = quantiles.pop().unwrap_or(Err(Why::NoValues));
+                fields.push(("median", Field::Number(median)));
+            } else {
+                fields.push(("probabilities", Field::Public(all.clone().into())));
+                fields.push(("quantiles", Field::Numbers(quantiles)));
+            }
+            Answer(fields)
         };
         Ok(Answers::new(input.shape, found.into_iter().map(answer).collect()))
     }

@@ -5,7 +5,7 @@ use zeroize::Zeroizing;
 use super::parameters::unusable;
 use crate::data::{self, Values};
 use crate::keys::{KeySpace, Sorted};
-use crate::microprotocol::{Refusal, SeeRow, Shape};
+use crate::microprotocol::{Refusal, Shape};
 use crate::number::Grid;
 use crate::order::{self, MOST_TARGETS, MOST_TRANSFERS};
 use crate::threshold::most_of_each;
@@ -66,9 +66,4 @@ pub(super) fn shape(shape: &data::Shape, message_bytes: usize) -> Shape {
         exact,
         message_bytes,
     }
-}
-
-pub(super) fn rows(texts: &[&str], see: &mut SeeRow<'_>) -> Result<(), Refusal> {
-    let mut texts = texts.iter();
-    texts.try_for_each(|text| data::rows(text, see).ok_or_else(|| unusable("", "the input is not one of numbers")))
 }

@@ -17,53 +17,42 @@
 use zeroize::Zeroizing;
 
 use super::answer::{Answer, Answers, Field};
-use super::parameters::{Canonical, DIGITS, Given, MIN_SAMPLES};
+use super::parameters::Common;
 use crate::data::{self, Shape, Sums};
 use crate::mask;
-use crate::microprotocol::{self, Microprotocol, Refusal, Release, SeeRow};
+use crate::microprotocol::{self, Microprotocol, Refusal, Release};
 use crate::net::{Abort, Net};
 use crate::number::{Digits, Grid};
-use crate::order::Why;
-use crate::threshold::{self, MOST_SAMPLES, Thresholds, most_of_each};
+use crate::threshold::{self, MOST_SAMPLES, Thresholds, Why, most_of_each};
 
 /// See the [module](self).
 #[derive(Debug)]
 pub struct SecureSum;
-
-/// What all parties agree on.
-#[derive(Clone, Debug)]
-pub struct Params {
-    grid: Grid,
-    thresholds: Thresholds,
-}
 
 impl Microprotocol for SecureSum {
     const NAME: &'static str = "SecureSum";
     const ALIASES: &'static [&'static str] = &["BasicSum"];
     const RELEASES: &'static [Release] = &[Release::Statistic];
     const COMPARES: bool = true;
-    type Params = Params;
+    type Params = Common;
     type Input = Sums;
     type Output = Answers;
 
-    fn params(json: &str) -> Result<Params, Refusal> {
-        let [after, before] = DIGITS;
-        let given = Given::read(Self::NAME, json, &[after, before, MIN_SAMPLES])?;
-        Ok(Params {
-            grid: given.grid()?,
-            thresholds: given.thresholds()?,
-        })
+    fn params(json: &str) -> Result<Common, Refusal> {
+        Common::read(Self::NAME, json)
     }
 
-    fn canonical(params: &Params) -> String {
-        Canonical::new(&params.grid, &params.thresholds).text()
+    fn canonical(params: &Common) -> String {
+        params.canonical()
     }
 
-    fn input(params: &Params, parties: usize, texts: &[&str]) -> Result<Sums, Refusal> {
+    fn input(params: &Common, parties: usize, texts: &[&str]) -> Result<Sums, Refusal> {
         let grid = &params.grid;
         // Every party may fill its share of the ring's capacity: the total cannot overflow, and nobody needs to tell how many rows it has.
         let rows = (grid.max_rows() / parties.max(1) as u64).min(most_of_each(parties));
-        let (first, more) = texts.split_first().ok_or_else(|| not_sums("there is no input"))?;
+        let (first, more) = texts
+            .split_first()
+            .ok_or_else(|| super::parameters::unusable("", "there is no input"))?;
         let mut sums = data::read(grid, rows, first)?;
         for text in more {
             sums.merge(grid, rows, data::read(grid, rows, text)?)?;
@@ -71,7 +60,7 @@ impl Microprotocol for SecureSum {
         Ok(sums)
     }
 
-    fn rounds(params: &Params, parties: usize, thresholds: &Thresholds) -> u32 {
+    fn rounds(params: &Common, parties: usize, thresholds: &Thresholds) -> u32 {
         let thresholds = params.thresholds.strictest(*thresholds);
         if thresholds.want_samples() {
             threshold::totals_rounds(parties, &thresholds) + 1
@@ -80,7 +69,7 @@ impl Microprotocol for SecureSum {
         }
     }
 
-    fn shape(params: &Params, parties: usize, input: &Sums) -> microprotocol::Shape {
+    fn shape(params: &Common, parties: usize, input: &Sums) -> microprotocol::Shape {
         let elements = elements(&params.grid, input);
         let compared = threshold::totals_message_bytes(parties, input.samples.len());
         let (text, exact) = match &input.shape {
@@ -98,7 +87,7 @@ impl Microprotocol for SecureSum {
         }
     }
 
-    fn digits(params: &Params) -> Option<Digits> {
+    fn digits(params: &Common) -> Option<Digits> {
         Some(params.grid.digits())
     }
 
@@ -106,12 +95,7 @@ impl Microprotocol for SecureSum {
         input.samples.clone()
     }
 
-    fn rows(_params: &Params, texts: &[&str], see: &mut SeeRow<'_>) -> Result<(), Refusal> {
-        let mut texts = texts.iter();
-        texts.try_for_each(|text| data::rows(text, see).ok_or_else(|| not_sums("the input is not one of sums")))
-    }
-
-    async fn run(params: Params, mut input: Sums, net: &mut Net) -> Result<Answers, Abort> {
+    async fn run(params: Common, mut input: Sums, net: &mut Net) -> Result<Answers, Abort> {
         let grid = params.grid;
         let thresholds = params.thresholds.strictest(net.session().thresholds);
         let ring = grid.ring();
@@ -169,12 +153,4 @@ fn encode(grid: &Grid, input: &Sums) -> Zeroizing<Vec<u64>> {
         vector.extend(std::iter::repeat_n(0, limbs - 1));
     }
     vector
-}
-
-fn not_sums(message: &str) -> Refusal {
-    Refusal {
-        code: "INPUT_SHAPE",
-        hint: "give a number, a list of numbers, vectors or named columns".to_owned(),
-        ..super::parameters::unusable("", message)
-    }
 }

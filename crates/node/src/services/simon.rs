@@ -283,7 +283,7 @@ impl Simon {
             return Err(Problem::input(
                 "NETWORK_TOO_LARGE",
                 format!("the description of the task is longer than {MAX_BYTES} bytes"),
-                "use shorter URLs or fewer parties",
+                "use shorter URLs, fewer parties, or parameters that take less room",
             ));
         }
         let most = self.tasks.quota().parties;

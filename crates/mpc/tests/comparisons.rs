@@ -433,9 +433,10 @@ fn signs_that_contradict_each_other_end_it_for_all() {
             };
         }
         // Found before the closing digests, which would have told as well: none is sent.
+        let third = fdrtd_mpc::net::Party::new(2, 3).unwrap();
         let found = |party: usize| {
             let stories = fdrtd_mpc::net::Abort::StoriesDiffer;
-            states[party] == fdrtd_mpc::net::State::Aborted(stories) && sent[&(party, 2)] == rounds
+            states[party] == fdrtd_mpc::net::State::Aborted(stories) && sent[&(party, third)] == rounds
         };
         contradicted += usize::from(found(0) && found(1));
         let confirmed = |state: &fdrtd_mpc::net::State| matches!(state, fdrtd_mpc::net::State::Confirmed(_));

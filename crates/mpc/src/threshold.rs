@@ -387,3 +387,30 @@ fn bytes_of(circuit: &Circuit, parties: usize, lanes: usize) -> usize {
 pub(crate) fn count(rounds: usize) -> u32 {
     u32::try_from(rounds).unwrap_or(u32::MAX)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// By count, where fewer than five are small.
+    fn hidden(counts: &[u64]) -> Vec<usize> {
+        let cell = |count: &u64| Cell {
+            small: (1..5).contains(count),
+            empty: *count == 0,
+        };
+        let hidden = suppress(&counts.iter().map(cell).collect::<Vec<_>>());
+        (0..counts.len()).filter(|cell| hidden[*cell]).collect()
+    }
+
+    #[test]
+    fn a_small_cell_stands_behind_another_one_that_counts() {
+        assert_eq!(hidden(&[9, 0, 7]), [0usize; 0]);
+        assert_eq!(hidden(&[3, 0, 0, 7]), [0, 3]);
+        assert_eq!(hidden(&[8, 6, 0, 2, 0]), [0, 3]);
+        assert_eq!(hidden(&[1, 0, 4]), [0, 2]);
+        // Nothing to stand behind.
+        assert_eq!(hidden(&[0, 2, 0]), [1, 2]);
+        assert_eq!(hidden(&[2]), [0]);
+        assert_eq!(hidden(&[]), [0usize; 0]);
+    }
+}

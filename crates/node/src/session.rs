@@ -26,8 +26,8 @@
 //!
 //! **Deadlines.** Joining and waiting for inputs begin anew when a node was started anew, and together never last longer than both durations.
 //!
-//! Read on: `gathering.rs` (up to Ready), `binding.rs` (what makes a session one), `bases.rs` (what is kept of earlier sessions), `job.rs` (the
-//! computation), `receipts.rs` (what is signed after it), `message.rs` (bytes).
+//! Read on: `gathering.rs` (up to Ready), `consent.rs` (what stands before it), `binding.rs` (what makes a session one), `bases.rs` (what is kept of
+//! earlier sessions), `job.rs` (the computation), `receipts.rs` (what is signed after it), `message.rs` (bytes).
 
 mod bases;
 mod binding;

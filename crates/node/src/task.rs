@@ -29,16 +29,13 @@ use crate::problem::Problem;
 use crate::reason::Reason;
 use crate::receipt::Receipt;
 use crate::services::Principal;
-use crate::session::{End, JobDone, Millis, Session, is_data};
+use crate::session::{End, Job, JobDone, Millis, Session, is_data};
 use crate::store::StoreError;
 
 pub use bases::Bases;
 pub use context::{Context, Memory, StopAt};
 use progress::whole_result;
 pub(crate) use record::{RECORD, Record};
-
-/// Work on more bytes than this goes to the pool; less is done at once by whoever brings the message.
-pub const INLINE_BYTES: usize = 256 * 1024;
 
 /// Rounds may take microseconds. Those who watch are not told of more than one in so much time.
 const TELL_EACH: Duration = Duration::from_millis(50);
@@ -435,7 +432,7 @@ impl Task {
         loop {
             self.flush(&mut core);
             let Some(job) = core.session.job() else { break };
-            if job.weight <= INLINE_BYTES {
+            if job.weight <= Job::LIGHT {
                 core.session.finish(job.run());
                 continue;
             }

@@ -186,14 +186,11 @@ async fn place(params: &Params, input: &Ranked, net: &mut Net) -> Result<[u64; 2
             .collect()
     };
     let shares: Vec<Vec<Lanes>> = Party::all(parties).map(of).collect();
-    let opened = open_to(net, &shares).await?;
-    let sum = |lane| {
-        opened
-            .iter()
-            .rev()
-            .fold(0, |sum, bit| sum << 1 | u64::from(bit.get(lane)))
+    let opened = Lanes::numbers(&open_to(net, &shares).await?);
+    let [smaller, greater] = opened[..] else {
+        return Err(Abort::Internal("not two counts"));
     };
-    Ok([sum(0), sum(1)])
+    Ok([smaller, greater])
 }
 
 /// Is one key less than another? And: how many of so many bits are 1?

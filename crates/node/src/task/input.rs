@@ -6,10 +6,10 @@ use fdrtd_mpc::microprotocol::Prepared;
 use serde_json::json;
 use zeroize::Zeroizing;
 
-use super::{Core, INLINE_BYTES, Mode, Task};
+use super::{Core, Mode, Task};
 use crate::identity::PeerKey;
 use crate::problem::Problem;
-use crate::session::End;
+use crate::session::{End, Job};
 
 impl Task {
     /// Gives an input (JSON text). It is validated before anything is kept; what cannot be used leaves the task as it was.
@@ -111,7 +111,7 @@ impl Task {
             let texts: Vec<&str> = texts.iter().map(|text| text.as_str()).collect();
             configured.input(parties, &texts)
         };
-        let prepared = if bytes <= INLINE_BYTES {
+        let prepared = if bytes <= Job::LIGHT {
             read()
         } else {
             let _permit = self.context.pool.acquire().await;

@@ -11,11 +11,14 @@ use zeroize::Zeroizing;
 
 use crate::data;
 use crate::microprotocols::benchmark::Benchmark;
+use crate::microprotocols::correlation_matrix::CorrelationMatrix;
 use crate::microprotocols::histogram::Histogram;
 use crate::microprotocols::kth_element::KthElement;
 use crate::microprotocols::minimum_maximum::MinimumMaximum;
 use crate::microprotocols::quantiles::{Quantiles, SecureMedian};
 use crate::microprotocols::secure_sum::SecureSum;
+use crate::microprotocols::statistics_bivariate::StatisticsBivariate;
+use crate::microprotocols::statistics_univariate::StatisticsUnivariate;
 use crate::net::{Abort, Machine, Net, Session};
 use crate::number::Digits;
 use crate::threshold::Thresholds;
@@ -29,6 +32,9 @@ pub static ALL: &[Entry] = &[
     Entry::of::<Quantiles>(),
     Entry::of::<Histogram>(),
     Entry::of::<Benchmark>(),
+    Entry::of::<StatisticsUnivariate>(),
+    Entry::of::<StatisticsBivariate>(),
+    Entry::of::<CorrelationMatrix>(),
 ];
 
 /// Parameters or an input that cannot be used. Shown to the party whose they are; never contains a value of the input.

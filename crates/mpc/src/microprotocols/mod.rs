@@ -2,6 +2,8 @@
 
 pub mod answer;
 pub mod benchmark;
+pub mod columns;
+pub mod correlation_matrix;
 pub mod histogram;
 pub mod kth_element;
 pub mod minimum_maximum;
@@ -9,3 +11,5 @@ mod parameters;
 pub mod quantiles;
 pub mod ranked;
 pub mod secure_sum;
+pub mod statistics_bivariate;
+pub mod statistics_univariate;

@@ -7,8 +7,10 @@
 //!
 //! Not supported yet: circuits against parties that deviate, parties that drop out.
 
+pub mod association;
 pub mod circuit;
 pub mod data;
+pub mod distributions;
 pub mod keys;
 pub mod mask;
 pub mod microprotocol;

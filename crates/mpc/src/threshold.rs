@@ -17,6 +17,8 @@
 //! **It does not bound what follows from a total that is known from elsewhere**: that tells the sum of the hidden cells, and a sum that is as small as it can be (two small cells
 //! that count one each) tells them all.
 
+mod table;
+
 use std::sync::Arc;
 
 use zeroize::Zeroizing;
@@ -25,6 +27,8 @@ use crate::circuit::{Bit, Builder, Circuit, Lanes, Triples, cached, open};
 use crate::mask;
 use crate::net::{Abort, Net, Party};
 use crate::ring::Ring;
+
+pub use table::suppress_table;
 
 /// Most samples of all parties together that can be compared: counts have 32 bits in two's complement.
 pub const MOST_SAMPLES: u64 = (1 << 31) - 1;

@@ -14,6 +14,8 @@ const Z: f64 = 1.959_963_984_540_054;
 const EQUAL: f64 = 1e-7;
 /// A term that is this small beside a sum cannot change it, nor can all that follow it: they fall at least geometrically.
 const NEGLIGIBLE: f64 = 1e-20;
+/// Terms below this are taken for 0: near the least double they would not fall any more.
+const LEAST: f64 = 1e-300;
 
 /// Pearson's test.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -118,7 +120,7 @@ fn around(value: f64, variance: f64) -> [f64; 2] {
 
 /// The two-sided p of Fisher's exact test.
 ///
-/// With all totals fixed the first count has a hypergeometric distribution. Its terms are taken relative to that of the mode, by the ratios of neighbours, so nothing overflows, and what is far out is 0. The distribution is
+/// With all totals fixed the first count has a hypergeometric distribution. Its terms are taken relative to that of the mode, by the ratios of neighbours, so nothing overflows; a p below 10^-300 is given as 0. The distribution is
 /// log-concave: terms fall faster and faster on both sides, and a sum ends where they cannot matter. With 2^31 samples that is after some 10^5 terms of the possible 10^9.
 ///
 /// # Errors
@@ -130,7 +132,7 @@ pub fn fisher_exact([[a, b], [c, d]]: [[u64; 2]; 2]) -> Result<f64, Why> {
     let terms = Terms::new(a + b, a + c, a + b + c + d);
     let here = terms.at(a);
     if here == 0.0 {
-        // Below the least double.
+        // Less than that beside the mode.
         return Ok(0.0);
     }
     let (mut all, mut as_extreme) = (0.0, 0.0);
@@ -191,7 +193,7 @@ impl Terms {
             } else {
                 (count > self.least).then(|| (count - 1, term / self.ratio(count - 1)))
             };
-            next = next.filter(|(_, term)| *term > 0.0);
+            next = next.filter(|(_, term)| *term >= LEAST);
             Some(term)
         })
     }

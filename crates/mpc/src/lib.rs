@@ -21,6 +21,7 @@ pub mod order;
 pub mod ot;
 pub mod ring;
 pub mod sim;
+pub mod sketch;
 pub mod threshold;
 pub mod wire;
 

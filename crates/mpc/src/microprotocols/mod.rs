@@ -2,6 +2,9 @@
 
 pub mod answer;
 pub mod benchmark;
+mod categories;
+pub mod contingency;
+pub mod frequency;
 pub mod histogram;
 pub mod kth_element;
 pub mod minimum_maximum;

@@ -4,6 +4,7 @@
 //! 10^7 (logarithms of gamma functions cancel there).
 
 use statrs::distribution::{ContinuousCDF, FisherSnedecor, Normal, StudentsT};
+use statrs::function::gamma::checked_gamma_ur;
 
 /// Beyond so many degrees of freedom Student's quantiles are computed from the normal ones.
 const MANY: f64 = 1000.0;
@@ -50,6 +51,15 @@ pub fn normal_quantile(probability: f64) -> Option<f64> {
 pub fn fisher_upper(f: f64, above: f64, below: f64) -> Option<f64> {
     let upper = FisherSnedecor::new(above, below).ok()?.sf(f);
     (!f.is_nan()).then_some(upper)
+}
+
+/// The probability that a chi-square variable with so many degrees of freedom is greater than `statistic`. NaN for what is no statistic.
+#[must_use]
+pub fn chi_square_tail(statistic: f64, degrees: f64) -> f64 {
+    if statistic == 0.0 && degrees > 0.0 {
+        return 1.0;
+    }
+    checked_gamma_ur(degrees / 2.0, statistic / 2.0).map_or(f64::NAN, |tail| tail.clamp(0.0, 1.0))
 }
 
 #[cfg(test)]

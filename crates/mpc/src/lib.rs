@@ -7,6 +7,7 @@
 //!
 //! Not supported yet: circuits against parties that deviate, parties that drop out.
 
+pub mod association;
 pub mod centred;
 pub mod circuit;
 pub mod data;
@@ -22,6 +23,7 @@ pub mod order;
 pub mod ot;
 pub mod ring;
 pub mod sim;
+pub mod sketch;
 pub mod threshold;
 pub mod wire;
 

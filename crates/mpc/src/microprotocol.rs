@@ -11,7 +11,9 @@ use zeroize::Zeroizing;
 
 use crate::data;
 use crate::microprotocols::benchmark::Benchmark;
+use crate::microprotocols::contingency::StatisticsContingency;
 use crate::microprotocols::correlation_matrix::CorrelationMatrix;
+use crate::microprotocols::frequency::StatisticsFrequency;
 use crate::microprotocols::histogram::Histogram;
 use crate::microprotocols::kth_element::KthElement;
 use crate::microprotocols::minimum_maximum::MinimumMaximum;
@@ -35,6 +37,8 @@ pub static ALL: &[Entry] = &[
     Entry::of::<StatisticsUnivariate>(),
     Entry::of::<StatisticsBivariate>(),
     Entry::of::<CorrelationMatrix>(),
+    Entry::of::<StatisticsFrequency>(),
+    Entry::of::<StatisticsContingency>(),
 ];
 
 /// Parameters or an input that cannot be used. Shown to the party whose they are; never contains a value of the input.
@@ -85,6 +89,8 @@ pub enum Release {
     Statistic,
     /// Counts of cells: tables, histograms.
     Cells,
+    /// Names of categories that nobody has declared, from the data.
+    Names,
     /// Single values of somebody that may be the smallest or greatest.
     Extremes,
     /// Single values of somebody with others on both sides: medians, quantiles.

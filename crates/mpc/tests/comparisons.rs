@@ -5,7 +5,7 @@
 mod simulated;
 
 use fdrtd_mpc::microprotocol::Entry;
-use fdrtd_mpc::net::{HEADER, Machine, Session};
+use fdrtd_mpc::net::{HEADER, Machine};
 use fdrtd_mpc::sim::{self, End, FaultAt, Outcome};
 use fdrtd_mpc::threshold::Thresholds;
 use proptest::prelude::*;

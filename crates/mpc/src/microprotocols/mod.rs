@@ -2,8 +2,11 @@
 
 pub mod answer;
 pub mod benchmark;
+mod categories;
 pub mod columns;
+pub mod contingency;
 pub mod correlation_matrix;
+pub mod frequency;
 pub mod histogram;
 pub mod kth_element;
 pub mod minimum_maximum;

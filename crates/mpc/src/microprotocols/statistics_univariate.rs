@@ -209,7 +209,8 @@ async fn second_pass(
     let opened = mask::sum(net, ring, vector).await?;
     let (squares, others) = opened.split_at(columns.len() * limbs);
     let squares = centred::read(ring, squares, centres, &pairs);
-    let second = |((square, centre), slots): ((Result<Product, Why>, &Result<Centre, Why>), &[u64])| {
+    let centred = centres.iter().zip(others.chunks_exact(3 * limbs));
+    let second = |(square, (centre, slots)): (Result<Product, Why>, Slots<'_>)| {
         let fixed = |place: usize| {
             let centre = centre.as_ref().map_err(|why| *why)?;
             let defined = centre.sum > BigInt::ZERO && slots[2 * limbs..].iter().all(|word| *word == 0);
@@ -225,9 +226,11 @@ async fn second_pass(
             square,
         }
     };
-    let all = squares.into_iter().zip(centres).zip(others.chunks_exact(3 * limbs));
-    Ok(all.map(second).collect())
+    Ok(squares.into_iter().zip(centred).map(second).collect())
 }
+
+/// A column's centre, and what has opened of its means.
+type Slots<'a> = (&'a Result<Centre, Why>, &'a [u64]);
 
 /// The mean in steps of the grid, if it is greater than 0: otherwise some number is not, and there is nothing to add.
 fn positive_mean(centre: &Result<Centre, Why>) -> Option<Float> {

@@ -338,8 +338,16 @@ fn only_what_does_not_follow_is_compared() {
         cell,
         beyond,
         no_extremes: beyond > 0,
+        ..Thresholds::default()
     };
-    let of = |rules: Rules, parties| rules.thresholds(parties);
+    // What every party checks of its own samples says nothing of a group of them: that is always compared.
+    let of_groups = Rules::from(Profile::Standard).thresholds(3).of_groups();
+    assert_eq!((of_groups.samples_total, of_groups.samples_others), (10, 5));
+    let of = |rules: Rules, parties| Thresholds {
+        group_total: 0,
+        group_others: 0,
+        ..rules.thresholds(parties)
+    };
     assert_eq!(of(Profile::Teaching.into(), 2), Thresholds::default());
     assert_eq!(of(Profile::Standard.into(), 3), thresholds(0, 0, 5, 5));
     assert_eq!(of(Profile::Strict.into(), 4), thresholds(0, 0, 10, 10));

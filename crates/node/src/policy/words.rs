@@ -159,6 +159,8 @@ pub(super) fn compared(rules: &Rules, question: &Question) -> Value {
     let all = [
         ("samples_total", wanted.samples_total, !question.releases.is_empty()),
         ("samples_others", wanted.samples_others, !question.releases.is_empty()),
+        ("group_total", wanted.group_total, opens(Release::Groups)),
+        ("group_others", wanted.group_others, opens(Release::Groups)),
         ("cell", wanted.cell, opens(Release::Cells)),
         ("beyond", wanted.beyond, opens(Release::Order)),
     ];

@@ -50,7 +50,9 @@ pub fn chi_square(table: &[Vec<u64>]) -> Result<ChiSquare, Why> {
         return Err(Why::Constant);
     }
     let rows: Vec<u64> = table.iter().map(|row| row.iter().sum()).collect();
-    let sides: Vec<u64> = (0..columns).map(|column| table.iter().map(|row| row[column]).sum()).collect();
+    let sides: Vec<u64> = (0..columns)
+        .map(|column| table.iter().map(|row| row[column]).sum())
+        .collect();
     if rows.iter().chain(&sides).any(|total| *total == 0) {
         return Err(Why::NoValues);
     }
@@ -91,7 +93,10 @@ pub fn risk_ratio([[a, b], [c, d]]: [[u64; 2]; 2]) -> Ratio {
     let (first, second) = (a + b, c + d);
     if first == 0 || second == 0 {
         let value = Err(Why::NoValues);
-        return Ratio { value, interval: Err(Why::NoValues) };
+        return Ratio {
+            value,
+            interval: Err(Why::NoValues),
+        };
     }
     let value = quotient(a, second, c, first);
     // 1/a − 1/(a + b), without cancellation.

@@ -8,9 +8,11 @@
 //! Not supported yet: circuits against parties that deviate, parties that drop out.
 
 pub mod association;
+pub mod centred;
 pub mod circuit;
 pub mod data;
 pub mod distributions;
+pub mod exact;
 pub mod keys;
 pub mod mask;
 pub mod microprotocol;

@@ -211,7 +211,9 @@ impl Cells {
         let elements = [*factor, factor * first, factor * second, factor * self.check];
         for place in self.places {
             let cell = &mut table[place * ELEMENTS..(place + 1) * ELEMENTS];
-            cell.iter_mut().zip(&elements).for_each(|(sum, element)| *sum += element);
+            cell.iter_mut()
+                .zip(&elements)
+                .for_each(|(sum, element)| *sum += element);
         }
     }
 }

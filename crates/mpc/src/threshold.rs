@@ -52,6 +52,10 @@ pub struct Thresholds {
     pub beyond: u64,
     /// Smallest and greatest values do not open.
     pub no_extremes: bool,
+    /// Samples of all parties together, for each group of a column: no party has checked its own part of those.
+    pub group_total: u64,
+    /// Samples of all parties but one, for each group.
+    pub group_others: u64,
 }
 
 impl Thresholds {
@@ -64,6 +68,18 @@ impl Thresholds {
             cell: self.cell.max(other.cell),
             beyond: self.beyond.max(other.beyond),
             no_extremes: self.no_extremes || other.no_extremes,
+            group_total: self.group_total.max(other.group_total),
+            group_others: self.group_others.max(other.group_others),
+        }
+    }
+
+    /// What holds for each group of a column.
+    #[must_use]
+    pub fn of_groups(self) -> Thresholds {
+        Thresholds {
+            samples_total: self.samples_total.max(self.group_total),
+            samples_others: self.samples_others.max(self.group_others),
+            ..self
         }
     }
 
@@ -239,6 +255,19 @@ pub async fn cells_but(
     let hidden = hidden(&cells);
     net.will_open("counts");
     open_some(net, sums, |cell| !hidden[cell] && !cells[cell].small).await
+}
+
+/// The same, where each count stands on its own and nobody could compute one from others: only the small ones are hidden.
+///
+/// # Errors
+/// A peer that breaks the protocol.
+pub async fn each(net: &mut Net, least: u64, counts: &[u64]) -> Result<Vec<Option<u64>>, Abort> {
+    if counts.is_empty() || least <= 1 {
+        return cells(net, least, counts).await;
+    }
+    let circuit = cells_circuit(net.session().parties, Least::Is(least));
+    let (bits, sums) = compare(net, &circuit, 2, counts).await?;
+    open_some(net, sums, |cell| !bits[0].get(cell)).await
 }
 
 /// What opens of a cell before its count does.

@@ -52,10 +52,13 @@ pub fn apply(me: Party, parties: usize, vector: &mut [Scalar], mut coins: impl F
 /// A peer that sends a vector of another length or what is no element.
 pub async fn sum(net: &mut Net, mut vector: Zeroizing<Vec<Scalar>>) -> Result<Vec<Scalar>, Abort> {
     let (me, parties, length) = (net.session().me, net.session().parties, vector.len());
-    net.work_ahead(length.saturating_mul(WORK).saturating_mul(parties)).await;
+    net.work_ahead(length.saturating_mul(WORK).saturating_mul(parties))
+        .await;
     let mut prgs: Vec<Option<Prg>> = (0..parties).map(|_| None).collect();
     for peer in net.peers() {
-        let key = net.session().pair_key("pairwise mask in a field", peer, net.messages_with(peer));
+        let key = net
+            .session()
+            .pair_key("pairwise mask in a field", peer, net.messages_with(peer));
         prgs[peer.index()] = Some(Prg::new(&key));
     }
     apply(me, parties, &mut vector, |peer| {

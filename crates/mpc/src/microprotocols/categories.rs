@@ -55,7 +55,12 @@ impl Params {
         let other = match (given.text(OTHER), &declared) {
             (None | Some("false"), _) => declared.is_none(),
             (Some("true"), Some(_)) => true,
-            (Some("true"), None) => return Err(unusable(OTHER, "other needs declared categories, or there is nothing that it is other than")),
+            (Some("true"), None) => {
+                return Err(unusable(
+                    OTHER,
+                    "other needs declared categories, or there is nothing that it is other than",
+                ));
+            }
             _ => return Err(unusable(OTHER, "other is true or false")),
         };
         Ok(Params {
@@ -84,7 +89,10 @@ impl Params {
     }
 
     fn most_cells(&self) -> usize {
-        let table = self.declared.as_ref().map_or(MOST_CELLS, |declared| declared.iter().map(Vec::len).product());
+        let table = self
+            .declared
+            .as_ref()
+            .map_or(MOST_CELLS, |declared| declared.iter().map(Vec::len).product());
         table + self.besides()
     }
 
@@ -104,7 +112,11 @@ impl Params {
 
 /// What opens with these parameters.
 pub(super) fn releases(params: &Params) -> &'static [Release] {
-    if params.declared.is_some() { &[Release::Cells] } else { &[Release::Cells, Release::Names] }
+    if params.declared.is_some() {
+        &[Release::Cells]
+    } else {
+        &[Release::Cells, Release::Names]
+    }
 }
 
 /// Reads a list of distinct categories; `at` is its name.
@@ -167,14 +179,24 @@ impl Tally {
     pub(super) fn read(params: &Params, variables: usize, parties: usize, texts: &[&str]) -> Result<Tally, Refusal> {
         let grid = &params.grid;
         let most = most_of_each(parties);
-        let table = Table::read(grid, most, texts, &|_, _| Kind::Categories)?.at_least(grid, &vec![Kind::Categories; variables]);
+        let table = Table::read(grid, most, texts, &|_, _| Kind::Categories)?
+            .at_least(grid, &vec![Kind::Categories; variables]);
         table.even(grid)?;
         if table.columns.len() != variables {
-            let wanted = if variables == 1 { "one column is" } else { "two columns are" };
+            let wanted = if variables == 1 {
+                "one column is"
+            } else {
+                "two columns are"
+            };
             let message = format!("the input has {} columns where {wanted} expected", table.columns.len());
             return Err(Refusal {
                 code: "INPUT_SHAPE",
-                hint: if variables == 1 { "give the categories as a list" } else { "give rows of two categories, or two named columns" }.to_owned(),
+                hint: if variables == 1 {
+                    "give the categories as a list"
+                } else {
+                    "give rows of two categories, or two named columns"
+                }
+                .to_owned(),
                 ..unusable("", &message)
             });
         }
@@ -212,11 +234,22 @@ impl Tally {
 
     pub(super) fn shape(&self, params: &Params, parties: usize) -> Shape {
         let cells = threshold::cells_message_bytes(parties, params.most_cells());
-        let found = if params.declared.is_none() { sketch::message_bytes() } else { 0 };
-        let what = if self.variables.len() == 1 { "a list of categories" } else { "rows of two categories" };
+        let found = if params.declared.is_none() {
+            sketch::message_bytes()
+        } else {
+            0
+        };
+        let what = if self.variables.len() == 1 {
+            "a list of categories"
+        } else {
+            "rows of two categories"
+        };
         let (text, exact) = match &self.names {
             None => (what.to_owned(), "list".to_owned()),
-            Some(names) => (format!("{what}, named"), format!("columns {}", Value::from(names.clone()))),
+            Some(names) => (
+                format!("{what}, named"),
+                format!("columns {}", Value::from(names.clone())),
+            ),
         };
         Shape {
             text,
@@ -256,7 +289,9 @@ impl Tally {
         for (key, count) in &self.counts {
             let mut cell = Some(0);
             for ((code, places), names) in key.iter().zip(&places).zip(names) {
-                cell = cell.zip(places[*code as usize]).map(|(cell, place)| cell * names.len() + place);
+                cell = cell
+                    .zip(places[*code as usize])
+                    .map(|(cell, place)| cell * names.len() + place);
             }
             // Without a cell for others the input was checked: there are none.
             counts[cell.unwrap_or(cells)] += count;
@@ -270,11 +305,19 @@ impl Tally {
 
 /// The codes and categories of a column whose categories may be counted.
 fn check<'a>(params: &Params, table: &'a Table, column: usize) -> Result<(&'a [u32], &'a [Category]), Refusal> {
-    let Some(Cells::Categories { codes, categories, first }) = table.columns.get(column) else {
+    let Some(Cells::Categories {
+        codes,
+        categories,
+        first,
+    }) = table.columns.get(column)
+    else {
         return Ok((&[], &[]));
     };
-    let known: Option<HashMap<&Category, ()>> =
-        params.declared.as_ref().filter(|_| !params.other).map(|declared| declared[column].iter().map(|category| (category, ())).collect());
+    let known: Option<HashMap<&Category, ()>> = params
+        .declared
+        .as_ref()
+        .filter(|_| !params.other)
+        .map(|declared| declared[column].iter().map(|category| (category, ())).collect());
     for (category, row) in categories.iter().zip(first) {
         let refusal = |reason| data::Refusal {
             at: table.at(*row, column),
@@ -288,8 +331,12 @@ fn check<'a>(params: &Params, table: &'a Table, column: usize) -> Result<(&'a [u
             let longest = sketch::MAX_TEXT_BYTES;
             let refusal: Refusal = refusal(Reason::CategoryLength).into();
             return Err(Refusal {
-                message: format!("{} is longer than {longest} bytes, the most for a category that is to be found", refusal.at),
-                hint: "declare the categories in the task's parameters, where they may be longer, or use shorter names".to_owned(),
+                message: format!(
+                    "{} is longer than {longest} bytes, the most for a category that is to be found",
+                    refusal.at
+                ),
+                hint: "declare the categories in the task's parameters, where they may be longer, or use shorter names"
+                    .to_owned(),
                 ..refusal
             });
         }
@@ -341,9 +388,16 @@ pub(super) async fn open(
     };
     let opened = threshold::cells_but(net, thresholds.cell, &counts, choose).await?;
     let why = if enough { Why::FewInCell } else { Why::FewSamples };
-    let mut cells: Vec<Result<u64, Why>> = opened.into_iter().map(|count| count.filter(|_| enough).ok_or(why)).collect();
+    let mut cells: Vec<Result<u64, Why>> = opened
+        .into_iter()
+        .map(|count| count.filter(|_| enough).ok_or(why))
+        .collect();
     let missing = cells.pop().ok_or(Abort::Internal("no cell for missing values"))?;
-    let other = if params.other { cells.pop().ok_or(Abort::Internal("no cell for others"))? } else { Ok(0).and_then(|none| if enough { Ok(none) } else { Err(why) }) };
+    let other = if params.other {
+        cells.pop().ok_or(Abort::Internal("no cell for others"))?
+    } else {
+        Ok(0).and_then(|none| if enough { Ok(none) } else { Err(why) })
+    };
     let known = enough || params.declared.is_some();
     Ok(Opened {
         names: if known { Ok(names) } else { Err(why) },
@@ -356,7 +410,12 @@ pub(super) async fn open(
 /// The cells with the greatest count, in order; there is one at least, and it counts some.
 pub(super) fn modes(cells: &[Result<u64, Why>]) -> Result<Vec<usize>, Why> {
     let counts: Vec<u64> = cells.iter().copied().collect::<Result<_, Why>>()?;
-    let greatest = counts.iter().max().copied().filter(|count| *count > 0).ok_or(Why::NoValues)?;
+    let greatest = counts
+        .iter()
+        .max()
+        .copied()
+        .filter(|count| *count > 0)
+        .ok_or(Why::NoValues)?;
     Ok((0..counts.len()).filter(|cell| counts[*cell] == greatest).collect())
 }
 
@@ -415,7 +474,16 @@ mod tests {
         for text in ["{}", "1", "null", "[]", "\"a\""] {
             assert_eq!(refused(text), at("categories"), "{text}");
         }
-        for text in ["1.5", "null", "true", "[1]", "{}", "9223372036854775808", "1e99", "\"\\ud800\""] {
+        for text in [
+            "1.5",
+            "null",
+            "true",
+            "[1]",
+            "{}",
+            "9223372036854775808",
+            "1e99",
+            "\"\\ud800\"",
+        ] {
             assert_eq!(refused(&format!("[\"a\", {text}]")), at("categories[1]"), "{text}");
         }
         assert_eq!(refused("[1, \"1\", \"a\", \"\\u0061\"]"), at("categories[3]"));

@@ -34,7 +34,8 @@ use crate::threshold::{self, Thresholds, Why};
 #[derive(Debug)]
 pub struct StatisticsContingency;
 
-const EXAMPLE: &str = "for example parameters={\"categories\": {\"rows\": [\"treated\", \"control\"], \"columns\": [\"ill\", \"well\"]}}";
+const EXAMPLE: &str =
+    "for example parameters={\"categories\": {\"rows\": [\"treated\", \"control\"], \"columns\": [\"ill\", \"well\"]}}";
 
 impl Microprotocol for StatisticsContingency {
     const NAME: &'static str = "StatisticsContingency";
@@ -50,7 +51,9 @@ impl Microprotocol for StatisticsContingency {
     }
 
     fn canonical(params: &Params) -> String {
-        params.canonical(|variables| json!({"rows": categories::json(&variables[0]), "columns": categories::json(&variables[1])}))
+        params.canonical(
+            |variables| json!({"rows": categories::json(&variables[0]), "columns": categories::json(&variables[1])}),
+        )
     }
 
     fn releases(params: &Params) -> &'static [Release] {
@@ -89,7 +92,9 @@ impl Microprotocol for StatisticsContingency {
         };
         let opened = categories::open(&params, &input, net, hidden).await?;
         let [rows, columns] = match opened.names {
-            Ok(names) => <[_; 2]>::try_from(names).map(|names| names.map(Ok)).map_err(|_| Abort::Internal("not two variables"))?,
+            Ok(names) => <[_; 2]>::try_from(names)
+                .map(|names| names.map(Ok))
+                .map_err(|_| Abort::Internal("not two variables"))?,
             Err(why) => [Err(why), Err(why)],
         };
         let table = Table {
@@ -99,20 +104,42 @@ impl Microprotocol for StatisticsContingency {
             absent: columns.as_ref().err().copied(),
         };
         net.work_ahead(table.work()).await;
-        let samples = table.shown().map(|cells| cells.iter().sum::<u64>()).and_then(|sum| opened.other.map(|other| sum + other));
-        let mut fields = vec![("samples", Field::Count(samples)), ("missing", Field::Count(opened.missing))];
+        let samples = table
+            .shown()
+            .map(|cells| cells.iter().sum::<u64>())
+            .and_then(|sum| opened.other.map(|other| sum + other));
+        let mut fields = vec![
+            ("samples", Field::Count(samples)),
+            ("missing", Field::Count(opened.missing)),
+        ];
         if params.other {
             fields.push(("other", Field::Count(opened.other)));
         }
         let modes = table.absent.map_or_else(|| categories::modes(&table.cells), Err);
         let name = |cell: &usize| match (&rows, &columns) {
-            (Ok(rows), Ok(columns)) => json!([rows[cell / table.width].to_json(), columns[cell % table.width].to_json()]),
+            (Ok(rows), Ok(columns)) => json!([
+                rows[cell / table.width].to_json(),
+                columns[cell % table.width].to_json()
+            ]),
             _ => Value::Null,
         };
-        let list = |names: &Result<Vec<Category>, Why>| public(names.as_ref().map(|names| categories::json(names)).map_err(|why| *why));
+        let list = |names: &Result<Vec<Category>, Why>| {
+            public(names.as_ref().map(|names| categories::json(names)).map_err(|why| *why))
+        };
         fields.extend([
-            ("mode", public(modes.as_ref().map(|modes| name(&modes[0])).map_err(|why| *why))),
-            ("modes", public(modes.as_ref().map(|modes| modes.iter().map(name).collect()).map_err(|why| *why))),
+            (
+                "mode",
+                public(modes.as_ref().map(|modes| name(&modes[0])).map_err(|why| *why)),
+            ),
+            (
+                "modes",
+                public(
+                    modes
+                        .as_ref()
+                        .map(|modes| modes.iter().map(name).collect())
+                        .map_err(|why| *why),
+                ),
+            ),
             ("rows", list(&rows)),
             ("columns", list(&columns)),
         ]);
@@ -126,7 +153,10 @@ fn declared(text: &str) -> Result<Vec<Vec<Category>>, Refusal> {
     let members: BTreeMap<String, &RawValue> = serde_json::from_str(text).unwrap_or_default();
     let (Some(rows), Some(columns), 2) = (members.get("rows"), members.get("columns"), members.len()) else {
         let message = "categories has the members rows and columns, and no other ones";
-        return Err(Refusal { hint: EXAMPLE.to_owned(), ..unusable(CATEGORIES, message) });
+        return Err(Refusal {
+            hint: EXAMPLE.to_owned(),
+            ..unusable(CATEGORIES, message)
+        });
     };
     Ok(vec![
         categories::declared("categories.rows", rows.get(), EXAMPLE)?,
@@ -151,13 +181,19 @@ impl Table {
 
     fn rows(&self) -> Result<Vec<Vec<u64>>, Why> {
         let cells = self.shown()?;
-        Ok((0..self.height).map(|row| cells[row * self.width..(row + 1) * self.width].to_vec()).collect())
+        Ok((0..self.height)
+            .map(|row| cells[row * self.width..(row + 1) * self.width].to_vec())
+            .collect())
     }
 
     /// As long as Fisher's test takes, in the bytes of [`Net::work_ahead`]: it adds some 20 terms for each root of a sample.
     fn work(&self) -> usize {
         let samples = self.shown().map_or(0, |cells| cells.iter().sum());
-        if (self.height, self.width) == (2, 2) { 400 * libm::sqrt(samples as f64) as usize } else { 20 * self.cells.len() }
+        if (self.height, self.width) == (2, 2) {
+            400 * libm::sqrt(samples as f64) as usize
+        } else {
+            20 * self.cells.len()
+        }
     }
 
     fn fields(&self) -> Vec<(&'static str, Field)> {
@@ -169,13 +205,23 @@ impl Table {
         let mut fields = vec![
             ("table", self.table()),
             ("row_totals", totals(self.height, &|rows, row| rows[row].iter().sum())),
-            ("column_totals", totals(self.width, &|rows, column| rows.iter().map(|row| row[column]).sum())),
+            (
+                "column_totals",
+                totals(self.width, &|rows, column| rows.iter().map(|row| row[column]).sum()),
+            ),
         ];
-        let test = rows.as_ref().map_err(|why| *why).and_then(|rows| association::chi_square(rows));
+        let test = rows
+            .as_ref()
+            .map_err(|why| *why)
+            .and_then(|rows| association::chi_square(rows));
         let statistic = Field::Double(test.map(|test| test.statistic));
         let degrees_of_freedom = Field::Count(test.map(|test| test.degrees_of_freedom));
         let p = Field::Double(test.map(|test| test.p));
-        let test = vec![("statistic", statistic), ("degrees_of_freedom", degrees_of_freedom), ("p", p)];
+        let test = vec![
+            ("statistic", statistic),
+            ("degrees_of_freedom", degrees_of_freedom),
+            ("p", p),
+        ];
         fields.push(("chi_square", Field::Object(Answer::new(test))));
         if (self.height, self.width) == (2, 2) {
             let counts = rows.map(|rows| [[rows[0][0], rows[0][1]], [rows[1][0], rows[1][1]]]);
@@ -204,5 +250,8 @@ fn ratio(ratio: Result<Ratio, Why>) -> Field {
         Ok(ends) => Field::List(ends.map(|end| Field::Double(Ok(end))).into()),
         Err(why) => Field::Double(Err(why)),
     };
-    Field::Object(Answer::new(vec![("value", Field::Double(value)), ("confidence_interval", interval)]))
+    Field::Object(Answer::new(vec![
+        ("value", Field::Double(value)),
+        ("confidence_interval", interval),
+    ]))
 }

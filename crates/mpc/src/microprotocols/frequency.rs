@@ -80,23 +80,50 @@ impl Microprotocol for StatisticsFrequency {
     async fn run(params: Params, input: Tally, net: &mut Net) -> Result<Answer, Abort> {
         let opened = categories::open(&params, &input, net, |cells, _, _| threshold::suppress(cells)).await?;
         let names: Result<Vec<Category>, Why> = opened.names.map(|variables| variables.into_iter().flatten().collect());
-        let samples = opened.cells.iter().copied().chain([opened.other]).sum::<Result<u64, Why>>();
+        let samples = opened
+            .cells
+            .iter()
+            .copied()
+            .chain([opened.other])
+            .sum::<Result<u64, Why>>();
         // From the counts of others, too, although these are no category: if one is hidden all that is derived is.
         let modes = samples.and_then(|_| categories::modes(&opened.cells));
-        let mode = |cell: &usize| names.as_ref().map_or(serde_json::Value::Null, |names| names[*cell].to_json());
+        let mode = |cell: &usize| {
+            names
+                .as_ref()
+                .map_or(serde_json::Value::Null, |names| names[*cell].to_json())
+        };
         let histogram = match &names {
             Ok(names) => {
                 let counts = names.iter().zip(&opened.cells);
-                Field::Object(Answer::new(counts.map(|(name, count)| (categories::key(name), Field::Count(*count))).collect()))
+                Field::Object(Answer::new(
+                    counts
+                        .map(|(name, count)| (categories::key(name), Field::Count(*count)))
+                        .collect(),
+                ))
             }
             Err(why) => Field::Count(Err(*why)),
         };
         Ok(Answer::new(vec![
             ("samples", Field::Count(samples)),
             ("missing", Field::Count(opened.missing)),
-            ("mode", public(modes.as_ref().map(|modes| mode(&modes[0])).map_err(|why| *why))),
-            ("modes", public(modes.as_ref().map(|modes| modes.iter().map(mode).collect()).map_err(|why| *why))),
-            ("categories", public(names.as_ref().map(|names| categories::json(names)).map_err(|why| *why))),
+            (
+                "mode",
+                public(modes.as_ref().map(|modes| mode(&modes[0])).map_err(|why| *why)),
+            ),
+            (
+                "modes",
+                public(
+                    modes
+                        .as_ref()
+                        .map(|modes| modes.iter().map(mode).collect())
+                        .map_err(|why| *why),
+                ),
+            ),
+            (
+                "categories",
+                public(names.as_ref().map(|names| categories::json(names)).map_err(|why| *why)),
+            ),
             ("counts", Field::counts(opened.cells)),
             ("other", Field::Count(opened.other)),
             ("histogram", histogram),

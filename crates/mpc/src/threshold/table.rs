@@ -186,9 +186,15 @@ mod tests {
         for cell in 0..cells.len() {
             assert!(hidden[cell] || !cells[cell].small, "{kinds:?}");
             let alone = all.len() == 1;
-            assert!(!(hidden[cell] && cells[cell].empty && !alone), "an empty cell hides nothing: {kinds:?}");
+            assert!(
+                !(hidden[cell] && cells[cell].empty && !alone),
+                "an empty cell hides nothing: {kinds:?}"
+            );
             if cells[cell].small && follows(&unknown, rows, columns, cell) {
-                assert!(follows(&all, rows, columns, cell), "{cell} of {kinds:?} follows, and need not: {hidden:?}");
+                assert!(
+                    follows(&all, rows, columns, cell),
+                    "{cell} of {kinds:?} follows, and need not: {hidden:?}"
+                );
             }
         }
         // Nor from the total of all alone, if there is anything to hide it behind.
@@ -201,7 +207,9 @@ mod tests {
             for columns in 1..=3_usize {
                 let size = rows * columns;
                 for pattern in 0..3_u32.pow(size as u32) {
-                    let kinds: Vec<u8> = (0..size as u32).map(|cell| (pattern / 3_u32.pow(cell) % 3) as u8).collect();
+                    let kinds: Vec<u8> = (0..size as u32)
+                        .map(|cell| (pattern / 3_u32.pow(cell) % 3) as u8)
+                        .collect();
                     if rows > 1 && columns > 1 {
                         check(&kinds, columns);
                     } else {

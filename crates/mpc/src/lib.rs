@@ -15,6 +15,7 @@ pub mod microprotocol;
 pub mod microprotocols;
 pub mod net;
 pub mod number;
+pub mod opening;
 pub mod order;
 pub mod ot;
 pub mod ring;

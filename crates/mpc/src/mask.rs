@@ -22,6 +22,7 @@ use chacha20::cipher::{KeyIvInit, StreamCipher};
 use zeroize::Zeroizing;
 
 use crate::net::{Abort, Net, Party, message};
+use crate::opening::Way;
 use crate::ring::Ring;
 use crate::wire::Malformed;
 
@@ -81,6 +82,7 @@ pub async fn sum(net: &mut Net, ring: Ring, mut vector: Zeroizing<Vec<u64>>) -> 
         Ok(())
     });
     round.await?;
+    net.opened(Way::Sum, || total.chunks(ring.limbs()).map(<[u64]>::to_vec).collect());
     Ok(total)
 }
 

@@ -24,12 +24,26 @@ use zeroize::Zeroizing;
 use crate::circuit::{Bit, Builder, Circuit, Lanes, Triples, cached, open};
 use crate::mask;
 use crate::net::{Abort, Net, Party};
+use crate::opening::Opens;
 use crate::ring::Ring;
 
 /// Most samples of all parties together that can be compared: counts have 32 bits in two's complement.
 pub const MOST_SAMPLES: u64 = (1 << 31) - 1;
 /// Bits of a count and of its difference to a threshold.
 pub(crate) const WIDTH: usize = 32;
+
+/// What [`totals`] opens.
+pub const OPENS_TOTALS: [Opens; 2] = [OPENS_ENOUGH, Opens::Value(SAMPLES)];
+/// What [`enough`] opens.
+pub const OPENS_ENOUGH: Opens = Opens::Value(ENOUGH);
+/// What [`cells`] opens.
+pub const OPENS_CELLS: [Opens; 3] = [Opens::Value(SMALL), Opens::Value(FILLED), Opens::Value(COUNTS)];
+
+pub(crate) const ENOUGH: &str = "whether there are enough samples";
+pub(crate) const SAMPLES: &str = "number of samples";
+pub(crate) const SMALL: &str = "whether a cell counts some, but too few";
+pub(crate) const FILLED: &str = "whether a cell is empty";
+pub(crate) const COUNTS: &str = "counts of the cells that are not hidden";
 
 /// The numbers that the rules of all parties want, as far as they do not follow from what each party has checked for itself. The same at every party; 0 for
 /// nothing.
@@ -149,11 +163,13 @@ pub async fn totals(net: &mut Net, thresholds: &Thresholds, counts: &[u64]) -> R
     }
     if !thresholds.want_samples() {
         let counts = Zeroizing::new(counts.to_vec());
+        net.will_open(SAMPLES);
         let sums = mask::sum(net, RING, counts).await?;
         return Ok(sums.into_iter().map(|sum| Some(sum.min(MOST_SAMPLES))).collect());
     }
     let circuit = totals_circuit(net.session().parties, thresholds);
-    let (enough, sums) = compare(net, &circuit, 1, counts).await?;
+    let (enough, sums) = compare(net, &circuit, &[ENOUGH], counts).await?;
+    net.will_open(SAMPLES);
     open_some(net, sums, |lane| enough[0].get(lane)).await
 }
 
@@ -176,7 +192,7 @@ pub async fn enough(net: &mut Net, thresholds: &Thresholds, counts: &[u64]) -> R
         return Ok(vec![true; counts.len()]);
     }
     let circuit = totals_circuit(net.session().parties, thresholds);
-    let (enough, _) = compare(net, &circuit, 1, counts).await?;
+    let (enough, _) = compare(net, &circuit, &[ENOUGH], counts).await?;
     Ok((0..counts.len()).map(|column| enough[0].get(column)).collect())
 }
 
@@ -203,16 +219,18 @@ pub fn cells_message_bytes(parties: usize, cells: usize) -> usize {
 /// A peer that breaks the protocol.
 pub async fn cells(net: &mut Net, least: u64, counts: &[u64]) -> Result<Vec<Option<u64>>, Abort> {
     if counts.is_empty() || least <= 1 {
+        net.will_open(COUNTS);
         let sums = mask::sum(net, RING, Zeroizing::new(counts.to_vec())).await?;
         return Ok(sums.into_iter().map(|sum| Some(sum.min(MOST_SAMPLES))).collect());
     }
     let circuit = cells_circuit(net.session().parties, Least::Is(least));
-    let (bits, sums) = compare(net, &circuit, 2, counts).await?;
+    let (bits, sums) = compare(net, &circuit, &[SMALL, FILLED], counts).await?;
     let cell = |cell: usize| Cell {
         small: bits[0].get(cell),
         empty: !bits[1].get(cell),
     };
     let hidden = suppress(&(0..counts.len()).map(cell).collect::<Vec<_>>());
+    net.will_open(COUNTS);
     open_some(net, sums, |cell| !hidden[cell]).await
 }
 
@@ -299,18 +317,19 @@ pub(crate) fn minus(threshold: u64) -> u64 {
     reachable(threshold).wrapping_neg()
 }
 
-/// Runs a circuit whose outputs are so many bits and a sum. The bits open; the sum stays shared.
+/// Runs a circuit whose outputs are bits, of which these words say what they tell, and a sum. The bits open; the sum stays shared.
 async fn compare(
     net: &mut Net,
     circuit: &Circuit,
-    bits: usize,
+    bits: &[&'static str],
     counts: &[u64],
 ) -> Result<(Vec<Lanes>, Vec<Lanes>), Abort> {
     let (me, parties) = (net.session().me, net.session().parties);
     let mut triples = Triples::generate(net, &[(circuit, counts.len())]).await?;
     let inputs = shares(me, parties, counts);
     let mut outputs = circuit.run(net, &mut triples, &inputs).await?;
-    let sums = outputs.split_off(bits);
+    let sums = outputs.split_off(bits.len());
+    net.will_open_parts(&bits.iter().map(|bit| (*bit, counts.len())).collect::<Vec<_>>());
     Ok((open(net, &outputs).await?, sums))
 }
 

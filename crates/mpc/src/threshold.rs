@@ -17,6 +17,8 @@
 //! **It does not bound what follows from a total that is known from elsewhere**: that tells the sum of the hidden cells, and a sum that is as small as it can be (two small cells
 //! that count one each) tells them all.
 
+mod table;
+
 use std::sync::Arc;
 
 use zeroize::Zeroizing;
@@ -26,6 +28,8 @@ use crate::mask;
 use crate::net::{Abort, Net, Party};
 use crate::opening::Opens;
 use crate::ring::Ring;
+
+pub use table::suppress_table;
 
 /// Most samples of all parties together that can be compared: counts have 32 bits in two's complement.
 pub const MOST_SAMPLES: u64 = (1 << 31) - 1;
@@ -45,6 +49,9 @@ pub(crate) const SMALL: &str = "whether a cell counts some, but too few";
 pub(crate) const FILLED: &str = "whether a cell is empty";
 pub(crate) const COUNTS: &str = "counts of the cells that are not hidden";
 
+/// Rough time to choose which cells are hidden, for each, in the bytes of [`Net::work_ahead`].
+const WORK_OF_HIDING: usize = 1_000;
+
 /// The numbers that the rules of all parties want, as far as they do not follow from what each party has checked for itself. The same at every party; 0 for
 /// nothing.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -59,6 +66,10 @@ pub struct Thresholds {
     pub beyond: u64,
     /// Smallest and greatest values do not open.
     pub no_extremes: bool,
+    /// Samples of all parties together, for each group of a column: no party has checked its own part of those.
+    pub group_total: u64,
+    /// Samples of all parties but one, for each group.
+    pub group_others: u64,
 }
 
 impl Thresholds {
@@ -71,6 +82,18 @@ impl Thresholds {
             cell: self.cell.max(other.cell),
             beyond: self.beyond.max(other.beyond),
             no_extremes: self.no_extremes || other.no_extremes,
+            group_total: self.group_total.max(other.group_total),
+            group_others: self.group_others.max(other.group_others),
+        }
+    }
+
+    /// What holds for each group of a column.
+    #[must_use]
+    pub fn of_groups(self) -> Thresholds {
+        Thresholds {
+            samples_total: self.samples_total.max(self.group_total),
+            samples_others: self.samples_others.max(self.group_others),
+            ..self
         }
     }
 
@@ -218,10 +241,22 @@ pub fn cells_message_bytes(parties: usize, cells: usize) -> usize {
 /// # Errors
 /// A peer that breaks the protocol.
 pub async fn cells(net: &mut Net, least: u64, counts: &[u64]) -> Result<Vec<Option<u64>>, Abort> {
+    cells_but(net, least, counts, suppress).await
+}
+
+/// The same for cells that are no list: `hidden` says which cells are hidden, for instance [`suppress_table`]. Small ones are in any case.
+///
+/// # Errors
+/// A peer that breaks the protocol.
+pub async fn cells_but(
+    net: &mut Net,
+    least: u64,
+    counts: &[u64],
+    hidden: impl Fn(&[Cell]) -> Vec<bool>,
+) -> Result<Vec<Option<u64>>, Abort> {
     if counts.is_empty() || least <= 1 {
         net.will_open(COUNTS);
-        let sums = mask::sum(net, RING, Zeroizing::new(counts.to_vec())).await?;
-        return Ok(sums.into_iter().map(|sum| Some(sum.min(MOST_SAMPLES))).collect());
+        return added(net, counts).await;
     }
     let circuit = cells_circuit(net.session().parties, Least::Is(least));
     let (bits, sums) = compare(net, &circuit, &[SMALL, FILLED], counts).await?;
@@ -229,9 +264,38 @@ pub async fn cells(net: &mut Net, least: u64, counts: &[u64]) -> Result<Vec<Opti
         small: bits[0].get(cell),
         empty: !bits[1].get(cell),
     };
-    let hidden = suppress(&(0..counts.len()).map(cell).collect::<Vec<_>>());
+    let cells: Vec<Cell> = (0..counts.len()).map(cell).collect();
+    net.work_ahead(WORK_OF_HIDING * cells.len()).await;
+    let hidden = hidden(&cells);
     net.will_open(COUNTS);
-    open_some(net, sums, |cell| !hidden[cell]).await
+    open_some(net, sums, |cell| !hidden[cell] && !cells[cell].small).await
+}
+
+/// The same, where each count stands on its own and nobody could compute one from others: only the small ones are hidden. The words say what opens: whether it is small,
+/// whether it is empty, and the count.
+///
+/// # Errors
+/// A peer that breaks the protocol.
+pub async fn each(
+    net: &mut Net,
+    least: u64,
+    counts: &[u64],
+    [small, filled, shown]: [&'static str; 3],
+) -> Result<Vec<Option<u64>>, Abort> {
+    if counts.is_empty() || least <= 1 {
+        net.will_open(shown);
+        return added(net, counts).await;
+    }
+    let circuit = cells_circuit(net.session().parties, Least::Is(least));
+    let (bits, sums) = compare(net, &circuit, &[small, filled], counts).await?;
+    net.will_open(shown);
+    open_some(net, sums, |cell| !bits[0].get(cell)).await
+}
+
+/// The sums, with nothing compared. What opens was said.
+async fn added(net: &mut Net, counts: &[u64]) -> Result<Vec<Option<u64>>, Abort> {
+    let sums = mask::sum(net, RING, Zeroizing::new(counts.to_vec())).await?;
+    Ok(sums.into_iter().map(|sum| Some(sum.min(MOST_SAMPLES))).collect())
 }
 
 /// What opens of a cell before its count does.

@@ -30,6 +30,8 @@ enum Deal {
     Anyhow(u64),
     /// All to one, nothing to the others.
     AllTo(usize),
+    /// As cards, but beginning with another party: each has what another one had.
+    From(usize),
 }
 
 /// Deals that leave every party as many rows.
@@ -42,6 +44,9 @@ const ANY: [Deal; 5] = [
     Deal::Anyhow(2),
     Deal::AllTo(1),
 ];
+
+/// The same hands in other places.
+const TURNED: [Deal; 3] = [Deal::InTurn, Deal::From(1), Deal::From(2)];
 
 /// Numbers that depend on a seed.
 fn random(state: &mut u64) -> usize {
@@ -65,6 +70,7 @@ impl Deal {
                 Deal::InTurn | Deal::Shuffled(_) => index,
                 Deal::Anyhow(_) => random(&mut seed),
                 Deal::AllTo(party) => party,
+                Deal::From(party) => index + party,
             };
             dealt[to % parties].push(row);
         }
@@ -246,22 +252,16 @@ fn counts(opened: &Opened) -> BTreeMap<&'static str, usize> {
 /// Runs the same data dealt in different ways.
 fn dealt(
     entry: &Entry,
-    parameters: &str,
-    thresholds: Thresholds,
+    (parameters, thresholds): (&str, Thresholds),
     data: &Data,
     parties: usize,
+    deals: &[Deal],
 ) -> Result<Opened, String> {
-    // With a threshold for the others of each, what opens may depend on how many rows each has.
-    let each = matches!(data, Data::Each(_));
-    let deals: &[Deal] = if each || thresholds.samples_others > 0 {
-        &EVEN
-    } else {
-        &ANY
-    };
     let mut first: Option<Opened> = None;
     for (seed, deal) in deals.iter().enumerate() {
         let inputs = data.dealt(*deal, parties);
-        let opened = Opened::of(&simulate(entry, parameters, thresholds, &inputs, seed as u64), &inputs)?;
+        let outcome = simulate(entry, parameters, thresholds, &inputs, seed as u64);
+        let opened = Opened::of(&outcome, &inputs)?;
         named(entry, &opened)?;
         match &first {
             None => first = Some(opened),
@@ -269,6 +269,18 @@ fn dealt(
         }
     }
     first.ok_or_else(|| "nothing has run".to_owned())
+}
+
+/// Ways between which nothing that opens may differ.
+fn deals(case: &Case) -> &'static [Deal] {
+    if case.names && case.thresholds.cell > 1 {
+        &TURNED
+    } else if matches!(case.data, Data::Each(_)) || case.thresholds.samples_others > 0 {
+        // How many rows each party has may decide whether there are enough.
+        &EVEN
+    } else {
+        &ANY
+    }
 }
 
 fn entry(case: &Case) -> &'static Entry {
@@ -280,7 +292,8 @@ fn what_opens_is_declared_and_does_not_tell_who_has_what() {
     let mut seen: BTreeMap<&str, BTreeSet<&str>> = BTreeMap::new();
     for case in cases::all() {
         let parameters = case.parameters.to_string();
-        let opened = dealt(entry(&case), &parameters, case.thresholds, &case.data, case.parties);
+        let task = (parameters.as_str(), case.thresholds);
+        let opened = dealt(entry(&case), task, &case.data, case.parties, deals(&case));
         let opened = opened.unwrap_or_else(|error| panic!("{parameters} {:?}: {error}", case.thresholds));
         let expected: BTreeMap<&str, usize> = case.opens.iter().copied().collect();
         assert_eq!(
@@ -310,11 +323,12 @@ fn rounds_and_lengths_are_those_that_were_said_whatever_the_data() {
         let configured = entry(&case).configure(&parameters).unwrap();
         let rounds = configured.rounds(case.parties, &case.thresholds) + 1;
         let mut first = None;
-        let other = case.data.other();
+        // The names of categories open, and the lengths of what follows depend on how many there are.
+        let other = if case.names { &case.data } else { &case.data.other() };
         for (seed, (data, deal)) in [
             (&case.data, Deal::InTurn),
-            (&case.data, Deal::Shuffled(9)),
-            (&other, Deal::InTurn),
+            (&case.data, if case.names { Deal::From(2) } else { Deal::Shuffled(9) }),
+            (other, Deal::From(1)),
         ]
         .into_iter()
         .enumerate()
@@ -527,13 +541,8 @@ fn mistakes_that_were_planted_are_noticed() {
     let planted = Entry::of::<Planted>();
     let rows = Data::Rows([3, -1, 4, -1, 5, 9, -2, 6].map(|value| json!(value)).to_vec());
     let found = |mistake: Mistake| {
-        let opened = dealt(
-            &planted,
-            &json!(format!("{mistake:?}")).to_string(),
-            Thresholds::default(),
-            &rows,
-            3,
-        );
+        let mistake = json!(format!("{mistake:?}")).to_string();
+        let opened = dealt(&planted, (&mistake, Thresholds::default()), &rows, 3, &ANY);
         opened.map(|opened| counts(&opened))
     };
     assert_eq!(found(Mistake::None), Ok(BTreeMap::from([("sum", 1)])));

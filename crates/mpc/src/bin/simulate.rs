@@ -52,6 +52,8 @@ struct Wanted {
     cell: u64,
     beyond: u64,
     no_extremes: bool,
+    group_total: u64,
+    group_others: u64,
 }
 
 fn main() -> io::Result<()> {
@@ -96,6 +98,8 @@ fn computed(line: &Line) -> Result<Value, Value> {
         cell: line.thresholds.cell,
         beyond: line.thresholds.beyond,
         no_extremes: line.thresholds.no_extremes,
+        group_total: line.thresholds.group_total,
+        group_others: line.thresholds.group_others,
     };
     let declared =
         json!({"rounds": configured.rounds(parties, &thresholds), "longest": prepared[0].shape.message_bytes});

@@ -8,7 +8,6 @@ pub(crate) enum Data {
     /// Rows, or the numbers of a list.
     Rows(Vec<Value>),
     /// Rows with names of columns.
-    #[allow(dead_code)]
     Table(&'static [&'static str], Vec<Value>),
     /// Columns, each of which is dealt for itself.
     Columns(Vec<(&'static str, Vec<Value>)>),
@@ -25,6 +24,8 @@ pub(crate) struct Case {
     pub(crate) data: Data,
     /// Elements of rings, and bits of circuits.
     pub(crate) opens: Vec<(&'static str, usize)>,
+    /// Each party says which categories it has enough of: then the same hands go to other parties.
+    pub(crate) names: bool,
 }
 
 const ENOUGH: &str = "whether there are enough samples";
@@ -36,6 +37,18 @@ const SMALL: &str = "whether a cell counts some, but too few";
 const EMPTY: &str = "whether a cell is empty";
 const CELLS: &str = "counts of the cells that are not hidden";
 const PLACE: &str = "to each party alone, how many values are smaller and how many greater than its own";
+
+const SUMS: &str = "sums";
+const MISSING_FEW: &str = "whether some values are missing, but too few to say how many";
+const MISSING_NONE: &str = "whether no value is missing";
+const MISSING: &str = "number of missing values";
+const PRODUCTS: &str = "sums of squares and products about the means";
+const SQUARES: &str = "sums of squares about the means";
+const NOT_POSITIVE: &str = "whether some value is not greater than 0 (then neither of the next two)";
+const RECIPROCALS: &str = "sums of mean/x";
+const LOGARITHMS: &str = "sums of ln(x/mean)";
+const POWERS: &str = "sums of third to sixth powers of (x − mean)/σ";
+const NAMES: &str = "names of categories that are not declared, in a summed sketch";
 
 /// Bits of a number with three digits before and two after the point.
 const KEY: usize = 18;
@@ -50,6 +63,8 @@ const NONE: Thresholds = Thresholds {
     cell: 0,
     beyond: 0,
     no_extremes: false,
+    group_total: 0,
+    group_others: 0,
 };
 
 fn samples(samples_total: u64) -> Thresholds {
@@ -70,6 +85,7 @@ fn case(
         thresholds,
         data,
         opens: opens.to_vec(),
+        names: false,
     }
 }
 
@@ -91,6 +107,9 @@ pub(crate) fn all() -> Vec<Case> {
     let mut all = sums();
     all.extend(comparisons());
     all.extend(cells());
+    all.extend(univariate());
+    all.extend(bivariate());
+    all.extend(categories());
     all
 }
 
@@ -244,5 +263,249 @@ fn cells() -> Vec<Case> {
             numbers(),
             &[(ENOUGH, 1), (CELLS, 5)],
         ),
+    ]
+}
+
+/// Numbers with three digits before and two after the point.
+fn few(mut parameters: Value) -> Value {
+    parameters["digits_before"] = json!(3);
+    parameters["digits_after"] = json!(2);
+    parameters
+}
+
+/// With missing values.
+fn holes(numbers: &[f64], missing: usize) -> Vec<Value> {
+    let all = numbers.iter().map(|number| json!(number));
+    all.chain(std::iter::repeat_n(Value::Null, missing)).collect()
+}
+
+fn univariate() -> Vec<Case> {
+    let positive = || Data::Rows(holes(&[31.5, 40.0, 2.25, 31.5, 0.5, 77.0, 5.5, 12.0], 3));
+    let columns = || {
+        Data::Columns(vec![
+            ("age", holes(&[31.0, 40.5, 22.0, 67.0, 40.5, 18.0, 55.0], 1)),
+            ("bmi", holes(&[20.5, -31.0, 24.0], 4)),
+        ])
+    };
+    // Of each column.
+    let passes = |columns: usize| {
+        [
+            (SQUARES, 1),
+            (NOT_POSITIVE, 1),
+            (RECIPROCALS, 1),
+            (LOGARITHMS, 1),
+            (POWERS, 4),
+        ]
+        .map(|(what, elements)| (what, elements * columns))
+        .to_vec()
+    };
+    let of = |columns: usize, others: &[(&'static str, usize)]| [&passes(columns), others].concat();
+    let name = "StatisticsUnivariate";
+    let without = json!({"extremes": false});
+    let hidden = Thresholds {
+        cell: 4,
+        no_extremes: true,
+        ..samples(5)
+    };
+    let compared = [
+        (ENOUGH, 2),
+        (SAMPLES, 2 * COUNT),
+        (MISSING_FEW, 2),
+        (MISSING_NONE, 2),
+        (MISSING, 2 * COUNT),
+        (SUMS, 2),
+    ];
+    vec![
+        case(
+            name,
+            without.clone(),
+            NONE,
+            positive(),
+            &of(1, &[(SAMPLES, 1), (MISSING, 1), (SUMS, 1)]),
+        ),
+        case(
+            name,
+            few(json!({})),
+            NONE,
+            positive(),
+            &of(1, &[(SAMPLES, 1), (MISSING, 1), (SUMS, 1), (EXTREMES, 2 * KEY)]),
+        ),
+        // Not all are greater than 0; of numbers whose mean is below 0 nothing says so.
+        case(
+            name,
+            without.clone(),
+            NONE,
+            numbers(),
+            &of(1, &[(SAMPLES, 1), (MISSING, 1), (SUMS, 1)]),
+        ),
+        case(
+            name,
+            without.clone(),
+            NONE,
+            Data::Rows(holes(&[-3.0, 1.0, -4.5, 0.0], 0)),
+            &of(1, &[(SAMPLES, 1), (MISSING, 1), (SUMS, 1)]),
+        ),
+        case(
+            name,
+            without.clone(),
+            NONE,
+            Data::Rows(holes(&[7.25; 9], 1)),
+            &of(1, &[(SAMPLES, 1), (MISSING, 1), (SUMS, 1)]),
+        ),
+        case(
+            name,
+            without,
+            NONE,
+            columns(),
+            &of(2, &[(SAMPLES, 2), (MISSING, 2), (SUMS, 2)]),
+        ),
+        case(name, few(json!({"min_cell": 2})), hidden, columns(), &of(2, &compared)),
+        Case {
+            parties: 5,
+            ..case(
+                name,
+                few(json!({"min_samples": 7})),
+                NONE,
+                columns(),
+                &of(
+                    2,
+                    &[
+                        (ENOUGH, 2),
+                        (SAMPLES, 2 * COUNT),
+                        (MISSING, 2),
+                        (SUMS, 2),
+                        (EXTREMES, 4 * KEY),
+                    ],
+                ),
+            )
+        },
+    ]
+}
+
+fn rows() -> Vec<Value> {
+    let rows = [
+        [1.5, 2.0, -3.0],
+        [4.0, 1.25, 0.0],
+        [2.0, 2.0, 2.0],
+        [9.0, 7.5, 1.0],
+        [-4.0, 0.5, 6.0],
+        [0.0, 0.0, 11.0],
+    ];
+    let rows = rows.iter().map(|row| json!(row));
+    rows.chain([json!([1, null, 2]), json!([null, null, 5]), json!([3, 3, null])])
+        .collect()
+}
+
+fn bivariate() -> Vec<Case> {
+    let pairs = || Data::Rows(rows().iter().map(|row| json!([row[0], row[1]])).collect());
+    let (two, many) = ("StatisticsBivariate", "CorrelationMatrix");
+    let hidden = Thresholds { cell: 4, ..samples(5) };
+    let compared = [
+        (ENOUGH, 1),
+        (SAMPLES, COUNT),
+        (MISSING_FEW, 1),
+        (MISSING_NONE, 1),
+        (MISSING, COUNT),
+    ];
+    let of = |columns: usize, others: &[(&'static str, usize)]| {
+        [others, &[(SUMS, columns), (PRODUCTS, columns * (columns + 1) / 2)]].concat()
+    };
+    vec![
+        case(two, json!({}), NONE, pairs(), &of(2, &[(SAMPLES, 1), (MISSING, 1)])),
+        case(two, json!({}), hidden, pairs(), &of(2, &compared)),
+        case(
+            two,
+            json!({"min_samples": 90}),
+            NONE,
+            pairs(),
+            &of(2, &[(ENOUGH, 1), (SAMPLES, COUNT), (MISSING, 1)]),
+        ),
+        case(
+            many,
+            json!({}),
+            NONE,
+            Data::Table(&["c", "a", "b"], rows()),
+            &of(3, &[(SAMPLES, 1), (MISSING, 1)]),
+        ),
+        case(
+            many,
+            json!({"min_cell": 2}),
+            hidden,
+            Data::Table(&["c", "a", "b"], rows()),
+            &of(3, &compared),
+        ),
+    ]
+}
+
+fn categories() -> Vec<Case> {
+    let texts = ["a", "b", "a", "1", "b", "a", "a", "b", "b", "c"].map(|text| json!(text));
+    let list = || {
+        Data::Rows(
+            texts
+                .iter()
+                .cloned()
+                .chain([json!(1), Value::Null, json!(1), Value::Null])
+                .collect(),
+        )
+    };
+    let pairs = || {
+        Data::Rows(
+            texts
+                .iter()
+                .zip([1, 2, 1, 1, 2, 2, 1, 2, 2, 1])
+                .map(|(text, number)| json!([text, number]))
+                .chain([json!(["a", null])])
+                .collect(),
+        )
+    };
+    let (one, two) = ("StatisticsFrequency", "StatisticsContingency");
+    let declared = json!({"categories": ["a", "b", "c", "1", 1]});
+    let table = json!({"categories": {"rows": ["a", "b", "c", "1"], "columns": [1, 2]}});
+    let with = |parameters: &Value, name: &str, value: Value| {
+        let mut parameters = parameters.clone();
+        parameters[name] = value;
+        parameters
+    };
+    let compared = |cells: usize| vec![(SMALL, cells), (EMPTY, cells), (CELLS, cells * COUNT)];
+    // Dealt in turn to three parties, each has two of "a" and of "b".
+    let two_of_each = Data::Rows(
+        ["aaa", "bbb", "cab", "bba", "a"]
+            .iter()
+            .flat_map(|row| row.chars().map(|name| json!(name.to_string())))
+            .collect(),
+    );
+    // Elements of the first of two tables.
+    let sketch = (NAMES, 3 * 128 * 4);
+    let found = |case: Case| Case { names: true, ..case };
+    let hidden = Thresholds { cell: 2, ..NONE };
+    vec![
+        case(one, declared.clone(), NONE, list(), &[(CELLS, 6)]),
+        case(one, with(&declared, "other", json!(true)), hidden, list(), &compared(7)),
+        case(
+            one,
+            with(&declared, "min_samples", json!(13)),
+            hidden,
+            list(),
+            &[compared(6), vec![(ENOUGH, 1)]].concat(),
+        ),
+        found(case(one, json!({}), NONE, list(), &[sketch, (CELLS, 7)])),
+        found(case(
+            one,
+            json!({}),
+            samples(12),
+            list(),
+            &[sketch, (ENOUGH, 1), (CELLS, 7)],
+        )),
+        case(two, table.clone(), NONE, pairs(), &[(CELLS, 9)]),
+        case(two, table.clone(), samples(3), pairs(), &[(ENOUGH, 1), (CELLS, 9)]),
+        case(two, table, hidden, pairs(), &compared(9)),
+        found(case(two, json!({}), NONE, pairs(), &[sketch, (CELLS, 10)])),
+        found(case(
+            one,
+            json!({}),
+            hidden,
+            two_of_each,
+            &[vec![sketch], compared(4)].concat(),
+        )),
     ]
 }

@@ -339,11 +339,11 @@ pub async fn squares(
     products(net, grid, columns, centres, &pairs).await
 }
 
-/// A ring for sums of products of two deviations, whatever the data: |x − M| < 2·10^digits, at most 2^31 summands, a sign.
+/// A ring for sums of products of two deviations, whatever the data: |x − M| < 4·10^digits (x may be a difference of two numbers), at most 2^31 summands, a sign.
 #[must_use]
 pub fn product_ring(grid: &Grid) -> Ring {
-    let bits = 2 * (bits(grid) + 1) + 31 + 1;
-    Ring::new(bits.next_multiple_of(64)).expect("2 · 2021 + 32 bits at most, which is below 4096")
+    let bits = 2 * (bits(grid) + 2) + 31 + 1;
+    Ring::new(bits.next_multiple_of(64)).expect("2 · 2022 + 32 bits at most, which is below 4096")
 }
 
 /// Bits of the largest magnitude on a grid.
@@ -489,10 +489,10 @@ mod tests {
         for (before, after) in [(1, 0), (18, 12), (18, 0), (300, 308), (608, 0)] {
             let grid = Grid::new(Digits::new(before, after).unwrap());
             let ring = product_ring(&grid);
-            let largest = BigInt::from(10).pow(u32::from(before) + u32::from(after)) * 2;
+            let largest = BigInt::from(10).pow(u32::from(before) + u32::from(after)) * 4;
             let sum: BigInt = &largest * &largest * BigInt::from(1u64 << 31);
             assert!(sum.bits() < u64::from(ring.bits()), "{before} {after}");
-            assert!(ring.bits() < 2 * bits(&grid) + 34 + 64);
+            assert!(ring.bits() < 2 * bits(&grid) + 36 + 64);
         }
     }
 }

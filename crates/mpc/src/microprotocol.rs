@@ -10,6 +10,7 @@ use serde::Serialize;
 use zeroize::Zeroizing;
 
 use crate::data;
+use crate::microprotocols::anova_one_way::AnovaOneWay;
 use crate::microprotocols::benchmark::Benchmark;
 use crate::microprotocols::contingency::StatisticsContingency;
 use crate::microprotocols::correlation_matrix::CorrelationMatrix;
@@ -21,6 +22,8 @@ use crate::microprotocols::quantiles::{Quantiles, SecureMedian};
 use crate::microprotocols::secure_sum::SecureSum;
 use crate::microprotocols::statistics_bivariate::StatisticsBivariate;
 use crate::microprotocols::statistics_univariate::StatisticsUnivariate;
+use crate::microprotocols::t_test::TTest;
+use crate::microprotocols::table_one::Table1;
 use crate::net::{Abort, Machine, Net, Session};
 use crate::number::Digits;
 use crate::opening::Opens;
@@ -38,6 +41,9 @@ pub static ALL: &[Entry] = &[
     Entry::of::<StatisticsUnivariate>(),
     Entry::of::<StatisticsBivariate>(),
     Entry::of::<CorrelationMatrix>(),
+    Entry::of::<TTest>(),
+    Entry::of::<AnovaOneWay>(),
+    Entry::of::<Table1>(),
     Entry::of::<StatisticsFrequency>(),
     Entry::of::<StatisticsContingency>(),
 ];

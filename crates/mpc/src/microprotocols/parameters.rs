@@ -65,6 +65,31 @@ impl Given {
         }
     }
 
+    /// One of these texts.
+    pub(super) fn choice<T: Copy>(&self, name: &str, choices: &[(&'static str, T)]) -> Result<Option<T>, Refusal> {
+        let Some(text) = self.text(name) else { return Ok(None) };
+        let given: Option<String> = serde_json::from_str(text).ok();
+        let found = choices.iter().find(|(choice, _)| given.as_deref() == Some(*choice));
+        let names: Vec<String> = choices.iter().map(|(choice, _)| format!("\"{choice}\"")).collect();
+        let found = found.ok_or_else(|| unusable(name, &format!("{name} is one of {}", names.join(", "))))?;
+        Ok(Some(found.1))
+    }
+
+    /// The probability of an interval: more than 0.5, less than 1, with up to 6 decimals; 0.95 if it is not given.
+    pub(super) fn confidence(&self) -> Result<f64, Refusal> {
+        let Some(text) = self.text("confidence") else {
+            return Ok(0.95);
+        };
+        let usable = |number: &f64| (0.5..1.0).contains(number) && text.len() <= 8;
+        let number = text.parse().ok().filter(usable);
+        number.ok_or_else(|| {
+            unusable(
+                "confidence",
+                "confidence is a number from 0.5 to 0.999999, for example 0.95",
+            )
+        })
+    }
+
     /// [`DIGITS`].
     pub(super) fn grid(&self) -> Result<Grid, Refusal> {
         let default = Digits::default();

@@ -1,0 +1,127 @@
+//! What is told of a sample of numbers once their count, sum and sum of squares about the mean have opened: mean, deviation, interval.
+
+use num_bigint::BigInt;
+
+use crate::centred::{Centre, Product};
+use crate::distributions::student_quantile;
+use crate::exact::{Ratio, element, unit};
+use crate::number::Grid;
+use crate::threshold::Why;
+
+/// A sample, or several ones together. In steps of the grid, exact.
+#[derive(Clone, Debug)]
+pub(super) struct Summary {
+    pub(super) samples: u64,
+    sum: BigInt,
+    /// Σ(x − mean)².
+    squares: Ratio,
+}
+
+impl Summary {
+    pub(super) fn new(centre: &Result<Centre, Why>, square: &Result<Product, Why>) -> Result<Summary, Why> {
+        let centre = centre.as_ref().map_err(|why| *why)?;
+        let square = square.as_ref().map_err(|why| *why)?;
+        Ok(Summary {
+            samples: centre.samples,
+            sum: centre.sum.clone(),
+            squares: square.exact_sum().ok_or(Why::NoValues)?,
+        })
+    }
+
+    /// All of them together. Those without values count for nothing.
+    pub(super) fn together(parts: &[Result<Summary, Why>]) -> Result<Summary, Why> {
+        let mut all = Summary {
+            samples: 0,
+            sum: BigInt::ZERO,
+            squares: zero()?,
+        };
+        let mut between = zero()?;
+        for part in parts {
+            let part = match part {
+                Ok(part) => part,
+                Err(Why::NoValues) => continue,
+                Err(why) => return Err(*why),
+            };
+            all.samples += part.samples;
+            all.sum += &part.sum;
+            all.squares = all.squares.plus(&part.squares);
+            between = between.plus(&part.square_of_sum()?);
+        }
+        if all.samples == 0 {
+            return Err(Why::NoValues);
+        }
+        let between = between.plus(&all.square_of_sum()?.negated());
+        all.squares = all.squares.plus(&between);
+        Ok(all)
+    }
+
+    /// (Σx)² / n.
+    fn square_of_sum(&self) -> Result<Ratio, Why> {
+        Ratio::new(&self.sum * &self.sum, self.samples).ok_or(Why::NoValues)
+    }
+
+    /// Σ(x − mean)².
+    pub(super) fn squares(&self) -> &Ratio {
+        &self.squares
+    }
+
+    pub(super) fn exact_mean(&self) -> Result<Ratio, Why> {
+        Ratio::new(self.sum.clone(), self.samples).ok_or(Why::NoValues)
+    }
+
+    pub(super) fn mean(&self, grid: &Grid) -> Result<f64, Why> {
+        Ok(self.exact_mean()?.shifted(unit(grid)).to_f64())
+    }
+
+    /// With n − 1.
+    pub(super) fn exact_variance(&self) -> Result<Ratio, Why> {
+        let degrees = Ratio::new(1, self.degrees()).ok_or(Why::TooFewValues)?;
+        Ok(self.squares.times(&degrees))
+    }
+
+    pub(super) fn deviation(&self, grid: &Grid) -> Result<f64, Why> {
+        Ok(root(grid, self.exact_variance()?))
+    }
+
+    /// Of the mean, squared.
+    pub(super) fn squared_error(&self) -> Result<Ratio, Why> {
+        let share = Ratio::new(1, self.samples).ok_or(Why::NoValues)?;
+        Ok(self.exact_variance()?.times(&share))
+    }
+
+    pub(super) fn error(&self, grid: &Grid) -> Result<f64, Why> {
+        Ok(root(grid, self.squared_error()?))
+    }
+
+    pub(super) fn degrees(&self) -> u64 {
+        self.samples.saturating_sub(1)
+    }
+
+    /// For the mean, with this probability.
+    pub(super) fn interval(&self, grid: &Grid, confidence: f64) -> Result<[f64; 2], Why> {
+        let quantile = student_quantile(f64::midpoint(1.0, confidence), self.degrees() as f64);
+        let (mean, error) = (self.mean(grid)?, self.error(grid)?);
+        let reach = quantile.ok_or(Why::TooFewValues)? * error;
+        Ok([mean - reach, mean + reach])
+    }
+}
+
+fn zero() -> Result<Ratio, Why> {
+    Ratio::new(0, 1).ok_or(Why::NoValues)
+}
+
+/// The root of what is in squared steps of the grid.
+pub(super) fn root(grid: &Grid, square: Ratio) -> f64 {
+    square.shifted(2 * unit(grid)).root().to_f64()
+}
+
+/// A decimal that a parameter gives, in steps of the grid.
+pub(super) fn steps(grid: &Grid, decimal: &[u64]) -> BigInt {
+    debug_assert_eq!(decimal.len(), grid.ring().limbs(), "one element");
+    crate::exact::integer(decimal)
+}
+
+/// The decimal of some steps of the grid.
+pub(super) fn decimal(grid: &Grid, steps: &BigInt) -> String {
+    grid.to_decimal(&element(steps, grid.ring().limbs()))
+}

@@ -1,0 +1,342 @@
+//! Table1: what a study shows first: of each column how many values there are, how many are missing, mean, standard deviation, standard error and an interval for the mean; for all, and by group.
+//!
+//! - **Declared outputs**, everything that opens: for each column, or each group of it, how many values all parties have, how many are missing, and the exact mean and variance (as a sum, and a sum of squares about
+//!   the mean); how many rows have no group. Where rules want a minimum of samples: whether it is reached, for each group of a column; if not, nothing else of it opens. Where rules want a minimum for counts: whether a number of
+//!   missing values is small but not 0 (then it does not open), and whether it is 0.
+//! - **How**: two passes of masked sums ([`crate::centred`]). What is told of all groups together follows from the groups, exactly; if one is hidden, so is that.
+//! - **Rounds** after the last input: 2; with a minimum of samples 17 more for three parties, and as many with a minimum for counts.
+//! - **Adversary**: semi-honest, any number of colluding parties.
+//! - **What each party sees**: masked vectors, uniformly random up to their sums ([`crate::mask`]), and what comparisons open ([`crate::threshold`]); all of that follows from the declared outputs, so a simulator that has
+//!   them draws the rest.
+//! - **Not protected**: the outputs. The columns have the same rows, so numbers of values that differ tell how many are missing, even where that number is hidden.
+//!
+//! Input: named columns of numbers, and one of groups, if these are declared; rows without a group are left out and counted. Parameters: `group` (`{"column": "arm", "categories": ["a", "b"]}`),
+//! `confidence` (0.95, by Student's t), `digits_before`, `digits_after`, `min_samples`, `min_cell` (for numbers of missing values).
+
+use std::fmt;
+
+use serde::Deserialize;
+use serde_json::json;
+use serde_json::value::RawValue;
+use zeroize::Zeroizing;
+
+use super::answer::{Answer, Field};
+use super::categories;
+use super::columns::{self, chosen, missing_counts, missing_rounds, most_rows, opened_missing};
+use super::groups::places;
+use super::parameters::{Canonical, DIGITS, Given, MIN_CELL, MIN_SAMPLES, unusable};
+use super::summary::Summary;
+use crate::centred::{self, Column, Counting};
+use crate::data::{Category, Cells, Kind, MISSING, Table};
+use crate::microprotocol::{Microprotocol, Refusal, Release, SeeRow, Shape};
+use crate::net::{Abort, Net};
+use crate::number::{Digits, Grid};
+use crate::threshold::{self, Thresholds, Why};
+
+/// Most groups of all columns together.
+const MOST_CELLS: usize = 10_000;
+const GROUP: &str = "group";
+const EXAMPLE: &str = "for example {\"column\": \"arm\", \"categories\": [\"control\", \"treated\"]}";
+
+/// See the [module](self).
+#[derive(Debug)]
+pub struct Table1;
+
+/// The column that says which group a row belongs to.
+#[derive(Clone, Debug)]
+struct Group {
+    column: String,
+    categories: Vec<Category>,
+}
+
+/// What all parties agree on.
+#[derive(Clone, Debug)]
+pub struct Params {
+    grid: Grid,
+    thresholds: Thresholds,
+    group: Option<Group>,
+    confidence: f64,
+}
+
+impl Params {
+    fn groups(&self) -> usize {
+        self.group.as_ref().map_or(1, |group| group.categories.len())
+    }
+
+    fn thresholds(&self, session: &Thresholds) -> Thresholds {
+        let thresholds = self.thresholds.strictest(*session);
+        if self.group.is_some() {
+            thresholds.of_groups()
+        } else {
+            thresholds
+        }
+    }
+
+    fn kind(&self) -> impl Fn(usize, Option<&str>) -> Kind + '_ {
+        |_, name| match &self.group {
+            Some(group) if name == Some(&group.column) => Kind::Categories,
+            _ => Kind::Numbers,
+        }
+    }
+}
+
+/// One party's numbers: for each column, in the order of their names, those of each group. Private but for the names.
+pub struct Input {
+    names: Vec<String>,
+    cells: Vec<Column>,
+    /// By cell.
+    missing: Zeroizing<Vec<u64>>,
+    without_group: u64,
+    /// By column.
+    samples: Zeroizing<Vec<u64>>,
+}
+
+impl fmt::Debug for Input {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Input")
+            .field("columns", &self.names.len())
+            .finish_non_exhaustive()
+    }
+}
+
+impl Microprotocol for Table1 {
+    const NAME: &'static str = "Table1";
+    const ALIASES: &'static [&'static str] = &[];
+    const RELEASES: &'static [Release] = &[Release::Statistic];
+    const COMPARES: bool = true;
+    type Params = Params;
+    type Input = Input;
+    type Output = Answer;
+
+    fn params(json: &str) -> Result<Params, Refusal> {
+        let [after, before] = DIGITS;
+        let known = [GROUP, "confidence", after, before, MIN_SAMPLES, MIN_CELL];
+        let given = Given::read(Self::NAME, json, &known)?;
+        Ok(Params {
+            grid: given.grid()?,
+            thresholds: given.thresholds()?,
+            group: given.text(GROUP).map(read_group).transpose()?,
+            confidence: given.confidence()?,
+        })
+    }
+
+    fn canonical(params: &Params) -> String {
+        let confidence = serde_json::Value::from(params.confidence).to_string();
+        let mut canonical = Canonical::new(&params.grid, &params.thresholds).with("confidence", confidence);
+        if let Some(group) = &params.group {
+            let json = json!({"categories": categories::json(&group.categories), "column": group.column});
+            canonical = canonical.with(GROUP, json.to_string());
+        }
+        canonical.text()
+    }
+
+    fn input(params: &Params, parties: usize, texts: &[&str]) -> Result<Input, Refusal> {
+        let grid = &params.grid;
+        let table = Table::read(grid, most_rows(grid, parties), texts, &params.kind())?;
+        let names = table.names.as_ref().ok_or_else(|| Refusal {
+            code: "INPUT_SHAPE",
+            hint: "for example {\"columns\": [\"arm\", \"age\"], \"rows\": [[\"a\", 31], [\"b\", null]]}".to_owned(),
+            ..unusable("", "the input has no names of columns")
+        })?;
+        table.even(grid)?;
+        let groups = params
+            .group
+            .as_ref()
+            .map(|group| of_rows(params, &table, names, group))
+            .transpose()?;
+        let mut order: Vec<usize> = (0..names.len()).collect();
+        order.retain(|column| matches!(table.columns[*column], Cells::Numbers { .. }));
+        order.sort_by_key(|column| &names[*column]);
+        if order.is_empty() || order.len() * params.groups() > MOST_CELLS {
+            let message = format!(
+                "the input has {} columns of numbers; from 1 to {} are possible",
+                order.len(),
+                MOST_CELLS / params.groups()
+            );
+            return Err(Refusal {
+                code: "INPUT_SHAPE",
+                hint: "give at least one column beside that of the groups; use several tasks for very many".to_owned(),
+                ..unusable("", &message)
+            });
+        }
+        Ok(collect(
+            params,
+            &table,
+            &order,
+            groups.as_ref().map(|groups| &groups[..]),
+        ))
+    }
+
+    fn rounds(params: &Params, parties: usize, thresholds: &Thresholds) -> u32 {
+        let thresholds = params.thresholds(thresholds);
+        centred::sums_rounds(parties, &thresholds) + missing_rounds(parties, &thresholds) + 1
+    }
+
+    fn shape(params: &Params, parties: usize, input: &Input) -> Shape {
+        let cells = input.cells.len();
+        let bytes = centred::message_bytes(&params.grid, parties, cells, cells + 1, cells);
+        let bytes = bytes.max(threshold::cells_message_bytes(parties, cells + 1));
+        columns::shape(Some(&input.names), input.names.len(), bytes)
+    }
+
+    fn digits(params: &Params) -> Option<Digits> {
+        Some(params.grid.digits())
+    }
+
+    fn samples(input: &Input) -> Zeroizing<Vec<u64>> {
+        input.samples.clone()
+    }
+
+    fn rows(params: &Params, texts: &[&str], see: &mut SeeRow<'_>) -> Result<(), Refusal> {
+        Ok(Table::show(&params.grid, texts, &params.kind(), see)?)
+    }
+
+    async fn run(params: Params, input: Input, net: &mut Net) -> Result<Answer, Abort> {
+        let grid = &params.grid;
+        let thresholds = params.thresholds(&net.session().thresholds);
+        let mut own = input.missing;
+        own.push(input.without_group);
+        let columns = (&input.cells[..], Counting::Each);
+        let sums = centred::sums(net, grid, &thresholds, columns, opened_missing(&thresholds, &own)).await?;
+        // Rows without a group belong to no cell that could have too few values.
+        let mut told = sums.samples.clone();
+        told.push(Ok(0));
+        let mut missing = missing_counts(net, &thresholds, &told, (&own, &sums.counts)).await?;
+        let without_group = missing
+            .pop()
+            .ok_or(Abort::Internal("no count of rows without a group"))?;
+        let squares = centred::squares(net, grid, &input.cells, &sums.centres).await?;
+        let summaries = sums.centres.iter().zip(&squares);
+        let cells: Vec<Cell> = summaries
+            .zip(sums.samples.iter().zip(missing))
+            .map(|((centre, square), (samples, missing))| Cell {
+                summary: Summary::new(centre, square),
+                samples: *samples,
+                missing,
+            })
+            .collect();
+        let columns = input.names.into_iter().zip(cells.chunks(params.groups()));
+        let columns = columns.map(|(name, cells)| (name, Field::Object(describe(&params, cells))));
+        let mut fields = vec![("columns", Field::Object(Answer::new(columns.collect())))];
+        if let Some(group) = &params.group {
+            fields.push(("groups", Field::Public(categories::json(&group.categories))));
+            fields.push(("without_group", Field::Count(without_group)));
+        }
+        Ok(Answer::new(fields))
+    }
+}
+
+fn read_group(text: &str) -> Result<Group, Refusal> {
+    #[derive(Deserialize)]
+    #[serde(deny_unknown_fields)]
+    struct Written<'a> {
+        column: String,
+        #[serde(borrow)]
+        categories: &'a RawValue,
+    }
+    let written: Written<'_> = serde_json::from_str(text).map_err(|_| {
+        unusable(
+            GROUP,
+            &format!("group has the members column and categories, {EXAMPLE}"),
+        )
+    })?;
+    let categories = categories::declared("group.categories", written.categories.get(), EXAMPLE)?;
+    Ok(Group {
+        column: written.column,
+        categories,
+    })
+}
+
+/// For each row the place of its group.
+fn of_rows(params: &Params, table: &Table, names: &[String], group: &Group) -> Result<Zeroizing<Vec<u32>>, Refusal> {
+    let column = names
+        .iter()
+        .position(|name| *name == group.column)
+        .ok_or_else(|| Refusal {
+            code: "INPUT_SHAPE",
+            hint: "name the column of the groups as the task's parameters do".to_owned(),
+            ..unusable("", "the input lacks the column of the groups")
+        })?;
+    places(&params.grid, table, column, &group.categories)
+}
+
+fn collect(params: &Params, table: &Table, order: &[usize], groups: Option<&[u32]>) -> Input {
+    let place = |row: usize| groups.map_or(0, |groups| groups[row]);
+    let mut cells = Vec::with_capacity(order.len() * params.groups());
+    let mut missing = Zeroizing::new(Vec::with_capacity(order.len() * params.groups() + 1));
+    let mut samples = Zeroizing::new(Vec::with_capacity(order.len()));
+    for column in order {
+        let mut all = 0;
+        for group in 0..params.groups() as u32 {
+            let of_group = |row: usize| place(row) == group;
+            let has = |row: usize| of_group(row) && table.columns[*column].has(row);
+            let rows: Zeroizing<Vec<bool>> = Zeroizing::new((0..table.rows).map(has).collect());
+            let count = rows.iter().filter(|has| **has).count();
+            let members = (0..table.rows).filter(|row| of_group(*row)).count();
+            missing.push((members - count) as u64);
+            cells.push(chosen(&params.grid, &table.columns[*column], &rows));
+            all += count as u64;
+        }
+        samples.push(all);
+    }
+    let names = table.names.as_deref().unwrap_or_default();
+    Input {
+        names: order.iter().map(|column| names[*column].clone()).collect(),
+        cells,
+        missing,
+        without_group: (0..table.rows).filter(|row| place(*row) == MISSING).count() as u64,
+        samples,
+    }
+}
+
+/// What has opened of a column, or of a group of it.
+struct Cell {
+    summary: Result<Summary, Why>,
+    samples: Result<u64, Why>,
+    missing: Result<u64, Why>,
+}
+
+impl Cell {
+    fn answer(&self, params: &Params) -> Answer {
+        let grid = &params.grid;
+        let summary = || self.summary.as_ref().map_err(|why| *why);
+        let interval = match summary().and_then(|summary| summary.interval(grid, params.confidence)) {
+            Ok(bounds) => bounds.map(Ok),
+            Err(why) => [Err(why), Err(why)],
+        };
+        Answer::new(vec![
+            ("n", Field::Count(self.samples)),
+            ("missing", Field::Count(self.missing)),
+            ("mean", Field::Double(summary().and_then(|summary| summary.mean(grid)))),
+            (
+                "standard_deviation",
+                Field::Double(summary().and_then(|summary| summary.deviation(grid))),
+            ),
+            (
+                "standard_error",
+                Field::Double(summary().and_then(|summary| summary.error(grid))),
+            ),
+            ("confidence_interval", Field::doubles(interval)),
+        ])
+    }
+}
+
+fn describe(params: &Params, cells: &[Cell]) -> Answer {
+    if params.group.is_none() {
+        let all = cells.iter().map(|cell| ("all", Field::Object(cell.answer(params))));
+        return Answer::new(all.collect());
+    }
+    let summaries: Vec<Result<Summary, Why>> = cells.iter().map(|cell| cell.summary.clone()).collect();
+    let all = Cell {
+        summary: Summary::together(&summaries),
+        samples: cells.iter().map(|cell| cell.samples).sum(),
+        missing: cells.iter().map(|cell| cell.missing).sum(),
+    };
+    Answer::new(vec![
+        ("all", Field::Object(all.answer(params))),
+        (
+            "groups",
+            Field::List(cells.iter().map(|cell| Field::Object(cell.answer(params))).collect()),
+        ),
+    ])
+}

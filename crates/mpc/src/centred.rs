@@ -207,7 +207,8 @@ pub fn message_bytes(grid: &Grid, parties: usize, columns: usize, counts: usize,
         .max(threshold::totals_message_bytes(parties, columns))
 }
 
-/// The sum of each column, and how many values it has; and the sums of further `counts`, which are not compared with anything. What has too few samples does not open.
+/// The sum of each column, and how many values it has; and the sums of further `counts`, of which the first `of_columns` belong to a column each, in order (or to all of them, if rows are counted), and the
+/// others to none. What has too few samples does not open, nor what belongs to it.
 ///
 /// # Errors
 /// A peer that breaks the protocol.
@@ -216,7 +217,7 @@ pub async fn sums(
     grid: &Grid,
     thresholds: &Thresholds,
     (columns, counting): (&[Column], Counting),
-    counts: &[u64],
+    (counts, of_columns): (&[u64], usize),
 ) -> Result<Sums, Abort> {
     let ring = grid.ring();
     let limbs = ring.limbs();
@@ -233,15 +234,21 @@ pub async fn sums(
     let own = if samples.is_some() { &[][..] } else { &own };
     let mut vector = Zeroizing::new(vec![0; (columns.len() + own.len() + counts.len()) * limbs]);
     let mut slots = vector.chunks_exact_mut(limbs);
+    let may_open = |column: usize| samples.as_ref().is_none_or(|samples| samples[place(column)].is_some());
     for (index, (column, slot)) in columns.iter().zip(&mut slots).enumerate() {
         // What must not open is added as 0: messages are as long as otherwise.
-        if samples.as_ref().is_none_or(|samples| samples[place(index)].is_some()) {
+        if may_open(index) {
             let elements = column.chunks_exact(limbs);
             elements.for_each(|element| ring.add_assign(slot, element));
         }
     }
-    for (slot, count) in slots.zip(own.iter().chain(counts)) {
+    for (count, slot) in own.iter().zip(&mut slots) {
         slot[0] = *count;
+    }
+    for (index, (count, slot)) in counts.iter().zip(slots).enumerate() {
+        if index >= of_columns || may_open(index) {
+            slot[0] = *count;
+        }
     }
     net.will_open_parts(&[(SUMS, columns.len()), (SAMPLES, own.len()), (MISSING, counts.len())]);
     let opened = mask::sum(net, ring, vector).await?;

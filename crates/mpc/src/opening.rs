@@ -80,6 +80,9 @@ impl Announced {
         let mut left = elements.into_iter();
         let mut openings = Vec::with_capacity(self.0.len());
         for (what, announced) in &self.0 {
+            if *announced == Some(0) {
+                continue;
+            }
             let elements: Vec<_> = left.by_ref().take(announced.unwrap_or(usize::MAX)).collect();
             let complete = announced.is_none_or(|announced| announced == elements.len());
             let what = if complete { what } else { MISSING };
@@ -119,6 +122,8 @@ mod tests {
         assert_eq!(split(&announced, 3), [("sum", 2), ("count", 1)]);
         assert_eq!(split(&announced, 4), [("sum", 2), ("count", 1), ("", 1)]);
         assert_eq!(split(&announced, 2), [("sum", 2), (MISSING, 0)]);
+        announced.parts(&[("none", 0), ("sum", 1)]);
+        assert_eq!(split(&announced, 1), [("sum", 1)]);
         announced.forget();
         assert_eq!(split(&announced, 1), [("", 1)]);
     }

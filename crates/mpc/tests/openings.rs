@@ -368,6 +368,48 @@ fn rounds_and_lengths_are_those_that_were_said_whatever_the_data() {
     }
 }
 
+/// With too few samples nothing opens but that, whatever the data. Rows that lack a group or a value of a group belong to no group that could be too small.
+#[test]
+fn with_too_few_samples_nothing_else_opens() {
+    for case in cases::all() {
+        let thresholds = Thresholds {
+            samples_total: 1_000_000,
+            ..case.thresholds
+        };
+        let of_groups = matches!(case.name, "AnovaOneWay" | "Table1") || case.parameters["groups"].is_array();
+        let parameters = case.parameters.to_string();
+        let opened = |data: &Data, deal: Deal, seed: u64| {
+            let inputs = data.dealt(deal, case.parties);
+            let outcome = simulate(entry(&case), &parameters, thresholds, &inputs, seed);
+            let mut opened = Opened::of(&outcome, &inputs).unwrap();
+            opened
+                .to_all
+                .retain(|opening| !of_groups || !opening.what.contains("missing") || opening.way == Way::Sum);
+            // The last one counts them.
+            if let Some(opening) = opened
+                .to_all
+                .iter_mut()
+                .find(|opening| opening.what.contains("missing"))
+                && of_groups
+            {
+                opening.elements.pop();
+            }
+            opened
+        };
+        let (some, none) = (
+            opened(&case.data, Deal::InTurn, 1),
+            opened(&case.data.other(), Deal::InTurn, 2),
+        );
+        assert!(
+            some.to_all
+                .iter()
+                .any(|opening| opening.what == "whether there are enough samples")
+        );
+        assert_eq!(some.to_all, none.to_all, "{} {parameters}", case.name);
+        assert!(some.to_one.iter().all(|(_, own)| own.is_empty()), "{}", case.name);
+    }
+}
+
 /// The last cell of the table is what the code declares.
 #[test]
 fn the_page_of_microprotocols_says_what_opens() {

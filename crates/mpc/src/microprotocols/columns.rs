@@ -5,7 +5,7 @@ use std::fmt;
 use zeroize::Zeroizing;
 
 use super::parameters::unusable;
-use crate::centred::{Column, MISSING, OPENS_SUMS};
+use crate::centred::{Column, MISSING, OPENS_PRODUCTS, OPENS_SUMS};
 use crate::data::{self, Cells, Kind, Table};
 use crate::microprotocol::{Refusal, Shape};
 use crate::net::{Abort, Net};
@@ -18,6 +18,12 @@ pub(super) const OPENS: [Opens; 6] = {
     let [enough, samples, missing, sums] = OPENS_SUMS;
     let few = [Opens::Value(MISSING_FEW), Opens::Value(MISSING_NONE)];
     [enough, samples, few[0], few[1], missing, sums]
+};
+
+/// The same, and what [`crate::centred::products`] opens.
+pub(super) const OPENS_PASSES: [Opens; 7] = {
+    let [enough, samples, few, none, missing, sums] = OPENS;
+    [enough, samples, few, none, missing, sums, OPENS_PRODUCTS]
 };
 
 const MISSING_FEW: &str = "whether some values are missing, but too few to say how many";

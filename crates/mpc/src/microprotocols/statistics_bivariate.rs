@@ -34,10 +34,7 @@ impl Microprotocol for StatisticsBivariate {
     const NAME: &'static str = "StatisticsBivariate";
     const ALIASES: &'static [&'static str] = &[];
     const RELEASES: &'static [Release] = &[Release::Statistic];
-    const OPENS: &'static [Opens] = &{
-        let [enough, samples, few, none, missing, sums] = columns::OPENS;
-        [enough, samples, few, none, missing, sums, centred::OPENS_PRODUCTS]
-    };
+    const OPENS: &'static [Opens] = &columns::OPENS_PASSES;
     const COMPARES: bool = true;
     type Params = Common;
     type Input = Rows;
@@ -82,7 +79,8 @@ impl Microprotocol for StatisticsBivariate {
         let thresholds = params.thresholds.strictest(net.session().thresholds);
         let own = [input.missing];
         let columns = (&input.columns[..], Counting::Rows);
-        let sums = centred::sums(net, grid, &thresholds, columns, opened_missing(&thresholds, &own)).await?;
+        let counts = (opened_missing(&thresholds, &own), 1);
+        let sums = centred::sums(net, grid, &thresholds, columns, counts).await?;
         let missing = missing_counts(net, &thresholds, &sums.samples[..1], (&own, &sums.counts)).await?;
         let pairs = [(0, 0), (1, 1), (0, 1)];
         let products = centred::products(net, grid, &input.columns, &sums.centres, &pairs).await?;

@@ -156,7 +156,7 @@ impl Microprotocol for StatisticsUnivariate {
             missing,
             ..
         } = input;
-        let counts = opened_missing(&thresholds, &missing);
+        let counts = (opened_missing(&thresholds, &missing), missing.len());
         let sums = centred::sums(net, grid, &thresholds, (&columns, Counting::Each), counts).await?;
         let missing = missing_counts(net, &thresholds, &sums.samples, (&missing, &sums.counts)).await?;
         let second = second_pass(net, grid, &columns, &sums.centres).await?;

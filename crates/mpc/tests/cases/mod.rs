@@ -110,6 +110,7 @@ pub(crate) fn all() -> Vec<Case> {
     all.extend(univariate());
     all.extend(bivariate());
     all.extend(categories());
+    all.extend(means());
     all
 }
 
@@ -507,5 +508,111 @@ fn categories() -> Vec<Case> {
             two_of_each,
             &[vec![sketch], compared(4)].concat(),
         )),
+    ]
+}
+
+/// Rows of a group and a number.
+fn grouped() -> Data {
+    let rows = [
+        ("a", 1.5),
+        ("b", 4.0),
+        ("a", 2.25),
+        ("c", 7.0),
+        ("b", 4.5),
+        ("a", -3.0),
+        ("c", 8.0),
+        ("b", 1.0),
+    ];
+    let rows = rows.iter().map(|(group, number)| json!([group, number]));
+    Data::Rows(
+        rows.chain([json!([null, 3]), json!(["a", null]), json!([null, null])])
+            .collect(),
+    )
+}
+
+fn means() -> Vec<Case> {
+    let list = || Data::Rows(holes(&[1.5, 2.0, -7.25, 4.0, 0.0, 3.5], 2));
+    let pairs = || Data::Rows(rows().iter().map(|row| json!([row[0], row[1]])).collect());
+    let two = || {
+        let Data::Rows(rows) = grouped() else { return grouped() };
+        Data::Rows(rows.into_iter().filter(|row| row[0] != "c").collect())
+    };
+    let table = || {
+        let rows = rows().into_iter().zip(["a", "b", "b", "a", "a", "b", "b", "a", "b"]);
+        let mut rows: Vec<Value> = rows.map(|(row, arm)| json!([row[0], arm, row[1]])).collect();
+        rows.push(json!([1, null, 2]));
+        Data::Table(&["y", "arm", "x"], rows)
+    };
+    let numbers = || Data::Table(&["c", "a", "b"], rows());
+    // So many samples of numbers, and so many counts of missing values.
+    let of =
+        |cells: usize, missing: usize| vec![(SAMPLES, cells), (SUMS, cells), (MISSING, missing), (PRODUCTS, cells)];
+    let compared = |cells: usize, missing: usize| {
+        let samples = [
+            (ENOUGH, cells),
+            (SAMPLES, cells * COUNT),
+            (SUMS, cells),
+            (PRODUCTS, cells),
+        ];
+        [
+            &samples[..],
+            &[
+                (MISSING_FEW, missing),
+                (MISSING_NONE, missing),
+                (MISSING, missing * COUNT),
+            ],
+        ]
+        .concat()
+    };
+    let hidden = Thresholds { cell: 3, ..samples(2) };
+    let groups = Thresholds {
+        group_total: 3,
+        cell: 3,
+        ..NONE
+    };
+    let arms = json!({"group": {"column": "arm", "categories": ["a", "b"]}});
+    vec![
+        case(
+            "TTest",
+            json!({"test": "one-sample", "mean": 1}),
+            NONE,
+            list(),
+            &of(1, 1),
+        ),
+        case("TTest", json!({"test": "one-sample"}), hidden, list(), &compared(1, 1)),
+        case("TTest", json!({"test": "paired"}), NONE, pairs(), &of(1, 1)),
+        case(
+            "TTest",
+            json!({"test": "two-sample", "groups": ["a", "b"]}),
+            NONE,
+            two(),
+            &of(2, 1),
+        ),
+        case(
+            "TTest",
+            json!({"test": "welch", "groups": ["a", "b"]}),
+            groups,
+            two(),
+            &compared(2, 1),
+        ),
+        case(
+            "AnovaOneWay",
+            json!({"groups": ["a", "b", "c"]}),
+            NONE,
+            grouped(),
+            &of(3, 1),
+        ),
+        case(
+            "AnovaOneWay",
+            json!({"groups": ["c", "b", "a"]}),
+            groups,
+            grouped(),
+            &compared(3, 1),
+        ),
+        // And rows without a group: none if there are no groups.
+        case("Table1", json!({}), NONE, numbers(), &of(3, 4)),
+        case("Table1", json!({}), hidden, numbers(), &compared(3, 4)),
+        case("Table1", arms.clone(), NONE, table(), &of(4, 5)),
+        case("Table1", arms, groups, table(), &compared(4, 5)),
     ]
 }

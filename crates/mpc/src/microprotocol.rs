@@ -94,6 +94,8 @@ pub struct Shape {
 pub enum Release {
     /// A statistic of all values of a column: a sum, a mean.
     Statistic,
+    /// Such a statistic of each group of a column: no party has checked how many samples it has of each.
+    Groups,
     /// Counts of cells: tables, histograms.
     Cells,
     /// Names of categories that nobody has declared, from the data.

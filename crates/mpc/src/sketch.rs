@@ -274,3 +274,167 @@ fn alone(hash: &Hash, table: &[Scalar], places: &[usize]) -> Vec<(usize, Name)> 
     }
     all
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use proptest::prelude::*;
+
+    fn hash(size: usize) -> Hash {
+        Hash::new(&[7; 32], 0, size)
+    }
+
+    fn text(text: &str) -> Category {
+        Category::Text(text.to_owned())
+    }
+
+    /// The sum of what parties with these names add.
+    fn sum(hash: &Hash, parties: &[Vec<Category>], seed: u8) -> Vec<Scalar> {
+        let mut prg = Prg::new(&[seed; 32].into());
+        let mut table = vec![Scalar::ZERO; hash.size * ELEMENTS];
+        for name in parties.iter().flatten() {
+            let name = encode(0, name).unwrap();
+            hash.of(&name).add(&mut table, &name, &factor(&mut prg));
+        }
+        table
+    }
+
+    fn numbers(range: std::ops::Range<i64>) -> Vec<Category> {
+        range.map(Category::Number).collect()
+    }
+
+    #[test]
+    fn names_are_encoded_in_one_way_each() {
+        let longest = "ä".repeat(MAX_TEXT_BYTES / 2);
+        let all = [text(""), text("1"), Category::Number(1), Category::Number(i64::MIN), text(&longest), text("\0")];
+        for (variable, category) in (0..3).flat_map(|variable| all.iter().map(move |category| (variable, category))) {
+            let encoded = encode(variable, category).unwrap();
+            assert_eq!(name(&words(&encoded)), Some(encoded));
+            assert!(decode(&encoded, variable + 1) == Some((variable, category.clone())));
+            assert!(decode(&encoded, variable).is_none(), "a variable that does not exist");
+            for place in 0..encoded.len() {
+                let mut other = encoded;
+                other[place] ^= 1 << (place % 8);
+                // Another name or none, never the same one.
+                assert!(decode(&other, variable + 1) != Some((variable, category.clone())));
+                if let Some((variable, category)) = decode(&other, 64) {
+                    assert_eq!(encode(variable, &category), Some(other));
+                }
+            }
+        }
+        assert!(fits(&text(&longest)) && !fits(&text(&format!("{longest}a"))));
+        assert!(encode(0, &text(&format!("{longest}a"))).is_none());
+        assert!(encode(128, &text("")).is_none());
+    }
+
+    #[test]
+    fn what_was_added_is_read_in_order() {
+        let hash = hash(SIZES[0]);
+        let parties = [
+            vec![text("b"), Category::Number(10), text("1")],
+            vec![Category::Number(1), text("b"), text("B"), Category::Number(-3)],
+            vec![],
+            vec![text("b"), Category::Number(1)],
+        ];
+        let expected = vec![Category::Number(-3), Category::Number(1), Category::Number(10), text("1"), text("B"), text("b")];
+        assert!(peel(&hash, sum(&hash, &parties, 1), 1) == Some(vec![expected]));
+        assert!(peel(&hash, sum(&hash, &[vec![]], 1), 2) == Some(vec![vec![], vec![]]));
+    }
+
+    #[test]
+    fn as_many_as_a_table_is_said_to_hold() {
+        for (size, names) in [(SIZES[0], 250), (SIZES[1], 4000)] {
+            let read = (0..20_u8).filter(|attempt| {
+                let hash = Hash::new(&[*attempt; 32], 0, size);
+                let names = numbers(0..names);
+                peel(&hash, sum(&hash, &[names.clone()], *attempt), 1) == Some(vec![names])
+            });
+            assert!(read.count() >= 17, "{size}");
+        }
+        // And more are noticed.
+        let hash = hash(SIZES[0]);
+        assert!(peel(&hash, sum(&hash, &[numbers(0..500)], 1), 1).is_none());
+    }
+
+    /// Nothing of the sum depends on how many have a name, but through the factor, which is uniform.
+    #[test]
+    fn a_name_of_many_looks_like_a_name_of_one() {
+        let hash = hash(SIZES[0]);
+        let (one, many) = (vec![vec![text("a")]], vec![vec![text("a")]; 7]);
+        let (one, many) = (sum(&hash, &one, 1), sum(&hash, &many, 2));
+        let used = |table: &[Scalar]| -> Vec<usize> { (0..hash.size).filter(|cell| table[cell * ELEMENTS] != Scalar::ZERO).collect() };
+        assert_eq!(used(&one), used(&many));
+        assert_eq!(used(&one).len(), HASHES);
+        for cell in used(&one) {
+            let part = |table: &[Scalar]| table[cell * ELEMENTS..(cell + 1) * ELEMENTS].to_vec();
+            let (one, many) = (part(&one), part(&many));
+            let scale = many[0] * one[0].invert();
+            let scaled: Vec<Scalar> = one.iter().map(|element| element * scale).collect();
+            assert_eq!(scaled, many);
+        }
+    }
+
+    #[test]
+    fn a_name_in_the_wrong_place_or_of_a_wrong_form_is_not_taken() {
+        let hash = hash(SIZES[0]);
+        let good = encode(0, &text("a")).unwrap();
+        let add = |table: &mut [Scalar], name: &Name, places: [usize; HASHES]| {
+            let cells = Cells { places, check: hash.of(name).check };
+            cells.add(table, name, &Scalar::from(5_u8));
+        };
+        let empty = || vec![Scalar::ZERO; hash.size * ELEMENTS];
+        let mut table = empty();
+        add(&mut table, &good, hash.of(&good).places);
+        assert!(peel(&hash, table, 1).is_some());
+        let mut table = empty();
+        add(&mut table, &good, hash.of(&good).places.map(|place| place ^ 1));
+        assert!(peel(&hash, table, 1).is_none());
+        // Not text; longer than it says; a number of nine bytes.
+        for change in [(2, 0xff), (1, 0), (0, 0)] {
+            let mut name = good;
+            name[change.0] = change.1;
+            let mut table = empty();
+            add(&mut table, &name, hash.of(&name).places);
+            assert!(peel(&hash, table, 1).is_none(), "{change:?}");
+        }
+        // Twice, so that one stays when the other is taken off.
+        let mut table = empty();
+        let [a, b, c] = hash.of(&good).places;
+        add(&mut table, &good, [a, b, c]);
+        add(&mut table, &good, [a, a, a]);
+        assert!(peel(&hash, table, 1).is_none());
+    }
+
+    proptest! {
+        #[test]
+        fn any_sum_is_survived(cells in proptest::collection::vec((0..384_usize * ELEMENTS, any::<[u8; 32]>()), 0..40), names in 0..40_i64) {
+            let hash = hash(SIZES[0]);
+            let mut table = sum(&hash, &[numbers(0..names)], 3);
+            for (place, bytes) in &cells {
+                table[*place] += Scalar::from_bytes_mod_order(*bytes);
+            }
+            let expected = cells.is_empty().then(|| vec![numbers(0..names)]);
+            prop_assert!(peel(&hash, table, 1) == expected);
+        }
+
+        #[test]
+        fn cells_that_are_forged_are_survived(all in proptest::collection::vec((any::<[u8; 3]>(), 0..128_usize, 0..128_usize, 0..128_usize, 1..9_u8), 0..60)) {
+            // Everything a name's cell holds, at places of the forger's choice.
+            let hash = hash(SIZES[0]);
+            let mut table = vec![Scalar::ZERO; hash.size * ELEMENTS];
+            for (bytes, a, b, c, factor) in all {
+                let mut name = [0; WORDS * WORD_BYTES];
+                name[..3].copy_from_slice(&bytes);
+                name[0] %= 4;
+                name[1] %= 3;
+                let mut cells = hash.of(&name);
+                if a % 2 == 0 {
+                    cells.places = [a, 128 + b, 256 + c];
+                }
+                cells.add(&mut table, &name, &Scalar::from(factor));
+            }
+            let _ = peel(&hash, table, 1);
+        }
+    }
+}

@@ -11,7 +11,7 @@ use crate::policy::{Profile, Rules};
 use crate::url::NodeUrl;
 
 /// Version of the protocol between nodes.
-pub const PROTOCOL: u32 = 3;
+pub const PROTOCOL: u32 = 4;
 
 /// Longest descriptor, so that a Hello stays below 4 KiB.
 pub const MAX_BYTES: usize = 3_800;

@@ -215,6 +215,10 @@ pub const CODES: &[(&str, &str)] = &[
         "This node's policy does not allow the microprotocol.",
     ),
     (
+        "POLICY_NAMES",
+        "This node's policy wants the categories declared: it does not let them be found in the data.",
+    ),
+    (
         "POLICY_PEER",
         "This node's policy does not allow computing with one of the nodes.",
     ),
@@ -373,6 +377,7 @@ const SIDES: [(Side, &[&str]); 4] = [
             "POLICY_DIGITS",
             "POLICY_EXTREMES",
             "POLICY_MICROPROTOCOL",
+            "POLICY_NAMES",
             "POLICY_PEER",
             "POLICY_TOO_FEW_ORGANISATIONS",
             "POLICY_TOO_FEW_PARTIES",

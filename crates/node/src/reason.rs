@@ -100,6 +100,8 @@ pub enum Reason {
     },
     /// The closing digests differ.
     StoriesDiffer {},
+    /// The parties have too many different categories to find them all.
+    CategoriesNotFound {},
     /// A mistake of a party's program.
     Internal {
         /// Whose.
@@ -125,6 +127,7 @@ impl Reason {
         match abort {
             Abort::Peer(party, _) => Reason::PeerMalformed { party: party.index() },
             Abort::StoriesDiffer => Reason::StoriesDiffer {},
+            Abort::TooManyNames => Reason::CategoriesNotFound {},
             Abort::Internal(_) => Reason::Internal { party: me.index() },
         }
     }
@@ -146,6 +149,7 @@ impl Reason {
             Reason::PeerMalformed { .. } => "PEER_MALFORMED",
             Reason::NoRoom { .. } => "NO_ROOM",
             Reason::StoriesDiffer {} => "STORIES_DIFFER",
+            Reason::CategoriesNotFound {} => "CATEGORIES_NOT_FOUND",
             Reason::Internal { .. } => "INTERNAL",
         }
     }
@@ -170,7 +174,7 @@ impl Reason {
                 [only] => Some(only),
                 _ => None,
             },
-            Reason::StoriesDiffer {} => None,
+            Reason::StoriesDiffer {} | Reason::CategoriesNotFound {} => None,
         }
     }
 
@@ -190,6 +194,7 @@ impl Reason {
             | Reason::KeyRotated { .. }
             | Reason::PolicyRefused { .. }
             | Reason::Declined { .. }
+            | Reason::CategoriesNotFound {}
             | Reason::NoRoom { .. }
             | Reason::Internal { .. } => false,
         }
@@ -244,6 +249,9 @@ impl Reason {
             Reason::StoriesDiffer {} => {
                 "one of the parties is not honest or its node is broken; do not use any of these results"
             }
+            Reason::CategoriesNotFound {} => {
+                "declare the categories: parameters={\"categories\": […]}; others can be counted together with \"other\": true"
+            }
             Reason::Internal { .. } => "report it to the operator of that node, with the task's id",
         }
     }
@@ -289,6 +297,9 @@ impl fmt::Display for Reason {
                 "the node of party {party} had no memory left for the messages of the others"
             ),
             Reason::StoriesDiffer {} => write!(f, "what the parties were told does not agree, so there is no result"),
+            Reason::CategoriesNotFound {} => {
+                write!(f, "the parties together have more different categories than can be found in one task")
+            }
             Reason::Internal { party } => write!(f, "the node of party {party} made a mistake of its own"),
         }
     }
@@ -323,6 +334,7 @@ mod tests {
             },
             Reason::KeyTwice { party: 0, other: 1 },
             Reason::StoriesDiffer {},
+            Reason::CategoriesNotFound {},
         ];
         for reason in reasons {
             let text = serde_json::to_string(&reason).unwrap();

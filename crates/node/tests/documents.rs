@@ -61,6 +61,7 @@ fn errors_page() -> String {
     );
     let reasons = [
         Reason::Cancelled { party: 1 },
+        Reason::CategoriesNotFound {},
         Reason::Declined { party: 1 },
         Reason::DescriptorsDiffer {
             party: 1,

@@ -43,7 +43,7 @@ pub struct Params {
 impl Microprotocol for AnovaOneWay {
     const NAME: &'static str = "AnovaOneWay";
     const ALIASES: &'static [&'static str] = &[];
-    const RELEASES: &'static [Release] = &[Release::Statistic];
+    const RELEASES: &'static [Release] = &[Release::Statistic, Release::Groups];
     const OPENS: &'static [Opens] = &columns::OPENS_PASSES;
     const COMPARES: bool = true;
     type Params = Params;

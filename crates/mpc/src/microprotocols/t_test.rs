@@ -183,6 +183,14 @@ impl Microprotocol for TTest {
         canonical.text()
     }
 
+    fn releases(params: &Params) -> &'static [Release] {
+        if params.test.compares_groups() {
+            &[Release::Statistic, Release::Groups]
+        } else {
+            Self::RELEASES
+        }
+    }
+
     fn input(params: &Params, parties: usize, texts: &[&str]) -> Result<Input, Refusal> {
         let grid = &params.grid;
         match params.test {

@@ -132,6 +132,14 @@ impl Microprotocol for Table1 {
         canonical.text()
     }
 
+    fn releases(params: &Params) -> &'static [Release] {
+        if params.group.is_some() {
+            &[Release::Statistic, Release::Groups]
+        } else {
+            Self::RELEASES
+        }
+    }
+
     fn input(params: &Params, parties: usize, texts: &[&str]) -> Result<Input, Refusal> {
         let grid = &params.grid;
         let table = Table::read(grid, most_rows(grid, parties), texts, &params.kind())?;

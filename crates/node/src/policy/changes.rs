@@ -28,6 +28,8 @@ pub struct Changes {
     pub min_cell: Option<u32>,
     /// Whether single values may open.
     pub allow_extremes: Option<bool>,
+    /// Whether names of categories that nobody declared may open.
+    pub allow_names: Option<bool>,
     /// Digits before the point at most.
     pub max_digits_before: Option<u16>,
     /// Digits after the point at most.
@@ -57,6 +59,7 @@ impl Changes {
         set(&mut rules.min_samples_others, self.min_samples_others);
         set(&mut rules.min_cell, self.min_cell);
         set(&mut rules.allow_extremes, self.allow_extremes);
+        set(&mut rules.allow_names, self.allow_names);
         set(&mut rules.max_digits_before, self.max_digits_before);
         set(&mut rules.max_digits_after, self.max_digits_after);
         let home = Home {

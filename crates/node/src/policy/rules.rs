@@ -32,6 +32,8 @@ pub enum Rule {
     MinCell,
     /// Whether single values may open.
     AllowExtremes,
+    /// Whether names of categories that nobody declared may open.
+    AllowNames,
     /// Digits before the point at most.
     MaxDigitsBefore,
     /// Digits after the point at most.
@@ -48,12 +50,13 @@ pub enum Rule {
 
 impl Rule {
     /// Those that all parties have in common, in the order in which they are checked.
-    pub const COMMON: [Rule; 9] = [
+    pub const COMMON: [Rule; 10] = [
         Rule::MinParties,
         Rule::AllowTwoParty,
         Rule::MaxDigitsBefore,
         Rule::MaxDigitsAfter,
         Rule::AllowExtremes,
+        Rule::AllowNames,
         Rule::MinCell,
         Rule::MinSamplesOwn,
         Rule::MinSamplesTotal,
@@ -72,6 +75,7 @@ impl Rule {
             Rule::MinSamplesOthers => "min_samples_others",
             Rule::MinCell => "min_cell",
             Rule::AllowExtremes => "allow_extremes",
+            Rule::AllowNames => "allow_names",
             Rule::MaxDigitsBefore => "max_digits_before",
             Rule::MaxDigitsAfter => "max_digits_after",
             Rule::Peers => "peers",
@@ -101,6 +105,8 @@ pub struct Rules {
     pub min_cell: u32,
     /// [`Rule::AllowExtremes`].
     pub allow_extremes: bool,
+    /// [`Rule::AllowNames`].
+    pub allow_names: bool,
     /// [`Rule::MaxDigitsBefore`].
     pub max_digits_before: u16,
     /// [`Rule::MaxDigitsAfter`].
@@ -122,6 +128,7 @@ impl From<Profile> for Rules {
             min_samples_others: 0,
             min_cell: 0,
             allow_extremes: true,
+            allow_names: true,
             max_digits_before: ANY_DIGITS,
             max_digits_after: ANY_DIGITS,
         };
@@ -135,6 +142,7 @@ impl From<Profile> for Rules {
                 min_samples_others: 5,
                 min_cell: 5,
                 allow_extremes: false,
+                allow_names: false,
                 max_digits_before: 36,
                 max_digits_after: 18,
                 ..teaching
@@ -147,6 +155,7 @@ impl From<Profile> for Rules {
                 min_samples_others: 10,
                 min_cell: 10,
                 allow_extremes: false,
+                allow_names: false,
                 max_digits_before: 18,
                 max_digits_after: 12,
                 ..teaching
@@ -217,6 +226,7 @@ impl Rules {
             min_samples_others: self.min_samples_others.max(other.min_samples_others),
             min_cell: self.min_cell.max(other.min_cell),
             allow_extremes: self.allow_extremes && other.allow_extremes,
+            allow_names: self.allow_names && other.allow_names,
             max_digits_before: self.max_digits_before.min(other.max_digits_before),
             max_digits_after: self.max_digits_after.min(other.max_digits_after),
         }
@@ -277,6 +287,7 @@ impl Rules {
             (before > self.max_digits_before, broken(Rule::MaxDigitsBefore)),
             (after > self.max_digits_after, broken(Rule::MaxDigitsAfter)),
             (!self.allow_extremes && single, broken(Rule::AllowExtremes)),
+            (!self.allow_names && opens(Release::Names), broken(Rule::AllowNames)),
             (
                 unchecked && opens(Release::Cells) && thresholds.cell > 0,
                 unknown(Rule::MinCell),
@@ -305,6 +316,7 @@ impl Rules {
             Rule::MinSamplesOthers => json!(self.min_samples_others),
             Rule::MinCell => json!(self.min_cell),
             Rule::AllowExtremes => json!(self.allow_extremes),
+            Rule::AllowNames => json!(self.allow_names),
             Rule::MaxDigitsBefore => json!(self.max_digits_before),
             Rule::MaxDigitsAfter => json!(self.max_digits_after),
             _ => Value::Null,
@@ -332,7 +344,8 @@ impl Rules {
     /// Between nodes.
     pub(crate) fn to_bytes(self) -> [u8; Rules::BYTES] {
         let mut bytes = vec![self.profile.to_byte(), self.min_parties];
-        bytes.push(u8::from(self.allow_two_party) | u8::from(self.allow_extremes) << 1);
+        let flags = [self.allow_two_party, self.allow_extremes, self.allow_names];
+        bytes.push(flags.iter().rev().fold(0, |bits, flag| bits << 1 | u8::from(*flag)));
         for number in [
             self.min_samples_own,
             self.min_samples_total,
@@ -354,7 +367,7 @@ impl Rules {
     /// A profile or flags that do not exist.
     pub(crate) fn from_bytes(profile: u8, rest: &[u8; Rules::REST]) -> Result<Rules, Malformed> {
         let [min_parties, flags, numbers @ ..] = rest;
-        if *flags > 0b11 {
+        if *flags > 0b111 {
             return Err(Malformed::Value);
         }
         let (numbers, digits) = numbers.split_at(16);
@@ -372,6 +385,7 @@ impl Rules {
             min_samples_others: number(2),
             min_cell: number(3),
             allow_extremes: flags & 2 != 0,
+            allow_names: flags & 4 != 0,
             max_digits_before: u16::from_le_bytes([digits[0], digits[1]]),
             max_digits_after: u16::from_le_bytes([digits[2], digits[3]]),
         })

@@ -19,9 +19,9 @@ fn profiles() -> impl Strategy<Value = Profile> {
 
 fn rules() -> impl Strategy<Value = Rules> {
     let numbers = (0..12u32, 0..30u32, 0..30u32, 0..12u32);
-    let small = (profiles(), 2..6u8, any::<bool>(), any::<bool>(), 0..40u16, 0..40u16);
+    let small = (profiles(), 2..6u8, any::<[bool; 3]>(), 0..40u16, 0..40u16);
     (small, numbers).prop_map(|(small, numbers)| {
-        let (profile, min_parties, allow_two_party, allow_extremes, max_digits_before, max_digits_after) = small;
+        let (profile, min_parties, [allow_two_party, allow_extremes, allow_names], max_digits_before, max_digits_after) = small;
         let (min_samples_own, min_samples_total, min_samples_others, min_cell) = numbers;
         Rules {
             profile,
@@ -32,6 +32,7 @@ fn rules() -> impl Strategy<Value = Rules> {
             min_samples_others,
             min_cell,
             allow_extremes,
+            allow_names,
             max_digits_before,
             max_digits_after,
         }
@@ -62,11 +63,12 @@ fn policies() -> impl Strategy<Value = Policy> {
 }
 
 fn questions() -> impl Strategy<Value = Question> {
-    const KINDS: [&[Release]; 5] = [
+    const KINDS: [&[Release]; 6] = [
         &[Release::Statistic],
         &[Release::Cells],
         &[Release::Statistic, Release::Extremes],
         &[Release::Order],
+        &[Release::Cells, Release::Names],
         &[],
     ];
     let kinds = (0..KINDS.len(), any::<bool>(), 1..40u16, 0..40u16, 2..7usize);
@@ -95,6 +97,7 @@ fn is_at_least_as_strict(one: &Policy, other: &Policy) -> bool {
         && a.min_samples_others >= b.min_samples_others
         && a.min_cell >= b.min_cell
         && a.allow_extremes <= b.allow_extremes
+        && a.allow_names <= b.allow_names
         && a.max_digits_before <= b.max_digits_before
         && a.max_digits_after <= b.max_digits_after
         && subset(&one.home.microprotocols, &other.home.microprotocols)
@@ -284,7 +287,14 @@ fn each_rule_says_no_to_its_own() {
         refused(standard, &opens(&[Release::Cells])),
         Some((Rule::MinCell, true))
     );
+    let found = Question {
+        compares: true,
+        ..opens(&[Release::Cells, Release::Names])
+    };
+    assert_eq!(refused(standard, &found), Some((Rule::AllowNames, false)));
     let teaching: Rules = Profile::Teaching.into();
+    assert_eq!(refused(teaching, &found), None);
+    assert_eq!(refused(Rules { allow_names: false, ..teaching }, &found), Some((Rule::AllowNames, false)));
     assert_eq!(refused(teaching, &opens(&[Release::Cells, Release::Extremes])), None);
 }
 
@@ -338,8 +348,16 @@ fn only_what_does_not_follow_is_compared() {
         cell,
         beyond,
         no_extremes: beyond > 0,
+        ..Thresholds::default()
     };
-    let of = |rules: Rules, parties| rules.thresholds(parties);
+    // What every party checks of its own samples says nothing of a group of them: that is always compared.
+    let of_groups = Rules::from(Profile::Standard).thresholds(3).of_groups();
+    assert_eq!((of_groups.samples_total, of_groups.samples_others), (10, 5));
+    let of = |rules: Rules, parties| Thresholds {
+        group_total: 0,
+        group_others: 0,
+        ..rules.thresholds(parties)
+    };
     assert_eq!(of(Profile::Teaching.into(), 2), Thresholds::default());
     assert_eq!(of(Profile::Standard.into(), 3), thresholds(0, 0, 5, 5));
     assert_eq!(of(Profile::Strict.into(), 4), thresholds(0, 0, 10, 10));

@@ -108,6 +108,15 @@ pub(super) fn refused(rules: &Rules, refusal: Refusal, question: &Question) -> P
             ),
             ASK_OPERATOR.to_owned(),
         ),
+        Rule::AllowNames => no(
+            "POLICY_NAMES",
+            refusal.rule,
+            format!(
+                "this node's policy '{profile}' does not let categories be found in the data, as {} does without declared ones: their names would open",
+                question.microprotocol
+            ),
+            format!("declare the categories, as parameters={{\"categories\": …}}; or {ASK_OPERATOR}"),
+        ),
         rule => {
             let (most, which) = if rule == Rule::MaxDigitsBefore {
                 (rules.max_digits_before, "digits_before")
@@ -159,6 +168,8 @@ pub(super) fn compared(rules: &Rules, question: &Question) -> Value {
     let all = [
         ("samples_total", wanted.samples_total, !question.releases.is_empty()),
         ("samples_others", wanted.samples_others, !question.releases.is_empty()),
+        ("group_total", wanted.group_total, opens(Release::Groups)),
+        ("group_others", wanted.group_others, opens(Release::Groups)),
         ("cell", wanted.cell, opens(Release::Cells)),
         ("beyond", wanted.beyond, opens(Release::Order)),
     ];
@@ -260,6 +271,11 @@ pub(super) fn all(policy: &Policy) -> Vec<String> {
         beyond => format!(
             "Smallest and greatest values do not open; a median or quantile does if it has at least {beyond} other values on either side."
         ),
+    });
+    words.push(if rules.allow_names {
+        "Categories need not be declared: the names of those that are common enough at one party open.".to_owned()
+    } else {
+        "Categories are declared with the task; none are found in the data.".to_owned()
     });
     words.push(format!(
         "Results have at most {} digits before the point and {} after it.",

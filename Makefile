@@ -13,7 +13,9 @@ test: venv
 	$(CARGO) test --workspace --locked
 	$(CARGO) build --locked --workspace --bins --examples
 	scripts/proxies
+	$(CARGO) build --locked -p fdrtd-mpc --bins
 	$(BIN)/python -m pytest -q clients/python/tests
+	$(BIN)/python -m pytest -q -n 2 tests/oracle
 	$(BIN)/python -m pytest -q -n 2 tests/e2e
 	$(BIN)/python -m pytest -q tests/first_minutes
 
@@ -28,11 +30,12 @@ venv:
 lint: venv
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --workspace --all-targets --locked -- -D warnings
+	scripts/libm
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --workspace --no-deps --locked
 	$(BIN)/ruff check clients/python tests scripts bench
 	$(BIN)/ruff format --check clients/python tests scripts bench
 	cd clients/python && ../../$(BIN)/mypy
-	$(BIN)/mypy tests/e2e tests/first_minutes scripts bench
+	$(BIN)/mypy tests/e2e tests/oracle tests/first_minutes scripts bench
 
 # Figures for docs/benchmarks.md.
 bench: venv
@@ -51,6 +54,8 @@ test-long: venv
 	$(CARGO) build --locked --workspace --bins --examples
 	FDRTD_KILLS=100 $(BIN)/python -m pytest -q tests/e2e/test_kills.py
 	FDRTD_LONG=1 $(BIN)/python -m pytest -q tests/e2e/test_openapi.py
+	$(CARGO) build --locked -p fdrtd-mpc --bins
+	FDRTD_EXAMPLES=20 $(BIN)/python -m pytest -q -n 2 tests/oracle
 	FDRTD_FROM_SCRATCH=1 $(BIN)/python -m pytest -q tests/first_minutes
 	FDRTD_TEST_TASKS=1000 $(BIN)/python -m pytest -q tests/e2e/test_churn.py
 	$(MAKE) fuzz FUZZ_SECONDS=$(if $(filter command line environment,$(origin FUZZ_SECONDS)),$(FUZZ_SECONDS),10200)

@@ -15,8 +15,24 @@ use crate::exact::{self, Float, Ratio, integer, unit};
 use crate::mask;
 use crate::net::{Abort, Net};
 use crate::number::Grid;
+use crate::opening::Opens;
 use crate::ring::Ring;
-use crate::threshold::{self, MOST_SAMPLES, Thresholds, Why};
+use crate::threshold::{self, MOST_SAMPLES, SAMPLES, Thresholds, Why};
+
+/// What [`sums`] opens, with the numbers of missing values as further counts.
+pub const OPENS_SUMS: [Opens; 4] = [
+    threshold::OPENS_ENOUGH,
+    Opens::Value(SAMPLES),
+    Opens::Value(MISSING),
+    Opens::Value(SUMS),
+];
+/// What [`products`] opens.
+pub const OPENS_PRODUCTS: Opens = Opens::Value(PRODUCTS);
+
+const SUMS: &str = "sums";
+/// Of values.
+pub(crate) const MISSING: &str = "number of missing values";
+const PRODUCTS: &str = "sums of squares and products about the means";
 
 /// The values of one column that a party has: elements of the grid's ring, one behind the other. Private.
 pub type Column = Zeroizing<Vec<u64>>;
@@ -191,7 +207,8 @@ pub fn message_bytes(grid: &Grid, parties: usize, columns: usize, counts: usize,
         .max(threshold::totals_message_bytes(parties, columns))
 }
 
-/// The sum of each column, and how many values it has; and the sums of further `counts`, which are not compared with anything. What has too few samples does not open.
+/// The sum of each column, and how many values it has; and the sums of further `counts`, of which the first `of_columns` belong to a column each, in order (or to all of them, if rows are counted), and the
+/// others to none. What has too few samples does not open, nor what belongs to it.
 ///
 /// # Errors
 /// A peer that breaks the protocol.
@@ -200,7 +217,7 @@ pub async fn sums(
     grid: &Grid,
     thresholds: &Thresholds,
     (columns, counting): (&[Column], Counting),
-    counts: &[u64],
+    (counts, of_columns): (&[u64], usize),
 ) -> Result<Sums, Abort> {
     let ring = grid.ring();
     let limbs = ring.limbs();
@@ -217,17 +234,23 @@ pub async fn sums(
     let own = if samples.is_some() { &[][..] } else { &own };
     let mut vector = Zeroizing::new(vec![0; (columns.len() + own.len() + counts.len()) * limbs]);
     let mut slots = vector.chunks_exact_mut(limbs);
+    let may_open = |column: usize| samples.as_ref().is_none_or(|samples| samples[place(column)].is_some());
     for (index, (column, slot)) in columns.iter().zip(&mut slots).enumerate() {
         // What must not open is added as 0: messages are as long as otherwise.
-        if samples.as_ref().is_none_or(|samples| samples[place(index)].is_some()) {
+        if may_open(index) {
             let elements = column.chunks_exact(limbs);
             elements.for_each(|element| ring.add_assign(slot, element));
         }
     }
-    for (slot, count) in slots.zip(own.iter().chain(counts)) {
+    for (count, slot) in own.iter().zip(&mut slots) {
         slot[0] = *count;
     }
-    net.will_open("sums");
+    for (index, (count, slot)) in counts.iter().zip(slots).enumerate() {
+        if index >= of_columns || may_open(index) {
+            slot[0] = *count;
+        }
+    }
+    net.will_open_parts(&[(SUMS, columns.len()), (SAMPLES, own.len()), (MISSING, counts.len())]);
     let opened = mask::sum(net, ring, vector).await?;
     let mut opened = opened.chunks_exact(limbs);
     let sums: Vec<BigInt> = opened.by_ref().take(columns.len()).map(integer).collect();
@@ -260,7 +283,7 @@ pub async fn products(
     net.work_ahead(work).await;
     let mut vector = Zeroizing::new(vec![0; pairs.len() * ring.limbs()]);
     fill(grid, ring, &mut vector, columns, centres, pairs);
-    net.will_open("sums of squares and products about the mean");
+    net.will_open(PRODUCTS);
     let opened = mask::sum(net, ring, vector).await?;
     Ok(read(ring, &opened, centres, pairs))
 }

@@ -280,7 +280,7 @@ pub fn unit(grid: &Grid) -> u32 {
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used, clippy::float_cmp)]
+    #![allow(clippy::unwrap_used, clippy::float_cmp, clippy::disallowed_methods)]
     use super::*;
     use proptest::prelude::*;
 

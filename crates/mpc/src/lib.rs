@@ -19,6 +19,7 @@ pub mod microprotocol;
 pub mod microprotocols;
 pub mod net;
 pub mod number;
+pub mod opening;
 pub mod order;
 pub mod ot;
 pub mod ring;

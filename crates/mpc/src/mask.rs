@@ -24,6 +24,7 @@ use chacha20::cipher::{KeyIvInit, StreamCipher};
 use zeroize::Zeroizing;
 
 use crate::net::{Abort, Net, Party, message};
+use crate::opening::Way;
 use crate::ring::Ring;
 use crate::wire::Malformed;
 
@@ -83,6 +84,7 @@ pub async fn sum(net: &mut Net, ring: Ring, mut vector: Zeroizing<Vec<u64>>) -> 
         Ok(())
     });
     round.await?;
+    net.opened(Way::Sum, || total.chunks(ring.limbs()).map(<[u64]>::to_vec).collect());
     Ok(total)
 }
 

@@ -26,6 +26,7 @@ use crate::microprotocols::t_test::TTest;
 use crate::microprotocols::table_one::Table1;
 use crate::net::{Abort, Machine, Net, Session};
 use crate::number::Digits;
+use crate::opening::Opens;
 use crate::threshold::Thresholds;
 
 /// All microprotocols of this build.
@@ -128,6 +129,8 @@ pub trait Microprotocol: 'static {
     const ALIASES: &'static [&'static str];
     /// What opens, as far as rules of disclosure speak of it, whatever the parameters.
     const RELEASES: &'static [Release];
+    /// Everything that may open, in words: its declared outputs. The protocol says them before each opening ([`Net::will_open`]).
+    const OPENS: &'static [Opens];
     /// Whether it compares with the session's [`Thresholds`] before anything opens. If not, rules that need it refuse it.
     const COMPARES: bool;
     /// Agreed by all, part of the task's descriptor.
@@ -204,6 +207,8 @@ pub struct Entry {
     pub name: &'static str,
     /// Older names.
     pub aliases: &'static [&'static str],
+    /// Its declared outputs, in words.
+    pub opens: &'static [Opens],
     /// Whether it compares with thresholds before anything opens.
     pub compares: bool,
     configure: fn(&str) -> Result<Configured, Refusal>,
@@ -221,6 +226,7 @@ impl Entry {
         Entry {
             name: M::NAME,
             aliases: M::ALIASES,
+            opens: M::OPENS,
             compares: M::COMPARES,
             configure: Configured::of::<M>,
         }

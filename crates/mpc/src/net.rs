@@ -19,6 +19,7 @@ use subtle::ConstantTimeEq;
 use thiserror::Error;
 use zeroize::Zeroizing;
 
+use crate::opening::{Announced, Opening, Way};
 use crate::ot::Base;
 use crate::threshold::Thresholds;
 use crate::wire::{Malformed, Reader};
@@ -190,6 +191,8 @@ struct Mailbox {
     bases: Vec<(Party, Arc<Base>)>,
     /// The protocol has paused before much work.
     heavy: bool,
+    /// What has opened, if that is recorded.
+    openings: Option<Vec<Opening>>,
 }
 
 /// A protocol's side of the network: authenticated, ordered channels to every other party.
@@ -201,7 +204,7 @@ pub struct Net {
     channels: Vec<u32>,
     transcript: blake3::Hasher,
     /// What opens next.
-    opens: &'static str,
+    opens: Announced,
 }
 
 impl fmt::Debug for Net {
@@ -229,9 +232,23 @@ impl Net {
         self.channels.get(peer.index()).copied().unwrap_or(0)
     }
 
-    /// Says what opens from here on: one of the declared outputs, in its words. Tests compare what has opened with what was declared.
+    /// Says what opens next: one of the declared outputs, in its words. Holds for one opening. Tests compare what has opened with what was declared
+    /// ([`crate::opening`]).
     pub fn will_open(&mut self, what: &'static str) {
-        self.opens = what;
+        self.opens.all(what);
+    }
+
+    /// The same where several of them open together: so many elements (or bits) of each, in this order.
+    pub fn will_open_parts(&mut self, parts: &[(&'static str, usize)]) {
+        self.opens.parts(parts);
+    }
+
+    /// Something has opened. `elements` are asked for if that is recorded.
+    pub(crate) fn opened(&mut self, way: Way, elements: impl FnOnce() -> Vec<Vec<u64>>) {
+        if let Some(openings) = &mut lock(&self.mailbox).openings {
+            openings.extend(self.opens.split(way, elements()));
+        }
+        self.opens.forget();
     }
 
     /// What only this party's owner learns, as JSON text: it is neither told to others nor compared with them.
@@ -501,7 +518,7 @@ impl Machine {
             round: 0,
             channels: vec![0; parties],
             transcript: blake3::Hasher::new(),
-            opens: "",
+            opens: Announced::default(),
         };
         let for_result = Arc::clone(&mailbox);
         let run = async move {
@@ -571,6 +588,16 @@ impl Machine {
             (Some(Ok(())), None) => State::Aborted(Abort::Internal("no result at the end")),
             (Some(Err(abort)), _) => State::Aborted(*abort),
         }
+    }
+
+    /// Keeps from here on what opens. For tests: a node has no use for it.
+    pub fn record(&mut self) {
+        lock(&self.mailbox).openings.get_or_insert_default();
+    }
+
+    /// What has opened so far, if it is recorded.
+    pub fn openings(&self) -> Vec<Opening> {
+        lock(&self.mailbox).openings.clone().unwrap_or_default()
     }
 
     /// Messages to be sent, in order per peer.

@@ -25,6 +25,7 @@ use std::sync::Arc;
 use crate::circuit::{self, Bit, Builder, Circuit, Triples, cached, open};
 use crate::keys::{KeySpace, Sorted};
 use crate::net::{Abort, Net};
+use crate::opening::Opens;
 use crate::threshold::{self, Thresholds, WIDTH, Why, minus, shares};
 
 /// Bits of the key that each step finds.
@@ -34,6 +35,15 @@ pub const MOST_TARGETS: usize = 1024;
 
 /// Most oblivious transfers of a task with each peer: some 256 MiB of messages, and a second or two of work.
 pub const MOST_TRANSFERS: usize = 1 << 24;
+
+/// What [`values`] opens.
+pub const OPENS: [Opens; 3] = [
+    threshold::OPENS_TOTALS[0],
+    threshold::OPENS_TOTALS[1],
+    Opens::Value(COMPARED),
+];
+
+const COMPARED: &str = "values of the wanted ranks, by comparisons with public numbers";
 
 /// What was found in one column.
 #[derive(Debug)]
@@ -205,6 +215,7 @@ async fn search(
             }
         }
         let shares = circuit.run(net, &mut triples, &shares(me, parties, &counts)).await?;
+        net.will_open(COMPARED);
         let opened = open(net, &shares).await?;
         let negative = opened.first().ok_or(Abort::Internal("no output"))?;
         for (index, key) in keys.iter_mut().enumerate() {

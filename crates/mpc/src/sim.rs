@@ -12,6 +12,7 @@ use zeroize::Zeroizing;
 use crate::circuit::{Circuit, Triples};
 use crate::mask::Prg;
 use crate::net::{Abort, HEADER, Machine, Party, Session, State};
+use crate::opening::Opening;
 use crate::ot::{Base, Ot};
 use crate::threshold::Thresholds;
 
@@ -65,6 +66,12 @@ pub struct Outcome {
     pub ends: Vec<End>,
     /// Every message as it was delivered: sender, receiver, bytes with header.
     pub delivered: Vec<(Party, Party, Bytes)>,
+    /// By party: rounds that are complete.
+    pub rounds: Vec<u32>,
+    /// By party: what has opened, if its machine records that ([`Machine::record`]).
+    pub openings: Vec<Vec<Opening>>,
+    /// By party: what its owner alone is told.
+    pub own: Vec<Option<Zeroizing<String>>>,
 }
 
 /// Sessions that fit together, with all secrets drawn from `seed`.
@@ -190,6 +197,9 @@ fn drive(machines: &mut [Machine], schedule: u64, faults: &[FaultAt]) -> Outcome
     Outcome {
         ends: machines.iter().zip(states).map(end).collect(),
         delivered,
+        rounds: machines.iter().map(Machine::round).collect(),
+        openings: machines.iter().map(Machine::openings).collect(),
+        own: machines.iter().map(Machine::own).collect(),
     }
 }
 

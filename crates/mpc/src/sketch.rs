@@ -33,11 +33,16 @@ use zeroize::Zeroizing;
 use crate::data::Category;
 use crate::mask::{Prg, field};
 use crate::net::{Abort, Net};
+use crate::opening::Opens;
 
 /// Cells of the first table and of the second one: they hold some 250 and some 4000 names.
 pub const SIZES: [usize; 2] = [3 * 128, 3 * 2048];
 /// Longest text that can be found, in bytes.
 pub const MAX_TEXT_BYTES: usize = WORDS * WORD_BYTES - 2;
+
+/// What [`find`] opens: from which cells are empty, and which names stand in the others, whatever the factors.
+pub const OPENS: Opens = Opens::Random(NAMES);
+const NAMES: &str = "names of categories that are not declared, in a summed sketch";
 
 /// Cells of one name.
 const HASHES: usize = 3;
@@ -89,7 +94,7 @@ pub async fn find(net: &mut Net, proposed: &[Vec<Category>]) -> Result<Vec<Vec<C
                 cells.add(&mut table, &name, &factor(&mut prg));
             }
         }
-        net.will_open("names");
+        net.will_open(NAMES);
         let sum = field::sum(net, table).await?;
         net.agree().await?;
         net.work_ahead(size * WORK).await;

@@ -26,6 +26,7 @@ use zeroize::Zeroizing;
 use crate::circuit::{Bit, Builder, Circuit, Lanes, Triples, cached, open};
 use crate::mask;
 use crate::net::{Abort, Net, Party};
+use crate::opening::Opens;
 use crate::ring::Ring;
 
 pub use table::suppress_table;
@@ -34,6 +35,19 @@ pub use table::suppress_table;
 pub const MOST_SAMPLES: u64 = (1 << 31) - 1;
 /// Bits of a count and of its difference to a threshold.
 pub(crate) const WIDTH: usize = 32;
+
+/// What [`totals`] opens.
+pub const OPENS_TOTALS: [Opens; 2] = [OPENS_ENOUGH, Opens::Value(SAMPLES)];
+/// What [`enough`] opens.
+pub const OPENS_ENOUGH: Opens = Opens::Value(ENOUGH);
+/// What [`cells`] opens.
+pub const OPENS_CELLS: [Opens; 3] = [Opens::Value(SMALL), Opens::Value(FILLED), Opens::Value(COUNTS)];
+
+pub(crate) const ENOUGH: &str = "whether there are enough samples";
+pub(crate) const SAMPLES: &str = "number of samples";
+pub(crate) const SMALL: &str = "whether a cell counts some, but too few";
+pub(crate) const FILLED: &str = "whether a cell is empty";
+pub(crate) const COUNTS: &str = "counts of the cells that are not hidden";
 
 /// Rough time to choose which cells are hidden, for each, in the bytes of [`Net::work_ahead`].
 const WORK_OF_HIDING: usize = 1_000;
@@ -172,11 +186,13 @@ pub async fn totals(net: &mut Net, thresholds: &Thresholds, counts: &[u64]) -> R
     }
     if !thresholds.want_samples() {
         let counts = Zeroizing::new(counts.to_vec());
+        net.will_open(SAMPLES);
         let sums = mask::sum(net, RING, counts).await?;
         return Ok(sums.into_iter().map(|sum| Some(sum.min(MOST_SAMPLES))).collect());
     }
     let circuit = totals_circuit(net.session().parties, thresholds);
-    let (enough, sums) = compare(net, &circuit, 1, counts).await?;
+    let (enough, sums) = compare(net, &circuit, &[ENOUGH], counts).await?;
+    net.will_open(SAMPLES);
     open_some(net, sums, |lane| enough[0].get(lane)).await
 }
 
@@ -199,7 +215,7 @@ pub async fn enough(net: &mut Net, thresholds: &Thresholds, counts: &[u64]) -> R
         return Ok(vec![true; counts.len()]);
     }
     let circuit = totals_circuit(net.session().parties, thresholds);
-    let (enough, _) = compare(net, &circuit, 1, counts).await?;
+    let (enough, _) = compare(net, &circuit, &[ENOUGH], counts).await?;
     Ok((0..counts.len()).map(|column| enough[0].get(column)).collect())
 }
 
@@ -239,13 +255,11 @@ pub async fn cells_but(
     hidden: impl Fn(&[Cell]) -> Vec<bool>,
 ) -> Result<Vec<Option<u64>>, Abort> {
     if counts.is_empty() || least <= 1 {
-        net.will_open("counts");
-        let sums = mask::sum(net, RING, Zeroizing::new(counts.to_vec())).await?;
-        return Ok(sums.into_iter().map(|sum| Some(sum.min(MOST_SAMPLES))).collect());
+        net.will_open(COUNTS);
+        return added(net, counts).await;
     }
     let circuit = cells_circuit(net.session().parties, Least::Is(least));
-    net.will_open("whether each cell is small, whether it is empty");
-    let (bits, sums) = compare(net, &circuit, 2, counts).await?;
+    let (bits, sums) = compare(net, &circuit, &[SMALL, FILLED], counts).await?;
     let cell = |cell: usize| Cell {
         small: bits[0].get(cell),
         empty: !bits[1].get(cell),
@@ -253,21 +267,35 @@ pub async fn cells_but(
     let cells: Vec<Cell> = (0..counts.len()).map(cell).collect();
     net.work_ahead(WORK_OF_HIDING * cells.len()).await;
     let hidden = hidden(&cells);
-    net.will_open("counts");
+    net.will_open(COUNTS);
     open_some(net, sums, |cell| !hidden[cell] && !cells[cell].small).await
 }
 
-/// The same, where each count stands on its own and nobody could compute one from others: only the small ones are hidden.
+/// The same, where each count stands on its own and nobody could compute one from others: only the small ones are hidden. The words say what opens: whether it is small,
+/// whether it is empty, and the count.
 ///
 /// # Errors
 /// A peer that breaks the protocol.
-pub async fn each(net: &mut Net, least: u64, counts: &[u64]) -> Result<Vec<Option<u64>>, Abort> {
+pub async fn each(
+    net: &mut Net,
+    least: u64,
+    counts: &[u64],
+    [small, filled, shown]: [&'static str; 3],
+) -> Result<Vec<Option<u64>>, Abort> {
     if counts.is_empty() || least <= 1 {
-        return cells(net, least, counts).await;
+        net.will_open(shown);
+        return added(net, counts).await;
     }
     let circuit = cells_circuit(net.session().parties, Least::Is(least));
-    let (bits, sums) = compare(net, &circuit, 2, counts).await?;
+    let (bits, sums) = compare(net, &circuit, &[small, filled], counts).await?;
+    net.will_open(shown);
     open_some(net, sums, |cell| !bits[0].get(cell)).await
+}
+
+/// The sums, with nothing compared. What opens was said.
+async fn added(net: &mut Net, counts: &[u64]) -> Result<Vec<Option<u64>>, Abort> {
+    let sums = mask::sum(net, RING, Zeroizing::new(counts.to_vec())).await?;
+    Ok(sums.into_iter().map(|sum| Some(sum.min(MOST_SAMPLES))).collect())
 }
 
 /// What opens of a cell before its count does.
@@ -353,18 +381,19 @@ pub(crate) fn minus(threshold: u64) -> u64 {
     reachable(threshold).wrapping_neg()
 }
 
-/// Runs a circuit whose outputs are so many bits and a sum. The bits open; the sum stays shared.
+/// Runs a circuit whose outputs are bits, of which these words say what they tell, and a sum. The bits open; the sum stays shared.
 async fn compare(
     net: &mut Net,
     circuit: &Circuit,
-    bits: usize,
+    bits: &[&'static str],
     counts: &[u64],
 ) -> Result<(Vec<Lanes>, Vec<Lanes>), Abort> {
     let (me, parties) = (net.session().me, net.session().parties);
     let mut triples = Triples::generate(net, &[(circuit, counts.len())]).await?;
     let inputs = shares(me, parties, counts);
     let mut outputs = circuit.run(net, &mut triples, &inputs).await?;
-    let sums = outputs.split_off(bits);
+    let sums = outputs.split_off(bits.len());
+    net.will_open_parts(&bits.iter().map(|bit| (*bit, counts.len())).collect::<Vec<_>>());
     Ok((open(net, &outputs).await?, sums))
 }
 

@@ -7,6 +7,7 @@ use super::triples::{Prepared, Triples};
 use super::{Circuit, Layer};
 use crate::mask::Prg;
 use crate::net::{Abort, Net, Party, message};
+use crate::opening::Way;
 
 impl Circuit {
     /// Evaluates the circuit. `inputs` are this party's shares, one for each input bit; so are the returned ones of the outputs.
@@ -128,7 +129,7 @@ pub async fn open(net: &mut Net, shares: &[Lanes]) -> Result<Vec<Lanes>, Abort> 
     opened.encode(&mut payload);
     net.broadcast_unverified(payload, size, |_, bytes| opened.xor_message(bytes))
         .await?;
-    Ok(unpacked(&opened, shares))
+    Ok(unpacked(net, Way::Bits, &opened, shares))
 }
 
 /// Opens `shares[j]` to party j alone: one round. Returns what is opened to this party. Every party passes its shares of everything, so there is an entry for
@@ -158,7 +159,7 @@ pub async fn open_to(net: &mut Net, shares: &[Vec<Lanes>]) -> Result<Vec<Lanes>,
     drop(coins);
     net.exchange(payloads, Packed::bytes(own.bits()), |_, bytes| own.xor_message(bytes))
         .await?;
-    Ok(unpacked(&own, &shares[me.index()]))
+    Ok(unpacked(net, Way::OwnBits, &own, &shares[me.index()]))
 }
 
 /// For each peer what is shared with it alone, for one opening: the number of messages makes it another each time.
@@ -179,7 +180,16 @@ pub(super) fn hide(shares: &mut Packed, coins: &mut [impl FnMut(&mut [u64])]) {
     }
 }
 
-fn unpacked(opened: &Packed, like: &[Lanes]) -> Vec<Lanes> {
+fn unpacked(net: &mut Net, way: Way, opened: &Packed, like: &[Lanes]) -> Vec<Lanes> {
     let mut reader = opened.reader();
-    like.iter().map(|share| reader.next(share.lanes())).collect()
+    let opened: Vec<Lanes> = like.iter().map(|share| reader.next(share.lanes())).collect();
+    net.opened(way, || {
+        let bits = |one: &Lanes| {
+            (0..one.lanes())
+                .map(|lane| vec![u64::from(one.get(lane))])
+                .collect::<Vec<_>>()
+        };
+        opened.iter().flat_map(bits).collect()
+    });
+    opened
 }

@@ -11,6 +11,7 @@ use zeroize::{Zeroize, Zeroizing};
 
 use super::Prg;
 use crate::net::{Abort, HEADER, Net, Party, message};
+use crate::opening::Way;
 use crate::wire::Malformed;
 
 /// Bytes of an element.
@@ -85,5 +86,17 @@ pub async fn sum(net: &mut Net, mut vector: Zeroizing<Vec<Scalar>>) -> Result<Ve
         Ok(())
     });
     round.await?;
+    net.opened(Way::Sum, || {
+        let words = |element: &Scalar| {
+            element
+                .as_bytes()
+                .as_chunks::<8>()
+                .0
+                .iter()
+                .map(|word| u64::from_le_bytes(*word))
+                .collect()
+        };
+        total.iter().map(words).collect()
+    });
     Ok(total)
 }

@@ -12,6 +12,7 @@ use zeroize::Zeroizing;
 
 use super::answer::{Answer, Field};
 use super::categories;
+use super::columns;
 use super::groups::{self, GROUPS, Grouped, Opened};
 use super::parameters::{Canonical, DIGITS, Given, MIN_CELL, MIN_SAMPLES};
 use super::summary::Summary;
@@ -21,6 +22,7 @@ use crate::exact::{Ratio, unit};
 use crate::microprotocol::{Microprotocol, Refusal, Release, SeeRow, Shape};
 use crate::net::{Abort, Net};
 use crate::number::{Digits, Grid};
+use crate::opening::Opens;
 use crate::threshold::{Thresholds, Why};
 
 /// Most groups.
@@ -42,6 +44,7 @@ impl Microprotocol for AnovaOneWay {
     const NAME: &'static str = "AnovaOneWay";
     const ALIASES: &'static [&'static str] = &[];
     const RELEASES: &'static [Release] = &[Release::Statistic, Release::Groups];
+    const OPENS: &'static [Opens] = &columns::OPENS_PASSES;
     const COMPARES: bool = true;
     type Params = Params;
     type Input = Grouped;

@@ -28,7 +28,11 @@ use crate::keys::KeySpace;
 use crate::microprotocol::{Microprotocol, Refusal, Release, Shape};
 use crate::net::{Abort, Net, Party};
 use crate::number::Digits;
+use crate::opening::Opens;
+use crate::order;
 use crate::threshold::{self, Thresholds};
+
+const PLACE: &str = "to each party alone, how many values are smaller and how many greater than its own";
 
 /// See the [module](self).
 #[derive(Debug)]
@@ -38,6 +42,10 @@ impl Microprotocol for Benchmark {
     const NAME: &'static str = "Benchmark";
     const ALIASES: &'static [&'static str] = &[];
     const RELEASES: &'static [Release] = &[Release::Order];
+    const OPENS: &'static [Opens] = &{
+        let [enough, samples, compared] = order::OPENS;
+        [enough, samples, compared, Opens::Value(PLACE)]
+    };
     const COMPARES: bool = true;
     type Params = Params;
     type Input = Ranked;
@@ -186,6 +194,7 @@ async fn place(params: &Params, input: &Ranked, net: &mut Net) -> Result<[u64; 2
             .collect()
     };
     let shares: Vec<Vec<Lanes>> = Party::all(parties).map(of).collect();
+    net.will_open(PLACE);
     let opened = Lanes::numbers(&open_to(net, &shares).await?);
     let [smaller, greater] = opened[..] else {
         return Err(Abort::Internal("not two counts"));

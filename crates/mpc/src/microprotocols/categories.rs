@@ -12,6 +12,7 @@ use crate::data::{self, Category, Cells, Kind, MAX_CATEGORY_BYTES, Reason, Table
 use crate::microprotocol::{Refusal, Release, SeeRow, Shape};
 use crate::net::{Abort, Net};
 use crate::number::Grid;
+use crate::opening::Opens;
 use crate::sketch;
 use crate::threshold::{self, Thresholds, Why, most_of_each};
 
@@ -344,6 +345,12 @@ fn check<'a>(params: &Params, table: &'a Table, column: usize) -> Result<(&'a [u
     Ok((codes, categories))
 }
 
+/// What [`open`] opens. Others and missing values are cells as well.
+pub(super) const OPENS: [Opens; 5] = {
+    let [small, empty, counts] = threshold::OPENS_CELLS;
+    [threshold::OPENS_ENOUGH, sketch::OPENS, small, empty, counts]
+};
+
 /// What has opened.
 pub(super) struct Opened {
     /// Of each variable.
@@ -363,7 +370,6 @@ pub(super) async fn open(
     hidden: impl Fn(&[threshold::Cell], usize, usize) -> Vec<bool>,
 ) -> Result<Opened, Abort> {
     let thresholds = params.thresholds.strictest(net.session().thresholds);
-    net.will_open("whether there are enough samples");
     let enough = threshold::enough(net, &thresholds, &[tally.samples]).await? == [true];
     let names = match &params.declared {
         Some(declared) => declared.clone(),

@@ -5,12 +5,29 @@ use std::fmt;
 use zeroize::Zeroizing;
 
 use super::parameters::unusable;
-use crate::centred::Column;
+use crate::centred::{Column, MISSING, OPENS_PRODUCTS, OPENS_SUMS};
 use crate::data::{self, Cells, Kind, Table};
 use crate::microprotocol::{Refusal, Shape};
 use crate::net::{Abort, Net};
 use crate::number::Grid;
+use crate::opening::Opens;
 use crate::threshold::{self, Thresholds, Why, most_of_each};
+
+/// What [`crate::centred::sums`] and [`missing_counts`] open.
+pub(super) const OPENS: [Opens; 6] = {
+    let [enough, samples, missing, sums] = OPENS_SUMS;
+    let few = [Opens::Value(MISSING_FEW), Opens::Value(MISSING_NONE)];
+    [enough, samples, few[0], few[1], missing, sums]
+};
+
+/// The same, and what [`crate::centred::products`] opens.
+pub(super) const OPENS_PASSES: [Opens; 7] = {
+    let [enough, samples, few, none, missing, sums] = OPENS;
+    [enough, samples, few, none, missing, sums, OPENS_PRODUCTS]
+};
+
+const MISSING_FEW: &str = "whether some values are missing, but too few to say how many";
+const MISSING_NONE: &str = "whether no value is missing";
 
 /// Columns of numbers, each with as many as it has. Private but for the names.
 pub struct Columns {
@@ -222,8 +239,7 @@ pub(super) async fn missing_counts(
             .zip(samples)
             .map(|(count, samples)| if samples.is_ok() { *count } else { 0 });
         let counts: Zeroizing<Vec<u64>> = Zeroizing::new(counts.collect());
-        net.will_open("how many values are missing");
-        threshold::each(net, thresholds.cell, &counts).await?
+        threshold::each(net, thresholds.cell, &counts, [MISSING_FEW, MISSING_NONE, MISSING]).await?
     } else {
         opened.iter().copied().map(Some).collect()
     };

@@ -28,6 +28,7 @@ use crate::data::Category;
 use crate::microprotocol::{Microprotocol, Refusal, Release, SeeRow, Shape};
 use crate::net::{Abort, Net};
 use crate::number::Digits;
+use crate::opening::Opens;
 use crate::threshold::{self, Thresholds, Why};
 
 /// See the [module](self).
@@ -41,6 +42,7 @@ impl Microprotocol for StatisticsContingency {
     const NAME: &'static str = "StatisticsContingency";
     const ALIASES: &'static [&'static str] = &[];
     const RELEASES: &'static [Release] = &[Release::Cells, Release::Names];
+    const OPENS: &'static [Opens] = &categories::OPENS;
     const COMPARES: bool = true;
     type Params = Params;
     type Input = Tally;

@@ -11,7 +11,7 @@
 use zeroize::Zeroizing;
 
 use super::answer::{Answer, Field};
-use super::columns::{Rows, missing_counts, missing_rounds, opened_missing};
+use super::columns::{self, Rows, missing_counts, missing_rounds, opened_missing};
 use super::parameters::Common;
 use super::statistics_bivariate::correlation;
 use crate::centred::{self, Counting, Product, Sums};
@@ -21,6 +21,7 @@ use crate::exact::Ratio;
 use crate::microprotocol::{Microprotocol, Refusal, Release, SeeRow, Shape};
 use crate::net::{Abort, Net};
 use crate::number::{Digits, Grid};
+use crate::opening::Opens;
 use crate::threshold::{self, Thresholds, Why};
 
 /// Most columns.
@@ -34,6 +35,7 @@ impl Microprotocol for CorrelationMatrix {
     const NAME: &'static str = "CorrelationMatrix";
     const ALIASES: &'static [&'static str] = &[];
     const RELEASES: &'static [Release] = &[Release::Statistic];
+    const OPENS: &'static [Opens] = &columns::OPENS_PASSES;
     const COMPARES: bool = true;
     type Params = Common;
     type Input = Rows;
@@ -79,7 +81,8 @@ impl Microprotocol for CorrelationMatrix {
         let thresholds = params.thresholds.strictest(net.session().thresholds);
         let own = [input.missing];
         let columns = (&input.columns[..], Counting::Rows);
-        let sums = centred::sums(net, grid, &thresholds, columns, opened_missing(&thresholds, &own)).await?;
+        let counts = (opened_missing(&thresholds, &own), 1);
+        let sums = centred::sums(net, grid, &thresholds, columns, counts).await?;
         let missing = missing_counts(net, &thresholds, &sums.samples[..1], (&own, &sums.counts)).await?;
         let width = input.columns.len();
         let pairs: Vec<(usize, usize)> = (0..width)

@@ -22,6 +22,7 @@ use crate::data::Category;
 use crate::microprotocol::{Microprotocol, Refusal, Release, SeeRow, Shape};
 use crate::net::{Abort, Net};
 use crate::number::Digits;
+use crate::opening::Opens;
 use crate::threshold::{self, Thresholds, Why};
 
 /// See the [module](self).
@@ -34,6 +35,7 @@ impl Microprotocol for StatisticsFrequency {
     const NAME: &'static str = "StatisticsFrequency";
     const ALIASES: &'static [&'static str] = &[];
     const RELEASES: &'static [Release] = &[Release::Cells, Release::Names];
+    const OPENS: &'static [Opens] = &categories::OPENS;
     const COMPARES: bool = true;
     type Params = Params;
     type Input = Tally;

@@ -154,8 +154,9 @@ pub(super) async fn open(
     let thresholds = thresholds.of_groups();
     let own = [input.missing];
     let columns = (&input.columns[..], Counting::Each);
-    let sums = centred::sums(net, grid, &thresholds, columns, opened_missing(&thresholds, &own)).await?;
     // Rows that are not complete have no group that could be too small.
+    let counts = (opened_missing(&thresholds, &own), 0);
+    let sums = centred::sums(net, grid, &thresholds, columns, counts).await?;
     let missing = missing_counts(net, &thresholds, &[Ok(0)], (&own, &sums.counts)).await?;
     let squares = centred::squares(net, grid, &input.columns, &sums.centres).await?;
     let groups = sums.centres.iter().zip(&squares);

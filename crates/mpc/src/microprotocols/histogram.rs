@@ -28,6 +28,7 @@ use crate::keys::{KeySpace, Sorted, compare};
 use crate::microprotocol::{Microprotocol, Refusal, Release, Shape};
 use crate::net::{Abort, Net};
 use crate::number::{Digits, Grid};
+use crate::opening::Opens;
 use crate::threshold::{self, Thresholds, Why};
 
 /// Most edges.
@@ -90,6 +91,10 @@ impl Microprotocol for Histogram {
     const NAME: &'static str = "Histogram";
     const ALIASES: &'static [&'static str] = &[];
     const RELEASES: &'static [Release] = &[Release::Cells];
+    const OPENS: &'static [Opens] = &{
+        let [small, filled, counts] = threshold::OPENS_CELLS;
+        [threshold::OPENS_ENOUGH, small, filled, counts]
+    };
     const COMPARES: bool = true;
     type Params = Params;
     type Input = Ranked;

@@ -20,6 +20,7 @@ use crate::keys::KeySpace;
 use crate::microprotocol::{Microprotocol, Refusal, Release, Shape};
 use crate::net::{Abort, Net};
 use crate::number::{Digits, Grid};
+use crate::opening::Opens;
 use crate::order::{self, Wanted};
 use crate::threshold::{MOST_SAMPLES, Thresholds, Why};
 
@@ -39,6 +40,7 @@ impl Microprotocol for KthElement {
     const NAME: &'static str = "KthElement";
     const ALIASES: &'static [&'static str] = &[];
     const RELEASES: &'static [Release] = &[Release::Order];
+    const OPENS: &'static [Opens] = &order::OPENS;
     const COMPARES: bool = true;
     type Params = Params;
     type Input = Ranked;

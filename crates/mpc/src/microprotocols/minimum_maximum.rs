@@ -30,11 +30,17 @@ use crate::keys::{KeySpace, compare};
 use crate::microprotocol::{Microprotocol, Refusal, Release, SeeRow, Shape, numbers_in};
 use crate::net::{Abort, Net, Party};
 use crate::number::{Digits, Grid, Total};
+use crate::opening::Opens;
 use crate::order::{MOST_TARGETS, MOST_TRANSFERS};
 use crate::threshold::{self, Thresholds, Why};
 
 /// Keys that are compared at once, each with each.
 const GROUP: usize = 4;
+
+/// What [`minimum_and_maximum`] opens.
+pub(super) const OPENS_SMALLEST: [Opens; 1] = [Opens::Value(EXTREMES)];
+
+const EXTREMES: &str = "smallest and greatest value";
 
 /// See the [module](self).
 #[derive(Debug)]
@@ -60,6 +66,7 @@ impl Microprotocol for MinimumMaximum {
     const NAME: &'static str = "MinimumMaximum";
     const ALIASES: &'static [&'static str] = &["BasicMinMax"];
     const RELEASES: &'static [Release] = &[Release::Extremes];
+    const OPENS: &'static [Opens] = &[threshold::OPENS_ENOUGH, OPENS_SMALLEST[0]];
     const COMPARES: bool = true;
     type Params = Common;
     type Input = Extremes;
@@ -172,6 +179,7 @@ async fn smallest(net: &mut Net, space: &KeySpace, keys: &[u64], lanes: usize) -
     };
     let inputs: Vec<Lanes> = Party::all(parties).flat_map(of).collect();
     let outputs = circuit.run(net, &mut triples, &inputs).await?;
+    net.will_open(EXTREMES);
     let opened = open(net, &outputs).await?;
     let opened = Lanes::numbers(&opened);
     let key = |number: &[u64]| {

@@ -21,6 +21,7 @@ use crate::keys::KeySpace;
 use crate::microprotocol::{Microprotocol, Refusal, Release, Shape};
 use crate::net::{Abort, Net};
 use crate::number::{Digits, Grid, MAX_DIGITS, Total};
+use crate::opening::Opens;
 use crate::order::{self, Found, Wanted};
 use crate::threshold::{Thresholds, Why};
 
@@ -294,6 +295,7 @@ impl<const MEDIAN: bool> Microprotocol for OfProbabilities<MEDIAN> {
     const NAME: &'static str = if MEDIAN { "SecureMedian" } else { "Quantiles" };
     const ALIASES: &'static [&'static str] = &[];
     const RELEASES: &'static [Release] = &[Release::Order];
+    const OPENS: &'static [Opens] = &order::OPENS;
     const COMPARES: bool = true;
     type Params = Params;
     type Input = Ranked;

@@ -23,7 +23,10 @@ use crate::mask;
 use crate::microprotocol::{self, Microprotocol, Refusal, Release};
 use crate::net::{Abort, Net};
 use crate::number::{Digits, Grid};
-use crate::threshold::{self, MOST_SAMPLES, Thresholds, Why, most_of_each};
+use crate::opening::Opens;
+use crate::threshold::{self, MOST_SAMPLES, SAMPLES, Thresholds, Why, most_of_each};
+
+const SUM: &str = "sum";
 
 /// See the [module](self).
 #[derive(Debug)]
@@ -33,6 +36,7 @@ impl Microprotocol for SecureSum {
     const NAME: &'static str = "SecureSum";
     const ALIASES: &'static [&'static str] = &["BasicSum"];
     const RELEASES: &'static [Release] = &[Release::Statistic];
+    const OPENS: &'static [Opens] = &[threshold::OPENS_ENOUGH, Opens::Value(SAMPLES), Opens::Value(SUM)];
     const COMPARES: bool = true;
     type Params = Common;
     type Input = Sums;
@@ -113,8 +117,10 @@ impl Microprotocol for SecureSum {
                 sums.fill(0);
             }
             let sums = std::mem::take(&mut input.sums);
+            net.will_open(SUM);
             (samples, mask::sum(net, ring, sums).await?)
         } else {
+            net.will_open_parts(&[(SUM, coordinates), (SAMPLES, input.samples.len())]);
             let mut sums = mask::sum(net, ring, encode(&grid, &input)).await?;
             let counts = sums.split_off(coordinates * ring.limbs());
             // Honest parties have no more; the limit keeps what follows in range whatever the others send.

@@ -15,7 +15,7 @@ use num_bigint::BigInt;
 use zeroize::Zeroizing;
 
 use super::answer::{Answer, Field};
-use super::columns::{Rows, missing_counts, missing_rounds, opened_missing};
+use super::columns::{self, Rows, missing_counts, missing_rounds, opened_missing};
 use super::parameters::Common;
 use crate::centred::{self, Centre, Counting, Product};
 use crate::data::{Kind, Table};
@@ -23,6 +23,7 @@ use crate::exact::{Ratio, unit};
 use crate::microprotocol::{Microprotocol, Refusal, Release, SeeRow, Shape};
 use crate::net::{Abort, Net};
 use crate::number::{Digits, Grid};
+use crate::opening::Opens;
 use crate::threshold::{self, Thresholds, Why};
 
 /// See the [module](self).
@@ -33,6 +34,7 @@ impl Microprotocol for StatisticsBivariate {
     const NAME: &'static str = "StatisticsBivariate";
     const ALIASES: &'static [&'static str] = &[];
     const RELEASES: &'static [Release] = &[Release::Statistic];
+    const OPENS: &'static [Opens] = &columns::OPENS_PASSES;
     const COMPARES: bool = true;
     type Params = Common;
     type Input = Rows;
@@ -77,7 +79,8 @@ impl Microprotocol for StatisticsBivariate {
         let thresholds = params.thresholds.strictest(net.session().thresholds);
         let own = [input.missing];
         let columns = (&input.columns[..], Counting::Rows);
-        let sums = centred::sums(net, grid, &thresholds, columns, opened_missing(&thresholds, &own)).await?;
+        let counts = (opened_missing(&thresholds, &own), 1);
+        let sums = centred::sums(net, grid, &thresholds, columns, counts).await?;
         let missing = missing_counts(net, &thresholds, &sums.samples[..1], (&own, &sums.counts)).await?;
         let pairs = [(0, 0), (1, 1), (0, 1)];
         let products = centred::products(net, grid, &input.columns, &sums.centres, &pairs).await?;

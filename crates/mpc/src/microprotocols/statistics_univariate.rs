@@ -19,8 +19,8 @@ use num_bigint::BigInt;
 use zeroize::Zeroizing;
 
 use super::answer::{Answer, Answers, Field};
-use super::columns::{Columns, missing_counts, missing_rounds, opened_missing};
-use super::minimum_maximum::{check_size, extreme_keys, minimum_and_maximum, smallest_bytes, smallest_rounds};
+use super::columns::{self, Columns, missing_counts, missing_rounds, opened_missing};
+use super::minimum_maximum::{self, check_size, extreme_keys, minimum_and_maximum, smallest_bytes, smallest_rounds};
 use super::parameters::{Canonical, DIGITS, Given, MIN_CELL, MIN_SAMPLES};
 use super::ranked;
 use crate::centred::{self, Centre, Column, Counting, Deviations, Product};
@@ -31,8 +31,15 @@ use crate::mask::{self, Prg};
 use crate::microprotocol::{Microprotocol, Refusal, Release, SeeRow, Shape};
 use crate::net::{Abort, Net};
 use crate::number::{Digits, Grid, Total};
+use crate::opening::Opens;
 use crate::ring::Ring;
 use crate::threshold::{self, Thresholds, Why};
+
+const SQUARES: &str = "sums of squares about the means";
+const RECIPROCALS: &str = "sums of mean/x";
+const LOGARITHMS: &str = "sums of ln(x/mean)";
+const NOT_POSITIVE: &str = "whether some value is not greater than 0 (then neither of the next two)";
+const POWERS_OPEN: &str = "sums of third to sixth powers of (x − mean)/σ";
 
 /// See the [module](self).
 #[derive(Debug)]
@@ -60,6 +67,24 @@ impl Microprotocol for StatisticsUnivariate {
     const NAME: &'static str = "StatisticsUnivariate";
     const ALIASES: &'static [&'static str] = &[];
     const RELEASES: &'static [Release] = &[Release::Statistic];
+    const OPENS: &'static [Opens] = &{
+        let [enough, samples, few, none, missing, sums] = columns::OPENS;
+        let [extremes] = minimum_maximum::OPENS_SMALLEST;
+        [
+            enough,
+            samples,
+            few,
+            none,
+            missing,
+            sums,
+            Opens::Value(SQUARES),
+            Opens::Random(NOT_POSITIVE),
+            Opens::Unless(RECIPROCALS),
+            Opens::Unless(LOGARITHMS),
+            Opens::Value(POWERS_OPEN),
+            extremes,
+        ]
+    };
     const COMPARES: bool = true;
     type Params = Params;
     type Input = Columns;
@@ -131,7 +156,7 @@ impl Microprotocol for StatisticsUnivariate {
             missing,
             ..
         } = input;
-        let counts = opened_missing(&thresholds, &missing);
+        let counts = (opened_missing(&thresholds, &missing), missing.len());
         let sums = centred::sums(net, grid, &thresholds, (&columns, Counting::Each), counts).await?;
         let missing = missing_counts(net, &thresholds, &sums.samples, (&missing, &sums.counts)).await?;
         let second = second_pass(net, grid, &columns, &sums.centres).await?;
@@ -205,7 +230,8 @@ async fn second_pass(
             coins.fill(slots);
         }
     }
-    net.will_open("sum of squares about the mean, sums of mean/x and of ln(x/mean), whether a number is not positive");
+    let each = [(RECIPROCALS, 1), (LOGARITHMS, 1), (NOT_POSITIVE, 1)].repeat(columns.len());
+    net.will_open_parts(&[vec![(SQUARES, columns.len())], each].concat());
     let opened = mask::sum(net, ring, vector).await?;
     let (squares, others) = opened.split_at(columns.len() * limbs);
     let squares = centred::read(ring, squares, centres, &pairs);
@@ -283,7 +309,7 @@ async fn third_pass(
             );
         }
     }
-    net.will_open("sums of third to sixth powers of (x - mean)/sd");
+    net.will_open(POWERS_OPEN);
     let opened = mask::sum(net, POWERS, vector).await?;
     let sum = |element: &[u64]| Ratio::new(integer(element), BigInt::from(1) << 64).map_or(0.0, |sum| sum.to_f64());
     let sums = |slots: &[u64]| [0, 1, 2, 3].map(|place| sum(&slots[place * limbs..(place + 1) * limbs]));

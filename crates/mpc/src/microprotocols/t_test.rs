@@ -17,7 +17,7 @@ use zeroize::Zeroizing;
 
 use super::answer::{Answer, Field};
 use super::categories;
-use super::columns::{Rows, missing_counts, missing_rounds, most_rows, opened_missing};
+use super::columns::{self, Rows, missing_counts, missing_rounds, most_rows, opened_missing};
 use super::groups::{self, GROUPS, Grouped};
 use super::parameters::{Canonical, DIGITS, Given, MIN_CELL, MIN_SAMPLES, unusable};
 use super::summary::{Summary, decimal, root, steps};
@@ -28,6 +28,7 @@ use crate::exact::{Ratio, unit};
 use crate::microprotocol::{Microprotocol, Refusal, Release, SeeRow, Shape};
 use crate::net::{Abort, Net};
 use crate::number::{Digits, Grid};
+use crate::opening::Opens;
 use crate::threshold::{self, Thresholds, Why};
 
 /// See the [module](self).
@@ -126,6 +127,7 @@ impl Microprotocol for TTest {
     const NAME: &'static str = "TTest";
     const ALIASES: &'static [&'static str] = &[];
     const RELEASES: &'static [Release] = &[Release::Statistic];
+    const OPENS: &'static [Opens] = &columns::OPENS_PASSES;
     const COMPARES: bool = true;
     type Params = Params;
     type Input = Input;
@@ -271,7 +273,8 @@ async fn one(params: &Params, thresholds: &Thresholds, rows: &Rows, net: &mut Ne
     let grid = &params.grid;
     let own = [rows.missing];
     let columns = (&rows.columns[..], Counting::Rows);
-    let sums = centred::sums(net, grid, thresholds, columns, opened_missing(thresholds, &own)).await?;
+    let counts = (opened_missing(thresholds, &own), 1);
+    let sums = centred::sums(net, grid, thresholds, columns, counts).await?;
     let missing = missing_counts(net, thresholds, &sums.samples, (&own, &sums.counts)).await?;
     let squares = centred::squares(net, grid, &rows.columns, &sums.centres).await?;
     let summary = Summary::new(&sums.centres[0], &squares[0]);

@@ -31,6 +31,7 @@ use crate::data::{Category, Cells, Kind, MISSING, Table};
 use crate::microprotocol::{Microprotocol, Refusal, Release, SeeRow, Shape};
 use crate::net::{Abort, Net};
 use crate::number::{Digits, Grid};
+use crate::opening::Opens;
 use crate::threshold::{self, Thresholds, Why};
 
 /// Most groups of all columns together.
@@ -103,6 +104,7 @@ impl Microprotocol for Table1 {
     const NAME: &'static str = "Table1";
     const ALIASES: &'static [&'static str] = &[];
     const RELEASES: &'static [Release] = &[Release::Statistic];
+    const OPENS: &'static [Opens] = &columns::OPENS_PASSES;
     const COMPARES: bool = true;
     type Params = Params;
     type Input = Input;
@@ -205,7 +207,8 @@ impl Microprotocol for Table1 {
         let mut own = input.missing;
         own.push(input.without_group);
         let columns = (&input.cells[..], Counting::Each);
-        let sums = centred::sums(net, grid, &thresholds, columns, opened_missing(&thresholds, &own)).await?;
+        let counts = (opened_missing(&thresholds, &own), input.cells.len());
+        let sums = centred::sums(net, grid, &thresholds, columns, counts).await?;
         // Rows without a group belong to no cell that could have too few values.
         let mut told = sums.samples.clone();
         told.push(Ok(0));

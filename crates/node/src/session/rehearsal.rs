@@ -5,6 +5,7 @@
 use fdrtd_mpc::microprotocol::{Configured, Entry, Microprotocol, Refusal, Release, SeeRow, Shape};
 use fdrtd_mpc::net::{Abort, Net, message};
 use fdrtd_mpc::number::Digits;
+use fdrtd_mpc::opening::Opens;
 use fdrtd_mpc::threshold::Thresholds;
 use fdrtd_mpc::wire::Malformed;
 use serde::{Deserialize, Serialize};
@@ -51,6 +52,7 @@ impl Microprotocol for Rehearsal {
     const NAME: &'static str = "Rehearsal";
     const ALIASES: &'static [&'static str] = &[];
     const RELEASES: &'static [Release] = &[Release::Order];
+    const OPENS: &'static [Opens] = &[];
     const COMPARES: bool = true;
     type Params = Params;
     type Input = ();

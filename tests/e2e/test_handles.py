@@ -963,7 +963,7 @@ def test_simon_on_the_wire(shared: list[Node]) -> None:
         ("result", {}, None, 422, "CALLBACK_MISSING"),
         ("result", {}, NOBODY, 404, "OBJECT_UNKNOWN"),
         ("result", {}, "zzz", 404, "OBJECT_UNKNOWN"),
-        ("compute", {}, None, 403, "FUNCTION_NOT_PUBLIC"),
+        ("calculate", {}, None, 403, "FUNCTION_NOT_PUBLIC"),
     ],
 )
 def test_simon_refuses(wire: Wire, function: str, parameters: Any, callback: Any, status: int, code: str) -> None:

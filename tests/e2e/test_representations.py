@@ -6,8 +6,8 @@ import http.client
 import itertools
 import json
 import threading
-from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -18,7 +18,6 @@ from harness import DURATIONS, Node, all_joined, make_task, nodes, until, urls_o
 from test_handles import NOBODY, Answer, Wire
 
 HERE = "/representations"
-SHORT = {"join": 1, "input": 60, "run": 60, "silence": 20}
 
 
 class Face:
@@ -675,10 +674,3 @@ def test_a_node_that_stops_says_so(tmp_path: Path, pool: ThreadPoolExecutor) -> 
 def tasks_of(node: Node) -> int:
     """All that are kept there."""
     return len(json.loads(ask(node, "GET", "/tasks", token=node.operator())[2])["tasks"])
-
-
-def wait_for(futures: list[Future[Answer]]) -> list[Answer]:
-    return [future.result(timeout=120) for future in futures]
-
-
-Computation = Callable[..., list[Answer]]

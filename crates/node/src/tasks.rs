@@ -12,7 +12,7 @@ use serde_json::Value;
 use tokio::sync::watch;
 use uuid::Uuid;
 
-use crate::descriptor::{Descriptor, Meeting};
+use crate::descriptor::{Descriptor, Field, Meeting};
 use crate::identity::PeerKey;
 use crate::peer::{Event, TaskId};
 use crate::policy::Permit;
@@ -230,6 +230,11 @@ impl Tasks {
     pub(crate) fn pending_at(&self, wanted: &Descriptor) -> Vec<PendingInvitation> {
         let table = self.lock();
         table.pending.at(wanted, |id| table.ids.contains_key(id))
+    }
+
+    /// In what a pending computation of the same nodes differs from the wanted one.
+    pub(crate) fn pending_difference(&self, wanted: &Descriptor) -> Option<Field> {
+        self.lock().pending.difference(wanted)
     }
 
     /// The task of that object, if it is the caller's.

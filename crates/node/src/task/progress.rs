@@ -20,7 +20,11 @@ impl Task {
         }
         let mut text = texts.join("; ");
         if ["created", "joining"].iter().any(|state| progress["state"] == *state) {
-            text.push_str("; to join takes the invitation: hand over task.invite()['link'], and the others call join(invitation='fdrtd:…')");
+            text.push_str(if self.meeting().is_some() {
+                "; the others call compute as you did, at their own nodes"
+            } else {
+                "; to join takes the invitation: hand over task.invite()['link'], and the others call join(invitation='fdrtd:…')"
+            });
         }
         text
     }

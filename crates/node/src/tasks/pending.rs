@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use uuid::Uuid;
 
 use super::Quota;
-use crate::descriptor::{Descriptor, Invitation, PROTOCOL};
+use crate::descriptor::{Descriptor, Field, Invitation, PROTOCOL};
 use crate::identity::PeerKey;
 use crate::invitation::Link;
 use crate::policy::Rules;
@@ -173,6 +173,28 @@ impl Pending {
         }
         found.sort_by_key(|entry| std::cmp::Reverse(entry.since));
         found
+    }
+
+    /// In what a computation in one call differs from the wanted one that somebody wants of the same nodes.
+    pub(super) fn difference(&self, wanted: &Descriptor) -> Option<Field> {
+        let sorted = |nodes: &[NodeUrl]| {
+            let mut nodes = nodes.to_vec();
+            nodes.sort();
+            nodes
+        };
+        let nodes = sorted(&wanted.nodes);
+        let words = self.0.values().flatten();
+        let found = words.filter_map(|word| word.invitation.as_ref().map(|(descriptor, _)| descriptor));
+        found
+            .filter(|found| found.meeting.is_some() && sorted(&found.nodes) == nodes)
+            .find_map(|found| {
+                let wanted = Descriptor {
+                    task: found.task,
+                    durations: found.durations,
+                    ..wanted.clone()
+                };
+                wanted.difference(found)
+            })
     }
 
     /// What Hellos invite to, except to tasks that are `joined`: an entry for each description that somebody gives of a task, the newest first.

@@ -18,7 +18,7 @@ use zeroize::Zeroizing;
 use super::network::{Network, read_network};
 use super::runs::{Caller, Place, Run, Runs, Stage};
 use super::{Holding, Promised, Simon, find_microprotocol, input_text, read_durations, refused};
-use crate::descriptor::{Descriptor, Durations, Meeting, PROTOCOL};
+use crate::descriptor::{Descriptor, Durations, Field, Meeting, PROTOCOL};
 use crate::identity::PeerKey;
 use crate::json::Parameters;
 use crate::policy::{Policy, Question};
@@ -26,7 +26,6 @@ use crate::problem::Problem;
 use crate::reason::{self, Reason};
 use crate::services::{Principal, Reply};
 use crate::task::{First, Mode, Outcome, Task, cause};
-use crate::tasks::PendingInvitation;
 
 /// What to do if parties do not find each other.
 const AGREE: &str = "all parties call compute with the same microprotocol, the same parameters, the same nodes in the same order and the same uuid of the \
@@ -232,8 +231,10 @@ impl Simon {
         // Before the first look, so that nothing is missed in between.
         let mut arrivals = self.tasks.arrivals();
         let mut strangers = HashSet::new();
+        let mut similar = None;
         loop {
             let mut unsure = false;
+            similar = self.tasks.pending_difference(mine).or(similar);
             for found in self.tasks.pending_at(mine) {
                 let sender = (found.descriptor.task, found.from.clone());
                 if strangers.contains(&sender) || self.tasks.taken(&found.descriptor.task).is_err() {
@@ -266,44 +267,30 @@ impl Simon {
                 }
             }
             if Instant::now() >= deadline {
-                return Err(self.nobody_came(mine));
+                return Err(nobody_came(mine, similar));
             }
         }
     }
-
-    /// The time to join is over. What others wanted instead is told, as far as it is about the same nodes.
-    fn nobody_came(&self, mine: &Descriptor) -> Problem {
-        let reason = Reason::Expired {
-            stage: reason::Stage::Join,
-            missing: vec![0],
-        };
-        let pending = self.tasks.pending();
-        let similar = pending.iter().find_map(|entry| difference(mine, entry));
-        let similar = similar.map_or(String::new(), |field| {
-            format!("; there is a computation of the same nodes, but {field} differ")
-        });
-        let message = format!(
-            "the task has no result: party 0 at {} has not begun it within {} seconds{similar}",
-            mine.nodes[0],
-            mine.durations.join / 1000
-        );
-        Problem::state("TASK_FAILED", message, AGREE).with("cause", cause(&reason, None, mine))
-    }
 }
 
-/// In what somebody's computation differs that is one of the same nodes.
-fn difference(mine: &Descriptor, entry: &PendingInvitation) -> Option<&'static str> {
-    let found = &entry.descriptor;
-    found.meeting?;
-    let (mut nodes, mut others) = (mine.nodes.clone(), found.nodes.clone());
-    nodes.sort();
-    others.sort();
-    let mine = Descriptor {
-        task: found.task,
-        durations: found.durations,
-        ..mine.clone()
+/// The time to join is over. What others wanted instead is told, as far as it is about the same nodes.
+fn nobody_came(mine: &Descriptor, similar: Option<Field>) -> Problem {
+    let reason = Reason::Expired {
+        stage: reason::Stage::Join,
+        missing: vec![0],
     };
-    (nodes == others).then(|| mine.difference(found).map(|field| field.name()))?
+    let similar = similar.map_or(String::new(), |field| {
+        format!(
+            "; there was a computation of the same nodes, but {} differ",
+            field.name()
+        )
+    });
+    let message = format!(
+        "the task has no result: party 0 at {} has not begun it within {} seconds{similar}",
+        mine.nodes[0],
+        mine.durations.join / 1000
+    );
+    Problem::state("TASK_FAILED", message, AGREE).with("cause", cause(&reason, None, mine))
 }
 
 /// Somebody who has not come may have called something else.

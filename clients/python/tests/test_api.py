@@ -221,9 +221,11 @@ def test_the_read_timeout_exceeds_the_hold(
     seen: list[Any] = []
     original = fdrtd.HttpInterface.request
 
-    def request(self: fdrtd.HttpInterface, *args: Any, read_timeout: float | None = None) -> Any:
+    def request(
+        self: fdrtd.HttpInterface, *args: Any, read_timeout: float | None = None, **options: Any
+    ) -> Any:
         seen.append(read_timeout)
-        return original(self, *args, read_timeout=read_timeout)
+        return original(self, *args, read_timeout=read_timeout, **options)
 
     monkeypatch.setattr(fdrtd.HttpInterface, "request", request)
     server.script(*[Reply(200, "1")] * 3)

@@ -8,15 +8,15 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Mapping
+from collections.abc import Coroutine, Mapping
 from typing import Any
 
 from fdrtd import _hints, _json, _progress
-from fdrtd._answers import error_from, not_a_node, waiting_text
+from fdrtd._answers import error_from, not_a_node, unusable, waiting_text
 from fdrtd._handle import Handle, to_dict
 from fdrtd._http import Answer, HttpInterface
 from fdrtd._result import Progress, Result
-from fdrtd.errors import CallError, ConnectionFailed, InputError, NotFound, NotReady
+from fdrtd.errors import CallError, InputError, NotFound, NotReady
 
 # How long one request for a result may be held at the node, in seconds. Without a limit of ours the node
 # chooses; it never holds a request for more than 60 s.
@@ -59,8 +59,18 @@ class Core:
         """Calls a function: its outcome, or an awaitable of it."""
         raise NotImplementedError
 
+    def _do(self, coroutine: Coroutine[Any, Any, Any]) -> Any:
+        """The value of a coroutine of this class, or an awaitable of it."""
+        raise NotImplementedError
+
     async def _request(
-        self, method: str, body: str | None = None, *, read_timeout: float | None = None, holds: bool = False
+        self,
+        method: str,
+        body: str | None = None,
+        *,
+        path: str = "",
+        read_timeout: float | None = None,
+        holds: bool = False,
     ) -> Answer:
         """Sends a request. ``holds``: the node may keep it for seconds before it answers."""
         raise NotImplementedError
@@ -198,12 +208,7 @@ class Core:
             return Handle(self, value["handle"], value.get("callback"), identifiers)
         if answer.status == 202 and isinstance(value, str):
             return Handle(self, value, None, identifiers)
-        raise ConnectionFailed(
-            f"the answer of {self._interface.url} (status {answer.status}) has not the form it should have",
-            code="ANSWER_UNUSABLE",
-            status=answer.status,
-            hint="node and client may be of different versions",
-        )
+        raise unusable(answer, self._interface.url)
 
     def _public_functions(self, identifiers: Mapping[str, Any]) -> list[str]:
         """The functions of a service as far as a listing told already; never asks the node."""

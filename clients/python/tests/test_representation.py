@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 from conftest import Reply, Server, problem
+from test_api import Clock, clock  # noqa: F401 - a fixture
 from test_handle import REMOTE_NAMES
 
 import fdrtd
@@ -166,7 +167,8 @@ def test_a_whole_computation(api: fdrtd.Api, server: Server) -> None:
     computed = api.download(simon.compute(microprotocol="SecureSum", data=[1, 2], network=network))
     assert computed == json.loads(result)
     assert type(computed) is fdrtd.Result
-    parameters = {"microprotocol": "SecureSum", "data": [1, 2], "network": network}
+    # The node holds the call for so long, and is asked again then.
+    parameters = {"microprotocol": "SecureSum", "data": [1, 2], "network": network, "timeout": 10.0}
     assert server.requests[2].json == {"args": [], "kwargs": parameters}
 
 
@@ -194,6 +196,34 @@ def test_failures_are_those_of_the_other_api(
     server.script(reply)
     with pytest.raises(kind, match=says):
         service._api.download(service)  # type: ignore[attr-defined]
+
+
+WAITING = {"Fdrtd-Waiting": "party 1 has not joined yet"}
+NOT_YET = Reply(200, '{"type": "none"}', headers=WAITING)
+
+
+def test_a_call_that_the_node_holds_is_repeated_until_it_is_answered(
+    api: fdrtd.Api, server: Server, clock: Clock
+) -> None:
+    simon = fdrtd.Representation(api, SERVICE)
+    server.script(uuid(FUNCTION), NOT_YET, NOT_YET, uuid(VALUE))
+    assert simon.compute(microprotocol="SecureSum", data=[1]) == fdrtd.Representation(api, VALUE)
+    looked_up, *calls = sent(server)
+    assert looked_up == ("GET", f"/representation/{SERVICE}/compute")
+    parameters = '{"microprotocol": "SecureSum", "data": [1], "timeout": 10.0}'
+    assert calls == [("PATCH", f"/representation/{FUNCTION}", f'{{"args": [], "kwargs": {parameters}}}')] * 3
+    assert clock.pauses == [0.5, 0.5]
+
+
+def test_a_limit_for_a_call_that_the_node_holds(api: fdrtd.Api, server: Server, clock: Clock) -> None:
+    barrier = fdrtd.Representation(api, OBJECT)
+    server.script(uuid(FUNCTION), NOT_YET)
+    with pytest.raises(
+        fdrtd.NotReady, match=r"no result after 0 s: party 1 .* — call wait\(\) again"
+    ) as caught:
+        barrier.wait(count=3, timeout=0)
+    assert caught.value.waiting == WAITING["Fdrtd-Waiting"]
+    assert server.requests[1].json["kwargs"] == {"count": 3, "timeout": 0.0}
 
 
 # --- What a node does not say ---------------------------------------------------------------------------

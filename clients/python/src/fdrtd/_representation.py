@@ -9,6 +9,7 @@ from urllib.parse import quote
 
 from fdrtd import _hints, _json
 from fdrtd._answers import unusable
+from fdrtd._core import HELD
 from fdrtd._handle import Remote, service_kind
 from fdrtd._result import Result
 from fdrtd.errors import CallError
@@ -121,9 +122,17 @@ async def call(
             code="ARGUMENTS_BY_NAME",
             hint="write name=representation: a node looks up only what it is given by name",
         )
-    body = _body(arguments, parameters)
-    path = await _path_to(api, function)
-    answer = await api._request("PATCH", body, path=path)
+    if function.__name__ not in HELD:
+        body = _body(arguments, parameters)
+        answer = await api._request("PATCH", body, path=await _path_to(api, function))
+    else:
+        path = await _path_to(api, function)
+
+        async def ask(parameters: Mapping[str, Any], read_timeout: float | None) -> Answer:
+            body = _body(arguments, parameters)
+            return await api._request("PATCH", body, path=path, read_timeout=read_timeout, holds=True)
+
+        answer = await api._until_there(function.__name__, {**parameters}, ask)
     return _new(api, answer) if _told(api, answer, "uuid", "none")["type"] == "uuid" else None
 
 

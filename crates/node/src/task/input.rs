@@ -61,6 +61,15 @@ impl Task {
         Ok(())
     }
 
+    /// Reads an input and checks it in every way, without taking it.
+    pub(super) async fn look_at(&self, text: &Zeroizing<String>) -> Result<Prepared, Problem> {
+        let parties = self.lock().session.descriptor().nodes.len();
+        let prepared = self.prepare(vec![text.clone()], parties).await?;
+        self.check_room(prepared.shape.message_bytes, parties)?;
+        self.check_samples(&prepared)?;
+        Ok(prepared)
+    }
+
     /// Starts a task that gathers its inputs.
     ///
     /// # Errors

@@ -237,7 +237,7 @@ fn told(reason: &Reason, reported_by: Option<Report>) -> String {
     }
 }
 
-fn cause(reason: &Reason, reported_by: Option<Report>, descriptor: &Descriptor) -> Value {
+pub(crate) fn cause(reason: &Reason, reported_by: Option<Report>, descriptor: &Descriptor) -> Value {
     let mut cause = serde_json::to_value(reason).unwrap_or_default();
     cause["message"] = told(reason, reported_by).into();
     cause["hint"] = reason.hint().into();

@@ -144,6 +144,37 @@ impl Pending {
         });
     }
 
+    /// What Hellos invite to that is just what is wanted, the durations aside: see [`Pending::invitations`].
+    pub(super) fn at(&self, wanted: &Descriptor, joined: impl Fn(&Uuid) -> bool) -> Vec<PendingInvitation> {
+        let fits = |descriptor: &Descriptor| {
+            descriptor.meeting == wanted.meeting
+                && descriptor.microprotocol == wanted.microprotocol
+                && descriptor.parameters == wanted.parameters
+                && descriptor.nodes == wanted.nodes
+        };
+        let words = self.0.iter().filter(|(task, _)| !joined(task));
+        let mut found: Vec<PendingInvitation> = Vec::new();
+        for word in words.flat_map(|(_, words)| words) {
+            let Some((descriptor, rules)) = &word.invitation else {
+                continue;
+            };
+            if !fits(descriptor) {
+                continue;
+            }
+            match found.iter_mut().find(|other| other.descriptor == *descriptor) {
+                Some(same) => same.from.push(word.from),
+                None => found.push(PendingInvitation {
+                    descriptor: descriptor.clone(),
+                    rules: *rules,
+                    from: vec![word.from],
+                    since: word.since,
+                }),
+            }
+        }
+        found.sort_by_key(|entry| std::cmp::Reverse(entry.since));
+        found
+    }
+
     /// What Hellos invite to, except to tasks that are `joined`: an entry for each description that somebody gives of a task, the newest first.
     pub(super) fn invitations(&self, joined: impl Fn(&Uuid) -> bool) -> Vec<PendingInvitation> {
         let mut found: Vec<PendingInvitation> = Vec::new();

@@ -85,6 +85,7 @@ fn descriptor(durations: Durations) -> Descriptor {
             .map(|url| NodeUrl::parse(url).unwrap())
             .to_vec(),
         durations,
+        meeting: None,
     }
 }
 
@@ -126,7 +127,16 @@ async fn task_in(tasks: &Tasks, descriptor: &Descriptor, known: Vec<(Party, Peer
     let configured = Entry::find("SecureSum").unwrap().configure("{}").unwrap();
     let me = Party::new(0, 2).unwrap();
     tasks
-        .add("task.create", &permit, descriptor.clone(), configured, me, mode, known)
+        .add(
+            "task.create",
+            &permit,
+            descriptor.clone(),
+            configured,
+            me,
+            mode,
+            known,
+            None,
+        )
         .await
         .unwrap()
 }

@@ -11,9 +11,11 @@ use zeroize::Zeroizing;
 
 mod refusal;
 mod rows;
+mod table;
 mod values;
 pub use refusal::{Reason, Refusal};
 pub use rows::rows;
+pub use table::{Category, Cells, Kind, MAX_CATEGORIES, MAX_CATEGORY_BYTES, MISSING, Table};
 pub use values::{Values, read_values};
 
 /// Most columns of one input.
@@ -413,6 +415,15 @@ impl Reader<'_> {
 
     /// A member's key and the colon.
     fn key(&mut self, whole: &str) -> Result<String, Refusal> {
+        let name = self.name(whole)?;
+        match self.next() {
+            Some(b':') => Ok(name),
+            _ => Err(self.not_json_before(whole)),
+        }
+    }
+
+    /// The name of a column.
+    fn name(&mut self, whole: &str) -> Result<String, Refusal> {
         if self.peek() != Some(b'"') {
             return Err(self.not_json(whole));
         }
@@ -432,10 +443,7 @@ impl Reader<'_> {
             return Err(self.refuse(whole, Reason::NameLength));
         }
         self.at += length;
-        match self.next() {
-            Some(b':') => Ok(name),
-            _ => Err(self.not_json_before(whole)),
-        }
+        Ok(name)
     }
 
     #[inline]

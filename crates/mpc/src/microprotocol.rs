@@ -106,7 +106,7 @@ pub trait Microprotocol: 'static {
     const NAME: &'static str;
     /// Names that older clients use.
     const ALIASES: &'static [&'static str];
-    /// What opens, as far as rules of disclosure speak of it.
+    /// What opens, as far as rules of disclosure speak of it, whatever the parameters.
     const RELEASES: &'static [Release];
     /// Whether it compares with the session's [`Thresholds`] before anything opens. If not, rules that need it refuse it.
     const COMPARES: bool;
@@ -125,6 +125,11 @@ pub trait Microprotocol: 'static {
 
     /// The parameters as JSON text, all of them, in one fixed form.
     fn canonical(params: &Self::Params) -> String;
+
+    /// What opens with these parameters.
+    fn releases(_params: &Self::Params) -> &'static [Release] {
+        Self::RELEASES
+    }
 
     /// Reads this party's inputs (JSON texts; several ones are taken together) and checks that the result has room for `parties` of them.
     ///
@@ -179,8 +184,6 @@ pub struct Entry {
     pub name: &'static str,
     /// Older names.
     pub aliases: &'static [&'static str],
-    /// What opens.
-    pub releases: &'static [Release],
     /// Whether it compares with thresholds before anything opens.
     pub compares: bool,
     configure: fn(&str) -> Result<Configured, Refusal>,
@@ -198,7 +201,6 @@ impl Entry {
         Entry {
             name: M::NAME,
             aliases: M::ALIASES,
-            releases: M::RELEASES,
             compares: M::COMPARES,
             configure: Configured::of::<M>,
         }
@@ -227,6 +229,8 @@ type Rows = dyn Fn(&[&str], &mut SeeRow<'_>) -> Result<(), Refusal> + Send + Syn
 pub struct Configured {
     /// The parameters as JSON text in one fixed form.
     pub canonical: String,
+    /// What opens.
+    pub releases: &'static [Release],
     /// The declared precision of numbers that open, if they have one.
     pub digits: Option<Digits>,
     accept: Box<Accept>,
@@ -245,6 +249,7 @@ impl Configured {
         let params = M::params(params)?;
         let canonical = M::canonical(&params);
         let digits = M::digits(&params);
+        let releases = M::releases(&params);
         let seen = params.clone();
         let rows = Box::new(move |texts: &[&str], see: &mut SeeRow<'_>| M::rows(&seen, texts, see));
         let counted = params.clone();
@@ -259,6 +264,7 @@ impl Configured {
         });
         Ok(Configured {
             canonical,
+            releases,
             digits,
             accept,
             rounds,

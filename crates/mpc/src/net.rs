@@ -197,6 +197,8 @@ pub struct Net {
     /// By party: messages exchanged with it. A message to one is answered by one from it, so both count alike.
     channels: Vec<u32>,
     transcript: blake3::Hasher,
+    /// What opens next.
+    opens: &'static str,
 }
 
 impl fmt::Debug for Net {
@@ -222,6 +224,11 @@ impl Net {
     /// Messages exchanged with `peer` so far: the same number at both ends, so it may go into keys of the pair.
     pub fn messages_with(&self, peer: Party) -> u32 {
         self.channels.get(peer.index()).copied().unwrap_or(0)
+    }
+
+    /// Says what opens from here on: one of the declared outputs, in its words. Tests compare what has opened with what was declared.
+    pub fn will_open(&mut self, what: &'static str) {
+        self.opens = what;
     }
 
     /// What only this party's owner learns, as JSON text: it is neither told to others nor compared with them.
@@ -474,6 +481,7 @@ impl Machine {
             round: 0,
             channels: vec![0; parties],
             transcript: blake3::Hasher::new(),
+            opens: "",
         };
         let for_result = Arc::clone(&mailbox);
         let run = async move {

@@ -43,6 +43,8 @@ pub struct Thresholds {
     pub cell: u64,
     /// Values on either side of a single value that opens (a median, a quantile).
     pub beyond: u64,
+    /// Smallest and greatest values do not open.
+    pub no_extremes: bool,
 }
 
 impl Thresholds {
@@ -54,6 +56,7 @@ impl Thresholds {
             samples_others: self.samples_others.max(other.samples_others),
             cell: self.cell.max(other.cell),
             beyond: self.beyond.max(other.beyond),
+            no_extremes: self.no_extremes || other.no_extremes,
         }
     }
 
@@ -75,6 +78,18 @@ pub enum Why {
     NoValues,
     /// It counts something that is hidden, or a small cell could be computed from it.
     FewInCell,
+    /// It is a smallest or a greatest value, and the parties' rules let none open.
+    ExtremesHidden,
+    /// Some value is not greater than 0. Whose, and how many, nobody learns.
+    NotPositive,
+    /// All values are equal.
+    Constant,
+    /// It is a quotient by the mean, which is 0.
+    ZeroMean,
+    /// There are values, but mathematics needs more of them.
+    TooFewValues,
+    /// It is greater than doubles can be.
+    BeyondDoubles,
 }
 
 impl Why {
@@ -86,6 +101,12 @@ impl Why {
             Why::FewBeyond => "FEW_BEYOND",
             Why::NoValues => "NO_VALUES",
             Why::FewInCell => "FEW_IN_CELL",
+            Why::ExtremesHidden => "EXTREMES_HIDDEN",
+            Why::NotPositive => "NOT_POSITIVE",
+            Why::Constant => "CONSTANT",
+            Why::ZeroMean => "ZERO_MEAN",
+            Why::TooFewValues => "TOO_FEW_VALUES",
+            Why::BeyondDoubles => "BEYOND_DOUBLES",
         }
     }
 }

@@ -672,6 +672,7 @@ fn messages_and_rounds_depend_on_public_parameters_only() {
         samples_others: 4,
         cell: 3,
         beyond: 1,
+        ..Thresholds::default()
     };
     let cases = [
         ("SecureSum", "{}"),

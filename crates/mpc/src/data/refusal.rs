@@ -1,6 +1,6 @@
 //! Why an input is not taken: position, reason and remedy, never a value.
 
-use super::{MAX_COLUMNS, MAX_NAME_BYTES};
+use super::{MAX_CATEGORIES, MAX_CATEGORY_BYTES, MAX_COLUMNS, MAX_NAME_BYTES};
 use crate::number::{Digits, MAX_DIGITS, NumberError};
 use std::fmt;
 
@@ -30,6 +30,28 @@ pub enum Reason {
         /// Length of this one.
         found: usize,
     },
+    /// A row that has `found` values after a first one that has `expected`, or with so many names.
+    RowWidth {
+        /// Values of the first row, or names.
+        expected: usize,
+        /// Values of this one.
+        found: usize,
+    },
+    /// A column that has `found` rows beside a first one that has `expected`.
+    Uneven {
+        /// Rows of the first column.
+        expected: usize,
+        /// Rows of this one.
+        found: usize,
+    },
+    /// Something else where a category (a text or a whole number) is expected: what kind of thing.
+    NotACategory(&'static str),
+    /// A text that is too long for a category.
+    CategoryLength,
+    /// More different categories than a column may have.
+    TooManyCategories,
+    /// A category that is none of the declared ones.
+    UnknownCategory,
     /// No vector, a vector of length 0 or no column: the shape would be unknown.
     Empty,
     /// More values (of one column) or vectors than can be summed.
@@ -44,6 +66,8 @@ pub enum Reason {
     },
     /// The form is none of those that exist, or differs from an earlier input's: a phrase that follows "the input".
     Shape(String),
+    /// The form is none of those that tables have, or differs from an earlier input's: a phrase that follows "the input".
+    Table(String),
     /// A column name appears twice.
     DuplicateName,
     /// A column name is empty or longer than [`MAX_NAME_BYTES`].
@@ -66,10 +90,16 @@ impl Refusal {
             Reason::Number(NumberError::TooFine { .. }) => "NUMBER_TOO_FINE",
             Reason::Number(NumberError::NotANumber) | Reason::NotANumber(_) => "NUMBER_EXPECTED",
             Reason::Ragged { .. } => "VECTORS_RAGGED",
+            Reason::RowWidth { .. } => "ROWS_RAGGED",
+            Reason::Uneven { .. } => "COLUMNS_UNEVEN",
+            Reason::NotACategory(_) => "CATEGORY_EXPECTED",
+            Reason::CategoryLength => "CATEGORY_LENGTH",
+            Reason::TooManyCategories => "TOO_MANY_CATEGORIES",
+            Reason::UnknownCategory => "CATEGORY_UNKNOWN",
             Reason::Empty => "INPUT_EMPTY",
             Reason::TooManyRows { .. } => "TOO_MANY_ROWS",
             Reason::NotJson { .. } => "JSON_INVALID",
-            Reason::Shape(_) => "INPUT_SHAPE",
+            Reason::Shape(_) | Reason::Table(_) => "INPUT_SHAPE",
             Reason::DuplicateName => "COLUMN_DUPLICATE",
             Reason::NameLength => "COLUMN_NAME_LENGTH",
             Reason::TooManyColumns => "TOO_MANY_COLUMNS",
@@ -91,12 +121,20 @@ impl Refusal {
             Reason::Ragged { expected, found } => {
                 format!("has {found} elements, vectors[0] has {expected}")
             }
+            Reason::RowWidth { expected, found } => format!("has {found} values where {expected} are expected"),
+            Reason::Uneven { expected, found } => {
+                format!("has {found} rows, the first column has {expected}")
+            }
+            Reason::NotACategory(kind) => format!("is {kind} where a category is expected"),
+            Reason::CategoryLength => format!("is longer than {MAX_CATEGORY_BYTES} bytes, the most for a category"),
+            Reason::TooManyCategories => format!("has more than {MAX_CATEGORIES} different categories"),
+            Reason::UnknownCategory => "is none of the declared categories".to_owned(),
             Reason::Empty => "is empty, so it does not say how many sums there are".to_owned(),
             Reason::TooManyRows { limit } => {
                 format!("has more than {limit} values, the most that one party may give")
             }
             Reason::NotJson { byte } => format!("is not valid JSON at byte {byte}"),
-            Reason::Shape(fault) => fault.clone(),
+            Reason::Shape(fault) | Reason::Table(fault) => fault.clone(),
             Reason::DuplicateName => "appears twice".to_owned(),
             Reason::NameLength => {
                 format!("has a column name that is empty or longer than {MAX_NAME_BYTES} bytes")
@@ -123,11 +161,23 @@ impl Refusal {
                 "give numbers such as 31 or -0.5 and leave missing values out"
             }
             Reason::Ragged { .. } => "vectors are added element by element: make them equally long",
+            Reason::RowWidth { .. } => "give every row as many values, with null for those that are missing",
+            Reason::Uneven { .. } => "give all columns as many rows, with null for values that are missing",
+            Reason::NotACategory(_) => "categories are texts and whole numbers; null is a missing value",
+            Reason::CategoryLength => "use shorter names for the categories",
+            Reason::TooManyCategories => "put categories together: this many look like identifiers of single persons",
+            Reason::UnknownCategory => {
+                "declare it in the task's parameters, give null, or correct the row; \"1\" and 1 are two categories"
+            }
             Reason::Empty => "give at least one element, for example {\"vectors\": [[1, 2]]} or {\"age\": []}",
             Reason::TooManyRows { .. } => "add some of the values up first",
             Reason::NotJson { .. } | Reason::Shape(_) => {
                 "the forms are 31, [31, -0.5], {\"vectors\": [[1, 2], [3, 4]]} and {\"columns\": {\"age\": [31, 40]}}, \
                  the same one in all inputs"
+            }
+            Reason::Table(_) => {
+                "the forms are [31, null, 40], [[31, \"a\"], [40, \"b\"]], {\"columns\": [\"age\", \"arm\"], \"rows\": [[31, \"a\"], [40, \"b\"]]} and \
+                 {\"columns\": {\"age\": [31, 40], \"arm\": [\"a\", \"b\"]}}, the same one in all inputs"
             }
             Reason::DuplicateName => "give each column a name of its own",
             Reason::NameLength => "rename the column",

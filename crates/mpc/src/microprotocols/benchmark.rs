@@ -121,9 +121,9 @@ impl Microprotocol for Benchmark {
             let own = serde_json::to_string(&own).map_err(|_| Abort::Internal("a place cannot be written"))?;
             net.tell_owner(Zeroizing::new(own));
         }
-        let answer = Answer(vec![
+        let answer = Answer::new(vec![
             ("samples", Field::Count(samples)),
-            ("quartiles", Field::Numbers(quartiles)),
+            ("quartiles", Field::numbers(quartiles)),
         ]);
         Ok(Answers::new(input.shape, vec![answer]))
     }

@@ -180,11 +180,11 @@ impl Microprotocol for Histogram {
         let samples = cells.iter().copied().sum::<Result<u64, Why>>();
         let (above, rest) = cells.split_last().ok_or(Abort::Internal("no cells"))?;
         let (below, bins) = rest.split_first().ok_or(Abort::Internal("no cells"))?;
-        let edges = params.edges.iter().map(|edge| Ok(params.grid.to_total(edge))).collect();
-        let answer = Answer(vec![
+        let edges = params.edges.iter().map(|edge| Ok(params.grid.to_total(edge)));
+        let answer = Answer::new(vec![
             ("samples", Field::Count(samples)),
-            ("edges", Field::Numbers(edges)),
-            ("counts", Field::Counts(bins.to_vec())),
+            ("edges", Field::numbers(edges)),
+            ("counts", Field::counts(bins.iter().copied())),
             ("below", Field::Count(*below)),
             ("above", Field::Count(*above)),
         ]);

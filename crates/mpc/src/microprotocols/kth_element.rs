@@ -94,7 +94,7 @@ impl Microprotocol for KthElement {
         let found = order::values(net, &space, &thresholds, &input.columns, one, rank).await?;
         let answer = |found: order::Found| {
             let value = found.values.into_iter().next().unwrap_or(Err(Why::NoValues));
-            Answer(vec![
+            Answer::new(vec![
                 ("samples", Field::Count(found.samples)),
                 ("rank", Field::Public(params.rank.into())),
                 (

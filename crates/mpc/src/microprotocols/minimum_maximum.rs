@@ -144,7 +144,7 @@ impl Microprotocol for MinimumMaximum {
         let answer = |(keys, enough): (&[Vec<u64>], &bool)| {
             let mut greatest = keys[1].clone();
             space.invert(&mut greatest);
-            Answer(vec![
+            Answer::new(vec![
                 ("minimum", Field::Number(number(&keys[0], *enough))),
                 ("maximum", Field::Number(number(&greatest, *enough))),
             ])

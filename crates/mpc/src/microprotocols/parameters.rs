@@ -74,9 +74,9 @@ impl Given {
         let cell = least(MIN_CELL)?;
         Ok(Thresholds {
             samples_total: least(MIN_SAMPLES)?,
-            samples_others: 0,
             cell,
             beyond: cell,
+            ..Thresholds::default()
         })
     }
 

@@ -351,9 +351,9 @@ impl<const MEDIAN: bool> Microprotocol for OfProbabilities<MEDIAN> {
                 fields.push(("median", Field::Number(median)));
             } else {
                 fields.push(("probabilities", Field::Public(all.clone().into())));
-                fields.push(("quantiles", Field::Numbers(quantiles)));
+                fields.push(("quantiles", Field::numbers(quantiles)));
             }
-            Answer(fields)
+            Answer::new(fields)
         };
         Ok(Answers::new(input.shape, found.into_iter().map(answer).collect()))
     }

@@ -125,10 +125,10 @@ impl Microprotocol for SecureSum {
             let mut sums = sums.chunks(ring.limbs()).map(|element| grid.to_total(element));
             let sum = match (samples, &input.shape) {
                 (None, _) => Field::Number(Err(Why::FewSamples)),
-                (_, Shape::Vector(_)) => Field::Numbers(sums.map(Ok).collect()),
+                (_, Shape::Vector(_)) => Field::numbers(sums.map(Ok)),
                 _ => Field::Number(sums.next().ok_or(Why::NoValues)),
             };
-            Answer(vec![
+            Answer::new(vec![
                 ("samples", Field::Count(samples.ok_or(Why::FewSamples))),
                 ("sum", sum),
             ])

@@ -175,7 +175,7 @@ impl Question {
     pub fn new(entry: &Entry, configured: &Configured, parties: usize) -> Question {
         Question {
             microprotocol: entry.name,
-            releases: entry.releases,
+            releases: configured.releases,
             compares: entry.compares,
             digits: configured.digits,
             parties,
@@ -243,6 +243,7 @@ impl Rules {
             } else {
                 u64::from(self.min_cell).max(1)
             },
+            no_extremes: !self.allow_extremes,
         }
     }
 

@@ -337,6 +337,7 @@ fn only_what_does_not_follow_is_compared() {
         samples_others,
         cell,
         beyond,
+        no_extremes: beyond > 0,
     };
     let of = |rules: Rules, parties| rules.thresholds(parties);
     assert_eq!(of(Profile::Teaching.into(), 2), Thresholds::default());

@@ -1,7 +1,7 @@
 """Web pages of other origins call nodes, in a real browser.
 
 PUT, PATCH, DELETE, and whatever is marked as JSON, a browser sends to another origin only after a preflight that
-permits it, and shows a page of an answer only what the node exposes. So what these pages find is what CORS lets through.
+permits it, and shows a page of an answer only what the node exposes. What these pages find is what CORS lets through.
 """
 
 from __future__ import annotations

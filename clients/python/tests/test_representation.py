@@ -13,10 +13,11 @@ from typing import Any
 
 import pytest
 from conftest import Reply, Server, problem
-from test_api import Clock, clock  # noqa: F401 - a fixture
+from test_api import Clock
 from test_handle import REMOTE_NAMES
 
 import fdrtd
+from fdrtd import _api, _core
 
 SERVICE = "3ebe5768-1a50-4d78-a1a5-44e3497fa073"
 FUNCTION = "483af071-dd5d-4075-8b69-41653dad977b"
@@ -46,6 +47,14 @@ def service(api: fdrtd.Api, server: Server) -> fdrtd.Representation:
     service = api.create(microservice="KeyValueStorage")
     server.requests.clear()
     return service
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    clock = Clock()
+    for module in (_api, _core):
+        monkeypatch.setattr(module, "time", clock)
+    return clock
 
 
 @pytest.fixture

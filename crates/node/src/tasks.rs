@@ -164,20 +164,26 @@ impl Tasks {
         // In the table it lives: whoever hangs up now must not leave one behind that nobody drives.
         let tasks = self.clone();
         whole(async move {
-            let prepared = match task.record_birth(action, first).await {
-                Ok(prepared) => prepared,
-                Err(problem) => {
-                    tasks.remove(&task);
-                    return Err(problem);
+            let (written, prepared) = task.record_birth(action, first);
+            match prepared {
+                None => {
+                    if let Err(problem) = written.await {
+                        tasks.remove(&task);
+                        return Err(problem);
+                    }
+                    tasks.greet(&task, known);
                 }
-            };
-            if let Some(prepared) = prepared {
-                task.give(prepared);
+                Some(prepared) => {
+                    // Nobody has been told that there is such a task, and a Hello says nothing of the input: it need not wait for the disk.
+                    tasks.greet(&task, known);
+                    if let Err(problem) = written.await {
+                        task.stillborn();
+                        tasks.remove(&task);
+                        return Err(problem);
+                    }
+                    task.give(prepared);
+                }
             }
-            for (party, key) in known {
-                tasks.found(&task, party, key);
-            }
-            tasks.launch(&task);
             tasks.context.metrics.task_created(task.microprotocol);
             Ok(task)
         })
@@ -429,6 +435,14 @@ impl Tasks {
             }
         }
         over.len()
+    }
+
+    /// Says Hello to those who are known, and looks for the others.
+    fn greet(&self, task: &Arc<Task>, known: Vec<(Party, PeerKey)>) {
+        for (party, key) in known {
+            self.found(task, party, key);
+        }
+        self.launch(task);
     }
 
     fn launch(&self, task: &Arc<Task>) {

@@ -30,12 +30,15 @@ impl std::fmt::Debug for ObjectRef {
     }
 }
 
+/// A reference and where it ends, if there is one.
+type Read<R> = Result<Option<(R, usize)>, Problem>;
+
 /// How references look on a face.
 pub struct Form<R> {
     /// Stands in each of them, unless written with escapes.
     word: &'static str,
     /// The reference that the object at a place is, if it is one, and the end of the object.
-    read: fn(&str, usize) -> Result<Option<(R, usize)>, Problem>,
+    read: fn(&str, usize) -> Read<R>,
 }
 
 /// On the handle face: an object with exactly the keys `handle` and `callback`.
@@ -148,7 +151,7 @@ impl<R, F: FnMut(&R) -> Result<Arc<Zeroizing<String>>, Problem>> Resolver<'_, R,
     }
 }
 
-fn handle(text: &str, at: usize) -> Result<Option<(ObjectRef, usize)>, Problem> {
+fn handle(text: &str, at: usize) -> Read<ObjectRef> {
     let bytes = text.as_bytes();
     let start = skip_space(bytes, at + 1);
     // Looking at the first name alone spares nearly all objects a second scan.
@@ -197,7 +200,7 @@ fn is_reference_name(name: &str) -> bool {
     name == "handle" || name == "callback"
 }
 
-fn representation(text: &str, at: usize) -> Result<Option<(String, usize)>, Problem> {
+fn representation(text: &str, at: usize) -> Read<String> {
     let bytes = text.as_bytes();
     let start = skip_space(bytes, at + 1);
     if bytes.get(start) == Some(&b'}') || Member::read_name(text, start)?.0 != "representation_uuid" {

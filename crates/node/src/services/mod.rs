@@ -10,7 +10,7 @@ pub use crate::principal::Principal;
 use crate::problem::{Problem, quoted};
 
 pub mod kv;
-pub(crate) mod returned;
+pub mod returned;
 pub mod simon;
 pub mod sync;
 

@@ -103,6 +103,11 @@ impl Returned {
         self.state().values.len()
     }
 
+    /// Whether no value is held.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
     /// The newest value stays whatever its size: one alone is bounded by what a call can give back.
     fn make_room(&self, state: &mut State, who: &Principal) {
         let quota = &self.quota;

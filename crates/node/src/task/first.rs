@@ -11,7 +11,7 @@ use super::{Context, Mode, Task};
 use crate::descriptor::Descriptor;
 use crate::policy::Permit;
 use crate::problem::Problem;
-use crate::store::Write;
+use crate::reason::Reason;
 
 /// See the [module](self).
 pub(crate) struct First {
@@ -40,32 +40,33 @@ impl First {
 }
 
 impl Task {
-    /// Writes that there is this task, and its input if it has one; that is then to be given.
-    ///
-    /// # Errors
-    /// When the storage fails.
-    pub(crate) async fn record_birth(
+    /// Queues the record that there is this task, with its input if it has one, which is then to be given. The future ends when it is written.
+    pub(crate) fn record_birth(
         &self,
         action: &'static str,
         first: Option<First>,
-    ) -> Result<Option<Prepared>, Problem> {
-        let birth = Some(self.entry_of_birth(action));
-        let Some(First { text, prepared }) = first else {
-            self.put_record(birth, false).await?;
-            return Ok(None);
-        };
-        {
+    ) -> (
+        impl Future<Output = Result<(), Problem>> + Send + use<>,
+        Option<Prepared>,
+    ) {
+        let mut notes = vec![self.entry_of_birth(action)];
+        let prepared = first.map(|First { text, prepared }| {
             let mut core = self.lock();
             core.inputs = vec![text];
             core.sealed = true;
-        }
-        let input = self.entry(&self.owner, "task.input", &json!({}));
-        // Queued one after the other, and so committed together.
-        let written = self.put_record(birth, false);
-        let noted = self.context.store.commit(Write::note(input));
-        written.await?;
-        noted.await?;
-        Ok(Some(prepared))
+            notes.push(self.entry(&self.owner, "task.input", &json!({})));
+            prepared
+        });
+        (self.put_record(notes, false), prepared)
+    }
+
+    /// Ends a task that others may have heard of, but of which there is no record.
+    pub(crate) fn stillborn(self: &Arc<Self>) {
+        self.lock().deleted = true;
+        self.with(|session, _| {
+            let party = session.me().index();
+            session.fail(Reason::NoRoom { party });
+        });
     }
 
     /// Gives an input that was read and recorded.

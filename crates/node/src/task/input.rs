@@ -46,7 +46,7 @@ impl Task {
             core.sealed = self.mode == Mode::OnInput;
         }
         let given = self.entry(&self.owner, "task.input", &json!({}));
-        if let Err(problem) = self.put_record(Some(given), false).await {
+        if let Err(problem) = self.put_record(vec![given], false).await {
             // The caller is told that the input was not taken, and may give it again.
             let mut core = self.lock();
             if core.session.end().is_none() {
@@ -104,7 +104,7 @@ impl Task {
             core.sealed = true;
         }
         let started = self.entry(&self.owner, "task.start", &json!({}));
-        if let Err(problem) = self.put_record(Some(started), false).await {
+        if let Err(problem) = self.put_record(vec![started], false).await {
             let mut core = self.lock();
             core.sealed = core.session.end().is_some();
             return Err(problem);

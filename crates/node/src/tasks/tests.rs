@@ -155,7 +155,16 @@ async fn a_peer_whose_key_is_not_allowed_ends_the_task() {
         let configured = Entry::find("SecureSum").unwrap().configure("{}").unwrap();
         let me = Party::new(0, 2).unwrap();
         let known = vec![(peer(), STRANGER)];
-        let added = tasks.add("task.create", &permit, descriptor, configured, me, Mode::OnInput, known);
+        let added = tasks.add(
+            "task.create",
+            &permit,
+            descriptor,
+            configured,
+            me,
+            Mode::OnInput,
+            known,
+            None,
+        );
         let progress = added.await.unwrap().progress();
         assert_eq!(
             progress["cause"]["code"] == "DECLINED",
@@ -205,6 +214,7 @@ async fn who_sees_which_task_and_how_many_somebody_may_have() {
                     me,
                     Mode::OnInput,
                     Vec::new(),
+                    None,
                 )
                 .await
         }

@@ -11,7 +11,6 @@ use std::time::Duration;
 
 use fdrtd_mpc::microprotocol::Entry;
 use fdrtd_mpc::net::Party;
-use serde_json::Value;
 use tokio::time::Instant;
 use uuid::Uuid;
 use zeroize::Zeroizing;
@@ -310,7 +309,7 @@ fn difference(mine: &Descriptor, entry: &PendingInvitation) -> Option<&'static s
 /// Somebody who has not come may have called something else.
 fn with_advice(mut problem: Problem) -> Problem {
     let cause = problem.extra.iter().find(|(name, _)| *name == "cause");
-    let late = cause.is_some_and(|(_, cause)| cause["code"] == "EXPIRED" && cause["stage"] == Value::from("join"));
+    let late = cause.is_some_and(|(_, cause)| cause["code"] == "EXPIRED" && cause["stage"] == "join");
     if late {
         AGREE.clone_into(&mut problem.hint);
     }

@@ -17,6 +17,8 @@
 //! input as well) and stop the protocol; it learns nothing more. Keys must be fresh in every session: the same mask on two vectors would
 //! reveal their difference.
 
+pub mod field;
+
 use chacha20::ChaCha20;
 use chacha20::cipher::{KeyIvInit, StreamCipher};
 use zeroize::Zeroizing;

@@ -11,11 +11,16 @@ use zeroize::Zeroizing;
 
 use crate::data;
 use crate::microprotocols::benchmark::Benchmark;
+use crate::microprotocols::contingency::StatisticsContingency;
+use crate::microprotocols::correlation_matrix::CorrelationMatrix;
+use crate::microprotocols::frequency::StatisticsFrequency;
 use crate::microprotocols::histogram::Histogram;
 use crate::microprotocols::kth_element::KthElement;
 use crate::microprotocols::minimum_maximum::MinimumMaximum;
 use crate::microprotocols::quantiles::{Quantiles, SecureMedian};
 use crate::microprotocols::secure_sum::SecureSum;
+use crate::microprotocols::statistics_bivariate::StatisticsBivariate;
+use crate::microprotocols::statistics_univariate::StatisticsUnivariate;
 use crate::net::{Abort, Machine, Net, Session};
 use crate::number::Digits;
 use crate::threshold::Thresholds;
@@ -29,6 +34,11 @@ pub static ALL: &[Entry] = &[
     Entry::of::<Quantiles>(),
     Entry::of::<Histogram>(),
     Entry::of::<Benchmark>(),
+    Entry::of::<StatisticsUnivariate>(),
+    Entry::of::<StatisticsBivariate>(),
+    Entry::of::<CorrelationMatrix>(),
+    Entry::of::<StatisticsFrequency>(),
+    Entry::of::<StatisticsContingency>(),
 ];
 
 /// Parameters or an input that cannot be used. Shown to the party whose they are; never contains a value of the input.
@@ -79,6 +89,8 @@ pub enum Release {
     Statistic,
     /// Counts of cells: tables, histograms.
     Cells,
+    /// Names of categories that nobody has declared, from the data.
+    Names,
     /// Single values of somebody that may be the smallest or greatest.
     Extremes,
     /// Single values of somebody with others on both sides: medians, quantiles.

@@ -109,6 +109,9 @@ pub enum Abort {
     /// two stories and a slanderer look alike.
     #[error("what the parties were told does not agree, so the result cannot be trusted")]
     StoriesDiffer,
+    /// The parties together have more names than the protocol has room for. All of them find so alike.
+    #[error("there are too many different categories to find them")]
+    TooManyNames,
     /// A mistake of this program.
     #[error("internal error: {0}")]
     Internal(&'static str),
@@ -363,6 +366,20 @@ impl Net {
         Ok(())
     }
 
+    /// One round in the midst of a protocol: everybody compares a digest of all that was broadcast. For protocols whose next messages depend on what has opened: parties that were told different
+    /// stories would take each other's for malformed, and name somebody who is honest.
+    ///
+    /// # Errors
+    /// [`Abort::StoriesDiffer`] if anybody was told something else; a peer that sends no digest.
+    pub async fn agree(&mut self) -> Result<(), Abort> {
+        let mut hasher = blake3::Hasher::new_derive_key("fdrtd 2026-11 digest on the way, version 1");
+        hasher
+            .update(&self.session.sid)
+            .update(&self.round.to_le_bytes())
+            .update(self.transcript.finalize().as_bytes());
+        self.compare(*hasher.finalize().as_bytes()).await
+    }
+
     /// The last round: everybody compares a digest of all that was broadcast and of the result.
     async fn close(&mut self, result: &str) -> Result<(), Abort> {
         let mut hasher = blake3::Hasher::new_derive_key("fdrtd 2026-11 closing digest, version 2");
@@ -370,7 +387,10 @@ impl Net {
             .update(&self.session.sid)
             .update(self.transcript.finalize().as_bytes())
             .update(result.as_bytes());
-        let digest = *hasher.finalize().as_bytes();
+        self.compare(*hasher.finalize().as_bytes()).await
+    }
+
+    async fn compare(&mut self, digest: [u8; 32]) -> Result<(), Abort> {
         let mut payload = message(digest.len());
         payload.extend_from_slice(&digest);
         let mut same = true;

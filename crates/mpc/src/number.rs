@@ -6,13 +6,15 @@
 
 mod total;
 
-use crate::ring::{MAX_LIMBS, Ring};
+use crate::ring::Ring;
 use zeroize::Zeroizing;
 
 pub use total::Total;
 
-/// Most decimal digits, before and after the point together, that the widest ring can hold with room for 2^27 summands.
+/// Most decimal digits, before and after the point together: so many fit 2048 bits with room for 2^27 summands, and products of two the widest ring.
 pub const MAX_DIGITS: u32 = 608;
+/// Words of the widest ring of a grid.
+const MAX_LIMBS: usize = 32;
 
 /// A word holds that many decimal digits whatever they are.
 const WORD_DIGITS: usize = 19;
@@ -132,7 +134,7 @@ impl Grid {
         bound[0] = 1;
         shift_decimal(&mut bound, total);
         let bits = (bit_length(&bound) + HEADROOM_BITS).next_multiple_of(64);
-        let ring = Ring::new(bits).expect("Digits::new allows only what fits the widest ring");
+        let ring = Ring::new(bits).expect("Digits::new allows only what fits 2048 bits");
         let bound = Box::from(&bound[..ring.limbs()]);
         let max_rows = capacity(&bound);
         Grid {

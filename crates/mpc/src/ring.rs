@@ -4,11 +4,11 @@
 //! run over contiguous memory. Elements are kept reduced: bits at or above the width are zero.
 
 /// Widest supported ring, in bits.
-pub const MAX_BITS: u32 = 2048;
+pub const MAX_BITS: u32 = 4096;
 /// Limbs of an element of the widest ring.
 pub const MAX_LIMBS: usize = MAX_BITS as usize / 64;
 
-/// The ring Z_2^bits, 1 ≤ bits ≤ 2048.
+/// The ring Z_2^bits, 1 ≤ bits ≤ 4096.
 ///
 /// All operations take flat slices that hold whole vectors: the length is elements × [`Ring::limbs`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -17,7 +17,7 @@ pub struct Ring {
 }
 
 impl Ring {
-    /// The ring of that width; `None` unless 1 ≤ bits ≤ 2048.
+    /// The ring of that width; `None` unless 1 ≤ bits ≤ 4096.
     #[must_use]
     pub const fn new(bits: u32) -> Option<Ring> {
         if bits == 0 || bits > MAX_BITS {
@@ -227,8 +227,15 @@ mod tests {
     #[test]
     fn widths() {
         assert_eq!(Ring::new(0), None);
-        assert_eq!(Ring::new(2049), None);
-        for (bits, limbs, bytes) in [(1, 1, 1), (4, 1, 1), (64, 1, 8), (65, 2, 9), (2048, 32, 256)] {
+        assert_eq!(Ring::new(4097), None);
+        for (bits, limbs, bytes) in [
+            (1, 1, 1),
+            (4, 1, 1),
+            (64, 1, 8),
+            (65, 2, 9),
+            (2048, 32, 256),
+            (4096, 64, 512),
+        ] {
             let ring = Ring::new(bits).unwrap();
             assert_eq!((ring.limbs(), ring.element_bytes()), (limbs, bytes));
         }
@@ -271,12 +278,12 @@ mod tests {
     proptest! {
         #[test]
         fn addition_subtraction_negation_and_encoding(
-            bits in prop_oneof![1..=2048_u32, Just(64), Just(128), Just(192)],
-            seed in proptest::collection::vec(prop_oneof![any::<u64>(), Just(0), Just(u64::MAX)], 128),
+            bits in prop_oneof![1..=4096_u32, Just(64), Just(128), Just(192)],
+            seed in proptest::collection::vec(prop_oneof![any::<u64>(), Just(0), Just(u64::MAX)], 256),
         ) {
             let ring = Ring::new(bits).unwrap();
             let limbs = ring.limbs();
-            let (mut a, mut b) = (seed[..2 * limbs].to_vec(), seed[128 - 2 * limbs..].to_vec());
+            let (mut a, mut b) = (seed[..2 * limbs].to_vec(), seed[256 - 2 * limbs..].to_vec());
             ring.reduce(&mut a);
             ring.reduce(&mut b);
             let mut sum = a.clone();

@@ -17,6 +17,8 @@
 //! **It does not bound what follows from a total that is known from elsewhere**: that tells the sum of the hidden cells, and a sum that is as small as it can be (two small cells
 //! that count one each) tells them all.
 
+mod table;
+
 use std::sync::Arc;
 
 use zeroize::Zeroizing;
@@ -26,10 +28,15 @@ use crate::mask;
 use crate::net::{Abort, Net, Party};
 use crate::ring::Ring;
 
+pub use table::suppress_table;
+
 /// Most samples of all parties together that can be compared: counts have 32 bits in two's complement.
 pub const MOST_SAMPLES: u64 = (1 << 31) - 1;
 /// Bits of a count and of its difference to a threshold.
 pub(crate) const WIDTH: usize = 32;
+
+/// Rough time to choose which cells are hidden, for each, in the bytes of [`Net::work_ahead`].
+const WORK_OF_HIDING: usize = 1_000;
 
 /// The numbers that the rules of all parties want, as far as they do not follow from what each party has checked for itself. The same at every party; 0 for
 /// nothing.
@@ -45,6 +52,10 @@ pub struct Thresholds {
     pub beyond: u64,
     /// Smallest and greatest values do not open.
     pub no_extremes: bool,
+    /// Samples of all parties together, for each group of a column: no party has checked its own part of those.
+    pub group_total: u64,
+    /// Samples of all parties but one, for each group.
+    pub group_others: u64,
 }
 
 impl Thresholds {
@@ -57,6 +68,18 @@ impl Thresholds {
             cell: self.cell.max(other.cell),
             beyond: self.beyond.max(other.beyond),
             no_extremes: self.no_extremes || other.no_extremes,
+            group_total: self.group_total.max(other.group_total),
+            group_others: self.group_others.max(other.group_others),
+        }
+    }
+
+    /// What holds for each group of a column.
+    #[must_use]
+    pub fn of_groups(self) -> Thresholds {
+        Thresholds {
+            samples_total: self.samples_total.max(self.group_total),
+            samples_others: self.samples_others.max(self.group_others),
+            ..self
         }
     }
 
@@ -202,18 +225,49 @@ pub fn cells_message_bytes(parties: usize, cells: usize) -> usize {
 /// # Errors
 /// A peer that breaks the protocol.
 pub async fn cells(net: &mut Net, least: u64, counts: &[u64]) -> Result<Vec<Option<u64>>, Abort> {
+    cells_but(net, least, counts, suppress).await
+}
+
+/// The same for cells that are no list: `hidden` says which cells are hidden, for instance [`suppress_table`]. Small ones are in any case.
+///
+/// # Errors
+/// A peer that breaks the protocol.
+pub async fn cells_but(
+    net: &mut Net,
+    least: u64,
+    counts: &[u64],
+    hidden: impl Fn(&[Cell]) -> Vec<bool>,
+) -> Result<Vec<Option<u64>>, Abort> {
     if counts.is_empty() || least <= 1 {
+        net.will_open("counts");
         let sums = mask::sum(net, RING, Zeroizing::new(counts.to_vec())).await?;
         return Ok(sums.into_iter().map(|sum| Some(sum.min(MOST_SAMPLES))).collect());
     }
     let circuit = cells_circuit(net.session().parties, Least::Is(least));
+    net.will_open("whether each cell is small, whether it is empty");
     let (bits, sums) = compare(net, &circuit, 2, counts).await?;
     let cell = |cell: usize| Cell {
         small: bits[0].get(cell),
         empty: !bits[1].get(cell),
     };
-    let hidden = suppress(&(0..counts.len()).map(cell).collect::<Vec<_>>());
-    open_some(net, sums, |cell| !hidden[cell]).await
+    let cells: Vec<Cell> = (0..counts.len()).map(cell).collect();
+    net.work_ahead(WORK_OF_HIDING * cells.len()).await;
+    let hidden = hidden(&cells);
+    net.will_open("counts");
+    open_some(net, sums, |cell| !hidden[cell] && !cells[cell].small).await
+}
+
+/// The same, where each count stands on its own and nobody could compute one from others: only the small ones are hidden.
+///
+/// # Errors
+/// A peer that breaks the protocol.
+pub async fn each(net: &mut Net, least: u64, counts: &[u64]) -> Result<Vec<Option<u64>>, Abort> {
+    if counts.is_empty() || least <= 1 {
+        return cells(net, least, counts).await;
+    }
+    let circuit = cells_circuit(net.session().parties, Least::Is(least));
+    let (bits, sums) = compare(net, &circuit, 2, counts).await?;
+    open_some(net, sums, |cell| !bits[0].get(cell)).await
 }
 
 /// What opens of a cell before its count does.

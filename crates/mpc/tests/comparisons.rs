@@ -2,64 +2,15 @@
 
 #![allow(missing_docs, clippy::unwrap_used, clippy::panic)]
 
+mod simulated;
+
 use fdrtd_mpc::microprotocol::Entry;
-use fdrtd_mpc::net::{HEADER, Machine, Session};
+use fdrtd_mpc::net::{HEADER, Machine};
 use fdrtd_mpc::sim::{self, End, FaultAt, Outcome};
 use fdrtd_mpc::threshold::Thresholds;
 use proptest::prelude::*;
 use serde_json::{Value, json};
-
-/// Machines of all parties; `inputs` are JSON texts.
-fn machines(name: &str, parameters: &str, inputs: &[String], seed: u64, thresholds: Thresholds) -> Vec<Machine> {
-    let configured = Entry::find(name).unwrap().configure(parameters).unwrap();
-    let machine = |mut session: Session| {
-        session.thresholds = thresholds;
-        let input = &inputs[session.me.index()];
-        let prepared = configured.input(inputs.len(), &[input]).unwrap();
-        prepared.start(session)
-    };
-    let sessions = sim::warm(sim::sessions(inputs.len(), seed), seed);
-    sessions.into_iter().map(machine).collect()
-}
-
-fn simulate(name: &str, parameters: &str, inputs: &[String], thresholds: Thresholds) -> Outcome {
-    let outcome = sim::run(machines(name, parameters, inputs, 1, thresholds), 1, &[]);
-    // What a node allows a peer to send.
-    let configured = Entry::find(name).unwrap().configure(parameters).unwrap();
-    let longest = configured
-        .input(inputs.len(), &[&inputs[0]])
-        .unwrap()
-        .shape
-        .message_bytes;
-    let sent = outcome
-        .delivered
-        .iter()
-        .map(|(_, _, message)| message.len() - HEADER)
-        .max();
-    assert!(sent.unwrap() <= longest.max(32), "{name}: {sent:?} > {longest}");
-    outcome
-}
-
-/// The result, which is the same at every party.
-fn result_with(name: &str, parameters: &str, inputs: &[String], thresholds: Thresholds) -> Value {
-    let ends = simulate(name, parameters, inputs, thresholds).ends;
-    let End::Confirmed(text) = &ends[0] else {
-        panic!("{name} {inputs:?}: {:?}", ends[0]);
-    };
-    assert!(ends.iter().all(|end| *end == ends[0]), "{ends:?}");
-    serde_json::from_str(text).unwrap()
-}
-
-fn result(name: &str, parameters: &str, inputs: &[String]) -> Value {
-    result_with(name, parameters, inputs, Thresholds::default())
-}
-
-fn texts<T: serde::Serialize>(inputs: &[T]) -> Vec<String> {
-    inputs
-        .iter()
-        .map(|input| serde_json::to_string(input).unwrap())
-        .collect()
-}
+use simulated::{machines, result, result_with, simulate, texts};
 
 /// The pooled numbers in order.
 fn pooled(inputs: &[Vec<i64>]) -> Vec<i64> {

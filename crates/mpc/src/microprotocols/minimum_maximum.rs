@@ -29,7 +29,7 @@ use crate::data::{self, Values};
 use crate::keys::{KeySpace, compare};
 use crate::microprotocol::{Microprotocol, Refusal, Release, SeeRow, Shape, numbers_in};
 use crate::net::{Abort, Net, Party};
-use crate::number::Digits;
+use crate::number::{Digits, Grid, Total};
 use crate::order::{MOST_TARGETS, MOST_TRANSFERS};
 use crate::threshold::{self, Thresholds, Why};
 
@@ -93,19 +93,13 @@ impl Microprotocol for MinimumMaximum {
 
     fn rounds(params: &Common, parties: usize, thresholds: &Thresholds) -> u32 {
         let thresholds = params.thresholds.strictest(*thresholds);
-        // Two for triples, one to open.
-        let rounds = 2 + depth(parties, KeySpace::new(&params.grid).bits()) + 1;
-        threshold::enough_rounds(parties, &thresholds) + threshold::count(rounds)
+        threshold::enough_rounds(parties, &thresholds) + smallest_rounds(&params.grid, parties)
     }
 
     fn shape(params: &Common, parties: usize, input: &Extremes) -> Shape {
-        let space = KeySpace::new(&params.grid);
         let columns = input.samples.len();
-        let lanes = 2 * columns;
-        let circuit = tournament(parties, space.bits());
         let compared = threshold::totals_message_bytes(parties, columns);
-        let triples = Triples::message_bytes(&[(&circuit, lanes)], parties);
-        let bytes = compared.max(triples).max(circuit.message_bytes(lanes));
+        let bytes = compared.max(smallest_bytes(&params.grid, parties, columns));
         ranked::shape(&input.shape, bytes)
     }
 
@@ -126,32 +120,42 @@ impl Microprotocol for MinimumMaximum {
     }
 
     async fn run(params: Common, mut input: Extremes, net: &mut Net) -> Result<Answers, Abort> {
-        let space = KeySpace::new(&params.grid);
         let thresholds = params.thresholds.strictest(net.session().thresholds);
         let enough = threshold::enough(net, &thresholds, &input.samples).await?;
-        // What must not open is computed as if nobody had any.
-        let columns = input.keys.chunks_exact_mut(2 * space.limbs());
-        for (keys, _) in columns.zip(&enough).filter(|(_, enough)| !**enough) {
-            keys.copy_from_slice(&space.above_all().repeat(2));
-        }
-        let found = smallest(net, &space, &input.keys, 2 * enough.len()).await?;
-        let number = |key: &[u64], enough: bool| {
-            let element = space
-                .element(key)
-                .ok_or(if enough { Why::NoValues } else { Why::FewSamples })?;
-            Ok(params.grid.to_total(&element))
-        };
-        let answer = |(keys, enough): (&[Vec<u64>], &bool)| {
-            let mut greatest = keys[1].clone();
-            space.invert(&mut greatest);
+        let found = minimum_and_maximum(net, &params.grid, &mut input.keys, &enough).await?;
+        let answer = |[minimum, maximum]: [Result<Total, Why>; 2]| {
             Answer::new(vec![
-                ("minimum", Field::Number(number(&keys[0], *enough))),
-                ("maximum", Field::Number(number(&greatest, *enough))),
+                ("minimum", Field::Number(minimum)),
+                ("maximum", Field::Number(maximum)),
             ])
         };
-        let answers = found.chunks_exact(2).zip(&enough).map(answer).collect();
-        Ok(Answers::new(input.shape, answers))
+        Ok(Answers::new(input.shape, found.into_iter().map(answer).collect()))
     }
+}
+
+/// The smallest and the greatest of all parties' numbers, for each column that has enough of them. `keys` are those of [`extreme_keys`].
+pub(super) async fn minimum_and_maximum(
+    net: &mut Net,
+    grid: &Grid,
+    keys: &mut [u64],
+    enough: &[bool],
+) -> Result<Vec<[Result<Total, Why>; 2]>, Abort> {
+    let space = KeySpace::new(grid);
+    // What must not open is computed as if nobody had any.
+    let columns = keys.chunks_exact_mut(2 * space.limbs());
+    for (keys, _) in columns.zip(enough).filter(|(_, enough)| !**enough) {
+        keys.copy_from_slice(&space.above_all().repeat(2));
+    }
+    let mut found = smallest(net, &space, keys, 2 * enough.len()).await?;
+    let number = |key: &[u64], enough: bool| {
+        let why = if enough { Why::NoValues } else { Why::FewSamples };
+        Ok(grid.to_total(&space.element(key).ok_or(why)?))
+    };
+    let both = |(keys, enough): (&mut [Vec<u64>], &bool)| {
+        space.invert(&mut keys[1]);
+        [number(&keys[0], *enough), number(&keys[1], *enough)]
+    };
+    Ok(found.chunks_exact_mut(2).zip(enough).map(both).collect())
 }
 
 /// The smallest keys of all parties, for each lane. Opens them.
@@ -243,35 +247,70 @@ fn least(circuit: &mut Builder, keys: &[Vec<Bit>]) -> Vec<Bit> {
 
 /// The lowest and the highest key of each column.
 fn extremes(params: &Common, parties: usize, values: Values) -> Result<Extremes, Refusal> {
+    check_size(&params.grid, parties, values.columns.len())?;
     let space = KeySpace::new(&params.grid);
-    let columns = values.columns.len();
+    let samples = values
+        .columns
+        .iter()
+        .map(|column| (column.len() / space.limbs()) as u64);
+    Ok(Extremes {
+        samples: Zeroizing::new(samples.collect()),
+        keys: extreme_keys(&space, &values.columns),
+        shape: values.shape,
+    })
+}
+
+/// That so many columns can be compared.
+pub(super) fn check_size(grid: &Grid, parties: usize, columns: usize) -> Result<(), Refusal> {
     let transfers = comparisons(parties)
-        .saturating_mul(space.bits())
+        .saturating_mul(KeySpace::new(grid).bits())
         .saturating_mul(2 * columns);
     if columns > MOST_TARGETS / 2 || transfers > MOST_TRANSFERS {
-        let reason = data::Reason::TooManyColumns;
         return Err(Refusal::from(data::Refusal {
             at: String::new(),
-            reason,
-            declared: params.grid.digits(),
+            reason: data::Reason::TooManyColumns,
+            declared: grid.digits(),
         }));
     }
-    let mut samples = Zeroizing::new(Vec::with_capacity(columns));
-    let mut keys = Zeroizing::new(Vec::with_capacity(2 * columns * space.limbs()));
-    for mut column in values.columns {
-        samples.push((column.len() / space.limbs()) as u64);
-        space.keys(&mut column);
-        let all = || column.chunks_exact(space.limbs());
-        keys.extend_from_slice(all().min_by(|a, b| compare(a, b)).unwrap_or(&space.above_all()));
+    Ok(())
+}
+
+/// For each column (elements of the grid's ring) its lowest key, and its highest one with all bits inverted.
+pub(super) fn extreme_keys(space: &KeySpace, columns: &[Zeroizing<Vec<u64>>]) -> Zeroizing<Vec<u64>> {
+    let limbs = space.limbs();
+    let mut keys = Zeroizing::new(Vec::with_capacity(2 * columns.len() * limbs));
+    let mut key = Zeroizing::new(vec![0; limbs]);
+    for column in columns {
         let begin = keys.len();
-        keys.extend_from_slice(all().max_by(|a, b| compare(a, b)).unwrap_or(&space.below_all()));
-        space.invert(&mut keys[begin..]);
+        keys.extend_from_slice(&space.above_all());
+        keys.extend_from_slice(&space.below_all());
+        for element in column.chunks_exact(limbs) {
+            key.copy_from_slice(element);
+            space.keys(&mut key);
+            let (lowest, highest) = keys[begin..].split_at_mut(limbs);
+            if compare(&key, lowest).is_lt() {
+                lowest.copy_from_slice(&key);
+            }
+            if compare(&key, highest).is_gt() {
+                highest.copy_from_slice(&key);
+            }
+        }
+        space.invert(&mut keys[begin + limbs..]);
     }
-    Ok(Extremes {
-        shape: values.shape,
-        samples,
-        keys,
-    })
+    keys
+}
+
+/// Rounds of [`minimum_and_maximum`].
+pub(super) fn smallest_rounds(grid: &Grid, parties: usize) -> u32 {
+    // Two for triples, one to open.
+    threshold::count(2 + depth(parties, KeySpace::new(grid).bits()) + 1)
+}
+
+/// Longest message of [`minimum_and_maximum`] for so many columns.
+pub(super) fn smallest_bytes(grid: &Grid, parties: usize, columns: usize) -> usize {
+    let circuit = tournament(parties, KeySpace::new(grid).bits());
+    let triples = Triples::message_bytes(&[(&circuit, 2 * columns)], parties);
+    triples.max(circuit.message_bytes(2 * columns))
 }
 
 /// What older clients send: rows that have a minimum and a maximum. As one list of numbers, and how many rows there are.

@@ -55,6 +55,16 @@ impl Given {
         }
     }
 
+    /// True or false.
+    pub(super) fn flag(&self, name: &str) -> Result<Option<bool>, Refusal> {
+        match self.text(name) {
+            None => Ok(None),
+            Some("true") => Ok(Some(true)),
+            Some("false") => Ok(Some(false)),
+            Some(_) => Err(unusable(name, &format!("{name} is true or false"))),
+        }
+    }
+
     /// [`DIGITS`].
     pub(super) fn grid(&self) -> Result<Grid, Refusal> {
         let default = Digits::default();
@@ -99,7 +109,20 @@ pub struct Common {
 impl Common {
     pub(super) fn read(microprotocol: &'static str, json: &str) -> Result<Common, Refusal> {
         let [after, before] = DIGITS;
-        let given = Given::read(microprotocol, json, &[after, before, MIN_SAMPLES])?;
+        Common::of(&Given::read(microprotocol, json, &[after, before, MIN_SAMPLES])?)
+    }
+
+    /// With a minimum for counts as well: of what counts missing values.
+    pub(super) fn with_cells(microprotocol: &'static str, json: &str) -> Result<Common, Refusal> {
+        let [after, before] = DIGITS;
+        Common::of(&Given::read(
+            microprotocol,
+            json,
+            &[after, before, MIN_SAMPLES, MIN_CELL],
+        )?)
+    }
+
+    fn of(given: &Given) -> Result<Common, Refusal> {
         Ok(Common {
             grid: given.grid()?,
             thresholds: given.thresholds()?,

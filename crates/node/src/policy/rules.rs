@@ -244,6 +244,8 @@ impl Rules {
                 u64::from(self.min_cell).max(1)
             },
             no_extremes: !self.allow_extremes,
+            group_total: u64::from(self.min_samples_total),
+            group_others: u64::from(self.min_samples_others),
         }
     }
 

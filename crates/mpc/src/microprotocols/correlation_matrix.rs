@@ -1,0 +1,170 @@
+//! CorrelationMatrix: covariances and correlations of several numbers of everybody's rows.
+//!
+//! - **Declared outputs**, everything that opens: how many complete rows all parties have, and how many are not complete; the exact means, variances and covariances (as sums, and sums of squares and products
+//!   about the means). Where rules want a minimum of samples: whether it is reached; if not, nothing else opens. Correlations and their p-values follow.
+//! - **How**, **rounds**, **adversary**, **what each party sees**, **not protected**: as [`super::statistics_bivariate`], with k(k+1)/2 products.
+//! - p is the probability of a correlation at least as strong if there is none, by Student's t with n − 2 degrees of freedom.
+//!
+//! Inputs: rows of 2 to 256 numbers, or named columns; named ones come in the order of their names. Rows with `null` are left out and counted. Parameters: `digits_before`, `digits_after`, `min_samples`,
+//! `min_cell` (for the number of rows left out).
+
+use zeroize::Zeroizing;
+
+use super::answer::{Answer, Field};
+use super::columns::{Rows, missing_counts, missing_rounds, opened_missing};
+use super::parameters::Common;
+use super::statistics_bivariate::correlation;
+use crate::centred::{self, Counting, Product, Sums};
+use crate::data::{Kind, Table};
+use crate::distributions::student_both;
+use crate::exact::Ratio;
+use crate::microprotocol::{Microprotocol, Refusal, Release, SeeRow, Shape};
+use crate::net::{Abort, Net};
+use crate::number::{Digits, Grid};
+use crate::threshold::{self, Thresholds, Why};
+
+/// Most columns.
+const MOST: usize = 256;
+
+/// See the [module](self).
+#[derive(Debug)]
+pub struct CorrelationMatrix;
+
+impl Microprotocol for CorrelationMatrix {
+    const NAME: &'static str = "CorrelationMatrix";
+    const ALIASES: &'static [&'static str] = &[];
+    const RELEASES: &'static [Release] = &[Release::Statistic];
+    const COMPARES: bool = true;
+    type Params = Common;
+    type Input = Rows;
+    type Output = Answer;
+
+    fn params(json: &str) -> Result<Common, Refusal> {
+        Common::with_cells(Self::NAME, json)
+    }
+
+    fn canonical(params: &Common) -> String {
+        params.canonical()
+    }
+
+    fn input(params: &Common, parties: usize, texts: &[&str]) -> Result<Rows, Refusal> {
+        Rows::read(&params.grid, parties, texts, 2..=MOST, true)
+    }
+
+    fn rounds(params: &Common, parties: usize, thresholds: &Thresholds) -> u32 {
+        let thresholds = params.thresholds.strictest(*thresholds);
+        centred::sums_rounds(parties, &thresholds) + missing_rounds(parties, &thresholds) + 1
+    }
+
+    fn shape(params: &Common, parties: usize, input: &Rows) -> Shape {
+        let width = input.columns.len();
+        let bytes = centred::message_bytes(&params.grid, parties, width, 1, width * (width + 1) / 2);
+        input.shape(bytes.max(threshold::cells_message_bytes(parties, 1)))
+    }
+
+    fn digits(params: &Common) -> Option<Digits> {
+        Some(params.grid.digits())
+    }
+
+    fn samples(input: &Rows) -> Zeroizing<Vec<u64>> {
+        Zeroizing::new(vec![input.samples])
+    }
+
+    fn rows(params: &Common, texts: &[&str], see: &mut SeeRow<'_>) -> Result<(), Refusal> {
+        Ok(Table::show(&params.grid, texts, &|_, _| Kind::Numbers, see)?)
+    }
+
+    async fn run(params: Common, input: Rows, net: &mut Net) -> Result<Answer, Abort> {
+        let grid = &params.grid;
+        let thresholds = params.thresholds.strictest(net.session().thresholds);
+        let own = [input.missing];
+        let columns = (&input.columns[..], Counting::Rows);
+        let sums = centred::sums(net, grid, &thresholds, columns, opened_missing(&thresholds, &own)).await?;
+        let missing = missing_counts(net, &thresholds, &sums.samples[..1], (&own, &sums.counts)).await?;
+        let width = input.columns.len();
+        let pairs: Vec<(usize, usize)> = (0..width)
+            .flat_map(|row| (0..=row).map(move |column| (row, column)))
+            .collect();
+        let products = centred::products(net, grid, &input.columns, &sums.centres, &pairs).await?;
+        let matrix = Matrix { grid, sums, products };
+        let names = input.names.map(|names| ("columns", Field::Public(names.into())));
+        let mut fields = vec![
+            ("samples", Field::Count(matrix.sums.samples[0])),
+            ("missing", Field::Count(missing[0])),
+        ];
+        fields.extend(names);
+        fields.extend(matrix.fields());
+        Ok(Answer::new(fields))
+    }
+}
+
+/// What has opened.
+struct Matrix<'a> {
+    grid: &'a Grid,
+    sums: Sums,
+    /// The lower triangle, row by row.
+    products: Vec<Result<Product, Why>>,
+}
+
+impl Matrix<'_> {
+    fn fields(&self) -> [(&'static str, Field); 5] {
+        let centres = self.sums.centres.iter();
+        let means = centres.map(|centre| centre.as_ref().map(|centre| centre.mean(self.grid)).map_err(|why| *why));
+        let deviation = |column: usize| self.product(column, column)?.deviation(self.grid, 1);
+        [
+            ("means", Field::doubles(means)),
+            ("standard_deviations", Field::doubles((0..self.width()).map(deviation))),
+            (
+                "covariance",
+                self.square(|row, column| self.product(row, column)?.mean(self.grid, 1)),
+            ),
+            ("correlation", self.square(|row, column| self.correlation(row, column))),
+            ("p", self.square(|row, column| self.p(row, column))),
+        ]
+    }
+
+    fn width(&self) -> usize {
+        self.sums.centres.len()
+    }
+
+    fn square(&self, entry: impl Fn(usize, usize) -> Result<f64, Why>) -> Field {
+        let row = |row: usize| Field::doubles((0..self.width()).map(|column| entry(row, column)));
+        Field::List((0..self.width()).map(row).collect())
+    }
+
+    fn product(&self, row: usize, column: usize) -> Result<&Product, Why> {
+        let (high, low) = (row.max(column), row.min(column));
+        self.products[high * (high + 1) / 2 + low].as_ref().map_err(|why| *why)
+    }
+
+    fn correlation(&self, row: usize, column: usize) -> Result<f64, Why> {
+        correlation(
+            self.product(row, row)?,
+            self.product(column, column)?,
+            self.product(row, column)?,
+        )
+    }
+
+    /// Two-sided, by t² = (n − 2)·r² / (1 − r²), exact up to the root.
+    fn p(&self, row: usize, column: usize) -> Result<f64, Why> {
+        let (xx, yy, xy) = (
+            self.product(row, row)?,
+            self.product(column, column)?,
+            self.product(row, column)?,
+        );
+        let degrees = self.sums.samples[0]?.saturating_sub(2);
+        let square = xy.quotient(xx).zip(xy.quotient(yy)).ok_or(Why::Constant)?;
+        let square = square.0.times(&square.1);
+        if degrees == 0 {
+            return Err(Why::TooFewValues);
+        }
+        let one = Ratio::new(1, 1).ok_or(Why::Constant)?;
+        let rest = one.plus(&square.clone().negated());
+        let Some(odds) = square.over(&rest) else { return Ok(0.0) };
+        let t = odds
+            .times(&Ratio::new(degrees, 1).ok_or(Why::TooFewValues)?)
+            .root()
+            .to_f64();
+        student_both(t, degrees as f64).ok_or(Why::TooFewValues)
+    }
+}

@@ -765,19 +765,7 @@ fn rounds_are_counted() {
             .configure(parameters)
             .unwrap()
             .rounds(3, &cell(least));
-        let sessions: Vec<_> = sim::sessions(3, 1);
-        let configured = Entry::find(FREQUENCY).unwrap().configure(parameters).unwrap();
-        let machines = sessions
-            .into_iter()
-            .map(|mut session| {
-                session.thresholds = cell(least);
-                configured
-                    .input(3, &[&inputs[session.me.index()]])
-                    .unwrap()
-                    .start(session)
-            })
-            .collect();
-        let outcome = sim::run(machines, 1, &[]);
+        let outcome = sim::run(machines(FREQUENCY, parameters, &inputs, 1, cell(least)), 1, &[]);
         assert!(matches!(outcome.ends[0], End::Confirmed(_)));
         let messages = outcome
             .delivered

@@ -143,7 +143,7 @@ pub fn fisher_exact([[a, b], [c, d]]: [[u64; 2]; 2]) -> Result<f64, Why> {
     let (mut all, mut as_extreme) = (0.0, 0.0);
     for up in [false, true] {
         // The term of the mode belongs to one of both sides.
-        for term in terms.from_mode(up).skip(usize::from(up)) {
+        for term in terms.outwards(up).skip(usize::from(up)) {
             all += term;
             let counts = term <= here * (1.0 + EQUAL);
             if counts {
@@ -185,11 +185,11 @@ impl Terms {
     /// Of one count. Takes no more steps than there are terms that are not 0.
     fn at(&self, count: u64) -> f64 {
         let distance = usize::try_from(count.abs_diff(self.mode)).unwrap_or(usize::MAX);
-        self.from_mode(count > self.mode).nth(distance).unwrap_or(0.0)
+        self.outwards(count > self.mode).nth(distance).unwrap_or(0.0)
     }
 
     /// From the mode up or down, as long as they are not 0.
-    fn from_mode(&self, up: bool) -> impl Iterator<Item = f64> + '_ {
+    fn outwards(&self, up: bool) -> impl Iterator<Item = f64> + '_ {
         let mut next = Some((self.mode, 1.0));
         std::iter::from_fn(move || {
             let (count, term) = next?;

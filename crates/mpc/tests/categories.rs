@@ -1,6 +1,12 @@
 //! Frequencies and contingency tables against plaintext: declared and found categories, hidden cells, what is seen on the wire, faults.
 
-#![allow(missing_docs, clippy::unwrap_used, clippy::panic)]
+#![allow(
+    missing_docs,
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::excessive_precision,
+    clippy::needless_range_loop
+)]
 
 mod simulated;
 

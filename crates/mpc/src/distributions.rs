@@ -142,6 +142,24 @@ mod tests {
     }
 
     #[test]
+    fn chi_square_tails() {
+        for (statistic, degrees, expected, relative) in [
+            (3.841458820694124, 1.0, 0.050000000000000057, 1e-12),
+            (0.5, 3.0, 0.91889141165467586, 1e-12),
+            (570.886766031715, 30.0, 3.1055896309746616e-101, 1e-12),
+            (1e-08, 2.0, 0.99999999500000001, 1e-12),
+            (25.0, 10.0, 0.0053455054871340643, 1e-12),
+            (1400.0, 1300.0, 0.02705152523584871, 1e-11),
+            (5000.0, 4761.0, 0.0078409946569193131, 1e-11),
+        ] {
+            close(Some(chi_square_tail(statistic, degrees)), expected, relative);
+        }
+        assert_eq!(chi_square_tail(0.0, 1.0), 1.0);
+        assert_eq!(chi_square_tail(1e12, 1.0), 0.0);
+        assert!(chi_square_tail(1.0, 0.0).is_nan() && chi_square_tail(f64::NAN, 1.0).is_nan());
+    }
+
+    #[test]
     fn quantiles_on_both_sides_of_the_expansion() {
         for (probability, degrees, expected) in [
             (0.975, 1.0, 12.7062047361746933),

@@ -42,9 +42,9 @@ pub fn student_quantile(probability: f64, degrees: f64) -> Option<f64> {
     Some(powers.iter().rev().fold(0.0, |sum, term| sum / degrees + term))
 }
 
-/// Degrees of freedom: samples have one at least, and finitely many.
+/// Degrees of freedom: samples have one at least, and fewer than 2^31. Beyond that the crate would panic, or not end.
 fn usable(degrees: f64) -> Option<f64> {
-    (degrees >= 0.5 && degrees.is_finite()).then_some(degrees)
+    (0.5..=2_147_483_648.0).contains(&degrees).then_some(degrees)
 }
 
 /// The number that a standard normal variable does not exceed with this probability.
@@ -56,8 +56,17 @@ pub fn normal_quantile(probability: f64) -> Option<f64> {
 /// P(F > f) of Fisher's F.
 #[must_use]
 pub fn fisher_upper(f: f64, above: f64, below: f64) -> Option<f64> {
-    let f = Some(f).filter(|f| !f.is_nan())?;
-    Some(FisherSnedecor::new(usable(above)?, usable(below)?).ok()?.sf(f))
+    let distribution = FisherSnedecor::new(usable(above)?, usable(below)?).ok()?;
+    if f.is_nan() {
+        return None;
+    }
+    // The crate multiplies them.
+    let reach = f * above;
+    Some(if reach.is_infinite() {
+        f64::from(f < 0.0)
+    } else {
+        distribution.sf(f)
+    })
 }
 
 /// The probability that a chi-square variable with so many degrees of freedom is greater than `statistic`. NaN for what is no statistic.

@@ -75,11 +75,6 @@ class Party:
         """Tasks that are not over."""
         return len([task for task in self.tasks() if task["state"] in ("created", "joining", "joined", "running")])
 
-    def callers(self) -> int:
-        """Connections of clients."""
-        text = ask(self.node, "GET", "/metrics")[2].decode()
-        return sum(int(line.split()[-1]) for line in text.splitlines() if line.startswith("fdrtd_http_connections "))
-
 
 def parties_of(started: list[Node]) -> list[Party]:
     return [Party(node, urls_of(started), index) for index, node in enumerate(started)]
@@ -305,6 +300,16 @@ def test_nobody_comes(parties: list[Party], pool: ThreadPoolExecutor) -> None:
         assert cause["missing"] == ([0] if index else [1, 2])
     # A failure is answered once; then it begins anew.
     assert [party.open() for party in parties] == [0, 0, 0]
+
+
+def test_what_one_party_does_wrong_ends_it_for_all(parties: list[Party], pool: ThreadPoolExecutor) -> None:
+    data: list[Any] = [[1, 2], {"vectors": [[1, 2]]}, [3]]
+    calls = [pool.submit(party.compute, each, "shapes") for party, each in zip(parties, data)]
+    causes = [call.result().problem(409, "TASK_FAILED")["cause"] for call in calls]
+    assert {cause["code"] for cause in causes} == {"SHAPES_DIFFER"}
+    assert [party.open() for party in parties] == [0, 0, 0]
+    futures = [pool.submit(party.result, 1, "shapes") for party in parties]
+    assert all_the_same(futures) == whole(3)
 
 
 def test_orders_of_nodes_differ(parties: list[Party], pool: ThreadPoolExecutor) -> None:

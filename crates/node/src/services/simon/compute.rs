@@ -159,7 +159,7 @@ impl Simon {
     /// Makes or joins the task, whoever of its callers is still there then.
     async fn drive(&self, who: &Principal, asked: Asked, run: &Arc<Run>) {
         match self.task_of(who, asked, run).await {
-            Ok(Some(task)) => run.set(Stage::Found(task)),
+            Ok(Some(task)) => self.runs.found(run, task),
             // Nobody is there to be told.
             Ok(None) => {}
             Err(problem) => {

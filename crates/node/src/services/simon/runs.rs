@@ -120,6 +120,18 @@ impl Runs {
         self.spend(run);
     }
 
+    /// It is this task. If another run has taken its place meanwhile, the task ends.
+    pub(super) fn found(&self, run: &Arc<Run>, task: Arc<Task>) {
+        let runs = self.lock();
+        run.set(Stage::Found(task));
+        let replaced = runs.get(&run.place).is_none_or(|there| !Arc::ptr_eq(there, run));
+        drop(runs);
+        if replaced {
+            run.give_up();
+            self.spend(run);
+        }
+    }
+
     /// Forgets a run that nobody waits for; tells whether it was one.
     pub(super) fn forget_abandoned(&self, run: &Arc<Run>) -> bool {
         let mut runs = self.lock();

@@ -72,7 +72,7 @@ pub fn fisher_upper(f: f64, above: f64, below: f64) -> Option<f64> {
 /// The probability that a chi-square variable with so many degrees of freedom is greater than `statistic`. NaN for what is no statistic.
 #[must_use]
 pub fn chi_square_tail(statistic: f64, degrees: f64) -> f64 {
-    if usable(degrees).is_none() || !(statistic >= 0.0) {
+    if usable(degrees).is_none() || statistic.is_nan() || statistic < 0.0 {
         return f64::NAN;
     }
     if statistic == 0.0 {

@@ -164,13 +164,17 @@ def test_data_by_reference_and_parameters(parties: list[Party], pool: ThreadPool
     assert all_the_same(futures) == whole(1.75)
     # The same in other words: an alias, the parameters in full, positions.
     stored = Wire(parties[0].node.url).store("[1]")
+    third = parties[2]
+
+    def by_position() -> Any:
+        network = third.network | {"uuid": "more"}
+        return third.face.given(third.face.create(), "compute", "BasicSum", 3, network, {"digits_after": 2})
+
     spelled = {"parameters": {"digits_before": 18, "digits_after": 2}, "microprotocol": "SecureSum"}
     futures = [
         pool.submit(parties[0].by_handle, stored, "more", **more),
         pool.submit(parties[1].result, 2, "more", **spelled),
-        pool.submit(
-            lambda: parties[2].face.given(parties[2].face.create(), "compute", "BasicSum", 3, parties[2].network | {"uuid": "more"}, {"digits_after": 2})
-        ),
+        pool.submit(by_position),
     ]
     assert [object_of(futures[0].result()), object_of(futures[1].result()), futures[2].result()] == [whole(6)] * 3
 
@@ -232,7 +236,7 @@ def test_another_input(parties: list[Party], pool: ThreadPoolExecutor) -> None:
     begun = parties[0].begin(3, "another")
     until(lambda: parties[0].open() == 1, "it has begun")
     begun.close()
-    until(lambda: (answer := parties[0].compute(4, "another", timeout=0)).status == 200 or None, "the caller is gone")
+    until(lambda: parties[0].compute(4, "another", timeout=0).status == 200 or None, "the caller is gone")
     futures = [pool.submit(party.result, 4, "another") for party in parties]
     assert all_the_same(futures) == whole(12)
 
@@ -280,7 +284,9 @@ def test_who_wants_something_else_is_told(
 ) -> None:
     wanted: dict[str, Any] = {"uuid": f"differs {words}"}
     calls = [
-        pool.submit(party.compute, 1, durations=SHORT if index else DURATIONS, **wanted | (changed if index == 1 else {}))
+        pool.submit(
+            party.compute, 1, durations=SHORT if index else DURATIONS, **wanted | (changed if index == 1 else {})
+        )
         for index, party in enumerate(parties)
         if index != 2
     ]

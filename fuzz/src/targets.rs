@@ -11,7 +11,8 @@ mod sessions;
 
 use crate::Target;
 
-/// All of them. Of the HTTP API, `handles` covers the catalogue, the calls and the pages that `api.rs` lists; the others have no target yet.
+/// All of them. Of the HTTP API, `handles` covers the catalogue, the calls and the pages that `api.rs` lists, `representations` the other face; the other pages
+/// have no target yet.
 pub const ALL: &[Target] = &[
     target("records", links::records, links::record_seeds),
     target("links", links::pair, links::pair_seeds),
@@ -23,6 +24,7 @@ pub const ALL: &[Target] = &[
     target("machines", machines::machines, machines::machine_seeds),
     target("inputs", machines::inputs, machines::input_seeds),
     target("handles", api::handles, api::handle_seeds),
+    target("representations", api::representations, api::representation_seeds),
     target("json", json::json, json::json_seeds),
     target("numbers", numbers::numbers, numbers::number_seeds),
     target("urls", documents::urls, documents::url_seeds),

@@ -157,7 +157,12 @@ def python_blocks(path: Path) -> int:
     return len(re.findall(r"(?m)^ *```python", path.read_text()))
 
 
-@pytest.mark.parametrize("name", ["docs/tutorial.md", "README.md"])
+def test_the_newer_api(demo: list[str]) -> None:
+    name = "docs/newer-api.md"
+    assert run_document((ROOT / name).read_text(), demo, name) >= 5
+
+
+@pytest.mark.parametrize("name", ["docs/tutorial.md", "docs/newer-api.md", "README.md"])
 def test_no_block_is_overlooked(name: str) -> None:
     path = ROOT / name
     assert len(list(BLOCK.finditer(path.read_text()))) == python_blocks(path)

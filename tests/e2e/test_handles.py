@@ -36,6 +36,7 @@ TITLES = {
     422: "Unprocessable Entity",
     426: "Upgrade Required",
     429: "Too Many Requests",
+    503: "Service Unavailable",
 }
 
 # The catalogue in its order, as recorded; Simon is ours.
@@ -46,11 +47,11 @@ SERVICES: list[tuple[dict[str, str], list[str]]] = [
     ),
     (
         {"namespace": "fdrtd", "plugin": "Sync", "version": "0.2.0", "microservice": "Barrier"},
-        ["create", "arrive", "arrived", "depart", "departed", "reset", "delete"],
+        ["create", "arrive", "arrived", "depart", "departed", "reset", "delete", "wait", "wait_departed"],
     ),
     (
         {"namespace": "fdrtd", "plugin": "Sync", "version": "0.2.0", "microservice": "Broadcast"},
-        ["create", "send", "receive", "delete"],
+        ["create", "send", "receive", "delete", "wait"],
     ),
     (
         {
@@ -61,7 +62,7 @@ SERVICES: list[tuple[dict[str, str], list[str]]] = [
             "protocol": "Simon",
         },
         [
-            *["create", "join", "create_task", "join_task", "invitations"],
+            *["create", "join", "create_task", "join_task", "compute", "get_task", "invitations"],
             *["invite", "input", "start", "result", "progress", "receipt", "cancel", "delete"],
         ],
     ),
@@ -962,7 +963,7 @@ def test_simon_on_the_wire(shared: list[Node]) -> None:
         ("result", {}, None, 422, "CALLBACK_MISSING"),
         ("result", {}, NOBODY, 404, "OBJECT_UNKNOWN"),
         ("result", {}, "zzz", 404, "OBJECT_UNKNOWN"),
-        ("compute", {}, None, 403, "FUNCTION_NOT_PUBLIC"),
+        ("calculate", {}, None, 403, "FUNCTION_NOT_PUBLIC"),
     ],
 )
 def test_simon_refuses(wire: Wire, function: str, parameters: Any, callback: Any, status: int, code: str) -> None:

@@ -7,10 +7,12 @@ import threading
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import fdrtd
 import pytest
 from harness import Node, has_input, make_task, nodes, until, urls_of
+from test_handles import Answer, Wire
 
 MEMORY = 25_000_000
 SECONDS = 5
@@ -41,7 +43,8 @@ def processor(node: Node) -> float:
 def test_an_idle_node_is_small_and_waiting_costs_nothing(own: list[Node]) -> None:
     for node in own:
         assert resident(node) < MEMORY, node.url
-    # Everything that there is to wait for: peers that never join, an input, a result, an event, an invitation.
+    # Everything that there is to wait for: peers that never join, an input, a result, an event, an invitation, the first
+    # party of a computation in one call, others at a meeting point.
     simons = [node.api().select_microservice(protocol="Simon") for node in own]
     nowhere = ["http://127.0.0.1:1/a", "http://127.0.0.1:1/b"]
     simons[0].create(microprotocol="SecureSum", network={"nodes": [own[0].url, *nowhere], "myself": 0})
@@ -59,7 +62,20 @@ def test_an_idle_node_is_small_and_waiting_costs_nothing(own: list[Node]) -> Non
         network = {"nodes": urls_of(own)[::-1], "myself": 0}
         simons[2].invitations(microprotocol="SecureSum", network=network, timeout=2 * SECONDS)
 
-    waiting = [threading.Thread(target=target) for target in (wait_for_result, wait_for_invitation)]
+    def call(service: str, function: str, parameters: dict[str, Any], callback: Any = None) -> Answer:
+        wire = Wire(own[2].url)
+        return wire.call(wire.handle(service), function, parameters, callback)
+
+    def wait_for_party_0() -> None:
+        asked = {"microprotocol": "SecureSum", "data": 1, "timeout": 2 * SECONDS}
+        call("Simon", "compute", asked | {"network": {"nodes": urls_of(own)[1:], "myself": 1}}).nothing()
+
+    def wait_at_a_barrier() -> None:
+        point = call("Barrier", "create", {"tokens": ["idle"]}).json()["callback"]
+        call("Barrier", "wait", {"count": 1, "timeout": 2 * SECONDS}, point).nothing()
+
+    targets = (wait_for_result, wait_for_invitation, wait_for_party_0, wait_at_a_barrier)
+    waiting = [threading.Thread(target=target) for target in targets]
     for thread in waiting:
         thread.start()
     before = [processor(node) for node in own]

@@ -434,7 +434,7 @@ def changed(invitation: dict[str, Any], **members: Any) -> dict[str, Any]:
         ("[]", "JSON text of an object"),
         ("{}", "no member 'fdrtd'"),
         ({"fdrtd": "1"}, "no member 'fdrtd'"),
-        ({"fdrtd": 3}, "a member is missing or of the wrong type"),
+        ({"fdrtd": 4}, "a member is missing or of the wrong type"),
     ],
 )
 def test_malformed_invitations(shared: list[Node], given: Any, word: str) -> None:

@@ -78,7 +78,7 @@ class Server:
                 if reply.status != 204:
                     self.wfile.write(data)
 
-            do_GET = do_PUT = do_POST = answer  # noqa: N815
+            do_GET = do_PUT = do_POST = do_PATCH = do_DELETE = answer  # noqa: N815
 
             def log_message(self, format: str, *args: Any) -> None:
                 pass

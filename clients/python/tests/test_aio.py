@@ -64,7 +64,8 @@ def holding(server: Server) -> Holding:
 
 
 def test_the_same_names() -> None:
-    assert PUBLIC == ["call_microservice", "has_capabilities", "list_microservices", "select_microservice"]
+    handles = ["call_microservice", "has_capabilities", "list_microservices", "select_microservice"]
+    assert sorted([*handles, "create", "download", "list", "release", "upload"]) == PUBLIC
     assert set(PUBLIC) <= set(vars(fdrtd.AsyncApi))
 
 

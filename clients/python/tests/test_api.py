@@ -197,6 +197,34 @@ def test_result_with_a_limit(task: fdrtd.Handle, server: Server, clock: Clock) -
     assert caught.value.code == "NOT_READY"
 
 
+def test_compute_at_the_node_is_one_request(task: fdrtd.Handle, server: Server) -> None:
+    server.script(Reply(200, json.dumps(RESULT)))
+    result = task.compute(microprotocol="SecureSum", data=[1, 2], network={})
+    assert result == RESULT
+    assert type(result) is fdrtd.Result
+    parameters = {"microprotocol": "SecureSum", "data": [1, 2], "network": {}, "timeout": 10.0}
+    assert [request.json["parameters"] for request in server.requests] == [parameters]
+    with pytest.raises(fdrtd.InputError, match=r"data\[1\] is NaN"):
+        task.compute(microprotocol="SecureSum", data=[1, float("nan")], network={})
+    assert len(server.requests) == 1
+
+
+@pytest.mark.parametrize(("rows", "holds"), [(10, [0.5, 2.0, 2.0]), (20_000, [60.0, 60.0, 60.0])])
+def test_large_data_are_not_sent_every_few_seconds(
+    interface: fdrtd.HttpInterface, server: Server, clock: Clock, rows: int, holds: list[float]
+) -> None:
+    simon = fdrtd.Handle(fdrtd.Api(interface, progress=True), SERVICE)
+
+    def hold(request: Request) -> Reply:
+        clock.now += request.json["parameters"]["timeout"]
+        return Reply(200, "1") if len(server.requests) == 3 else Reply(204, headers=WAITING)
+
+    server.respond = hold
+    assert simon.compute(microprotocol="SecureSum", data=[1.5] * rows, network={}) == 1
+    assert [request.json["parameters"]["timeout"] for request in server.requests] == holds
+    assert {len(request.json["parameters"]["data"]) for request in server.requests} == {rows}
+
+
 def test_result_with_limit_zero_asks_once(task: fdrtd.Handle, server: Server, clock: Clock) -> None:
     server.script(Reply(204, headers={"Fdrtd-Waiting": "M\u00fcnchen \x1b[31m".encode().decode("latin-1")}))
     with pytest.raises(fdrtd.NotReady) as caught:
@@ -221,9 +249,11 @@ def test_the_read_timeout_exceeds_the_hold(
     seen: list[Any] = []
     original = fdrtd.HttpInterface.request
 
-    def request(self: fdrtd.HttpInterface, *args: Any, read_timeout: float | None = None) -> Any:
+    def request(
+        self: fdrtd.HttpInterface, *args: Any, read_timeout: float | None = None, **options: Any
+    ) -> Any:
         seen.append(read_timeout)
-        return original(self, *args, read_timeout=read_timeout)
+        return original(self, *args, read_timeout=read_timeout, **options)
 
     monkeypatch.setattr(fdrtd.HttpInterface, "request", request)
     server.script(*[Reply(200, "1")] * 3)

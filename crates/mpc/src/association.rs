@@ -143,7 +143,7 @@ pub fn fisher_exact([[a, b], [c, d]]: [[u64; 2]; 2]) -> Result<f64, Why> {
     let (mut all, mut as_extreme) = (0.0, 0.0);
     for up in [false, true] {
         // The term of the mode belongs to one of both sides.
-        for term in terms.from_mode(up).skip(usize::from(up)) {
+        for term in terms.outwards(up).skip(usize::from(up)) {
             all += term;
             let counts = term <= here * (1.0 + EQUAL);
             if counts {
@@ -185,11 +185,11 @@ impl Terms {
     /// Of one count. Takes no more steps than there are terms that are not 0.
     fn at(&self, count: u64) -> f64 {
         let distance = usize::try_from(count.abs_diff(self.mode)).unwrap_or(usize::MAX);
-        self.from_mode(count > self.mode).nth(distance).unwrap_or(0.0)
+        self.outwards(count > self.mode).nth(distance).unwrap_or(0.0)
     }
 
     /// From the mode up or down, as long as they are not 0.
-    fn from_mode(&self, up: bool) -> impl Iterator<Item = f64> + '_ {
+    fn outwards(&self, up: bool) -> impl Iterator<Item = f64> + '_ {
         let mut next = Some((self.mode, 1.0));
         std::iter::from_fn(move || {
             let (count, term) = next?;
@@ -208,5 +208,186 @@ impl Terms {
         let above = u128::from(self.row - count) * u128::from(self.column - count);
         let below = u128::from(count + 1) * u128::from(self.rest + count + 1 - self.column);
         above as f64 / below as f64
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::excessive_precision, clippy::unreadable_literal)]
+    use super::*;
+    use proptest::prelude::*;
+
+    fn close(mine: f64, expected: f64) {
+        assert!((mine / expected - 1.0).abs() <= 1e-12, "{mine:e} {expected:e}");
+    }
+
+    /// From exact integers and mpmath; scipy has the same but for its last digits.
+    #[test]
+    fn fishers_test_from_a_few_to_two_billion_samples() {
+        for (table, expected) in [
+            ([[3, 1], [1, 3]], 0.48571428571428571),
+            ([[8, 2], [1, 5]], 0.034965034965034965),
+            ([[12, 5], [7, 9]], 0.16632006577356483),
+            ([[1, 9], [11, 3]], 0.0027594561852200835),
+            ([[0, 10], [15, 3]], 2.1793614470960009e-5),
+            ([[1000, 1200], [950, 1300]], 0.031921004615138396),
+            ([[794, 965], [255, 664]], 1.0332347446463314e-18),
+            ([[35, 99_999], [60, 99_000]], 0.010042184323660962),
+            ([[653_384, 438_673], [5_329_431, 3_578_511]], 0.95711760144222472),
+            ([[1_348_784, 98_349], [7_977_832, 575_034]], 0.0012385836864518217),
+            ([[5, 1 << 30], [9, 1 << 30]], 0.42395019377619293),
+            ([[536_900_912, 1 << 29], [1 << 29, 1 << 29]], 0.51741973962697937),
+        ] {
+            let [[a, b], [c, d]] = table;
+            for same in [table, [[c, d], [a, b]], [[b, a], [d, c]], [[a, c], [b, d]]] {
+                close(fisher_exact(same).unwrap(), expected);
+            }
+        }
+        // Nothing else is possible with these totals.
+        for table in [[[3, 0], [0, 0]], [[0, 4], [0, 9]], [[1, 1], [0, 0]]] {
+            assert_eq!(fisher_exact(table), Ok(1.0));
+        }
+        assert_eq!(fisher_exact([[0, 0], [0, 0]]), Err(Why::NoValues));
+    }
+
+    #[test]
+    fn what_is_far_out_takes_no_time() {
+        let far = 1 << 31;
+        assert_eq!(fisher_exact([[far, 0], [0, far]]), Ok(0.0));
+        assert_eq!(fisher_exact([[far, far], [0, far]]), Ok(0.0));
+        assert_eq!(
+            fisher_exact([[75_143_227, 33_693_489], [95_812_201, 55_962_485]]),
+            Ok(0.0)
+        );
+        assert_eq!(fisher_exact([[far, far], [far, far]]), Ok(1.0));
+    }
+
+    proptest! {
+        #[test]
+        fn fishers_test_is_that_of_whole_numbers(counts in proptest::array::uniform4(0..16_u64)) {
+            let [a, b, c, d] = counts;
+            let choose = |n: u64, k: u64| -> u128 { (0..u128::from(k)).fold(1, |product, i| product * (u128::from(n) - i) / (i + 1)) };
+            let term = |first: u64| choose(a + b, first) * choose(c + d, a + c - first);
+            let terms = (a + c).saturating_sub(c + d)..=(a + b).min(a + c);
+            let extreme: u128 = terms.map(term).filter(|other| *other <= term(a)).sum();
+            let all = choose(a + b + c + d, a + c);
+            let p = fisher_exact([[a, b], [c, d]]);
+            if counts == [0; 4] {
+                prop_assert_eq!(p, Err(Why::NoValues));
+            } else {
+                let (p, expected) = (p.unwrap(), extreme as f64 / all as f64);
+                prop_assert!((p / expected - 1.0).abs() < 1e-13, "{} {}", p, expected);
+            }
+        }
+
+        #[test]
+        fn nothing_is_infinite_and_nothing_is_no_number(counts in proptest::array::uniform4(prop_oneof![Just(0_u64), 1..5_u64, 0..=1_u64 << 31])) {
+            let [a, b, c, d] = counts;
+            let finite = |number: Result<f64, Why>| number.is_err() || number.unwrap().is_finite();
+            for ratio in [odds_ratio([[a, b], [c, d]]), risk_ratio([[a, b], [c, d]])] {
+                prop_assert!(finite(ratio.value));
+                if let Ok([from, to]) = ratio.interval {
+                    let value = ratio.value.unwrap();
+                    prop_assert!(0.0 < from && from <= value && value <= to && to.is_finite(), "{:?}", ratio);
+                }
+            }
+            if let Ok(test) = chi_square(&[vec![a, b], vec![c, d]]) {
+                prop_assert!(test.statistic >= 0.0 && (0.0..=1.0).contains(&test.p));
+            }
+            let p = fisher_exact([[a, b], [c, d]]);
+            prop_assert!(p.is_err() || (0.0..=1.0).contains(&p.unwrap()));
+        }
+    }
+
+    #[test]
+    fn chi_square_of_known_tables() {
+        for (table, statistic, degrees, p) in [
+            (
+                vec![vec![10, 20, 30], vec![6, 9, 17]],
+                0.27157465150403522,
+                2,
+                0.87302828338007293,
+            ),
+            (vec![vec![3, 1], vec![1, 3]], 2.0, 1, 0.15729920705028513),
+            (
+                vec![vec![1_000_000, 1_000_100], vec![999_900, 1_000_200]],
+                0.0099995001249837526,
+                1,
+                0.92034630973759896,
+            ),
+            (
+                vec![vec![5, 9, 1, 7], vec![2, 2, 8, 3], vec![4, 4, 4, 9], vec![1, 12, 3, 3]],
+                24.028458931419458,
+                9,
+                0.0042565438704052938,
+            ),
+        ] {
+            let test = chi_square(&table).unwrap();
+            close(test.statistic, statistic);
+            close(test.p, p);
+            assert_eq!(test.degrees_of_freedom, degrees);
+        }
+        let independent = chi_square(&[vec![2, 4], vec![3, 6]]).unwrap();
+        assert_eq!((independent.statistic, independent.p), (0.0, 1.0));
+    }
+
+    #[test]
+    fn ratios_of_known_tables() {
+        for (table, odds, risk) in [
+            (
+                [[8, 2], [1, 5]],
+                [20.0, 1.4161851393939528, 282.44894602634891],
+                [4.8, 0.7809705659985718, 29.501752054560958],
+            ),
+            (
+                [[1000, 1200], [950, 1300]],
+                [1.1403508771929825, 1.0129228671533703, 1.2838096219205073],
+                [1.076555023923445, 1.0072213322974177, 1.1506614111232725],
+            ),
+            (
+                [[1, 1 << 30], [7, 1 << 29]],
+                [0.071428571428571429, 0.0087881859370308284, 0.58055676710571548],
+                [0.071428572293370961, 0.0087881860884477012, 0.58055677116078448],
+            ),
+        ] {
+            for (ratio, [value, from, to]) in [(odds_ratio(table), odds), (risk_ratio(table), risk)] {
+                close(ratio.value.unwrap(), value);
+                close(ratio.interval.unwrap()[0], from);
+                close(ratio.interval.unwrap()[1], to);
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_not_defined_has_a_reason() {
+        let of = |why| Ratio {
+            value: Err(why),
+            interval: Err(why),
+        };
+        let zero = Ratio {
+            value: Ok(0.0),
+            interval: Err(Why::NotPositive),
+        };
+        assert_eq!(odds_ratio([[3, 0], [2, 5]]), of(Why::NotPositive));
+        assert_eq!(odds_ratio([[0, 3], [2, 5]]), zero);
+        assert_eq!(odds_ratio([[0, 0], [0, 0]]), of(Why::NotPositive));
+        assert_eq!(risk_ratio([[0, 0], [2, 5]]), of(Why::NoValues));
+        assert_eq!(risk_ratio([[2, 5], [0, 0]]), of(Why::NoValues));
+        assert_eq!(risk_ratio([[2, 5], [0, 3]]), of(Why::NotPositive));
+        assert_eq!(risk_ratio([[0, 5], [1, 3]]), zero);
+        // All of both: the interval has no width.
+        assert_eq!(
+            risk_ratio([[4, 0], [7, 0]]),
+            Ratio {
+                value: Ok(1.0),
+                interval: Ok([1.0, 1.0])
+            }
+        );
+        assert_eq!(chi_square(&[]), Err(Why::NoValues));
+        assert_eq!(chi_square(&[vec![], vec![]]), Err(Why::NoValues));
+        assert_eq!(chi_square(&[vec![3, 4]]), Err(Why::Constant));
+        assert_eq!(chi_square(&[vec![3], vec![4]]), Err(Why::Constant));
+        assert_eq!(chi_square(&[vec![3, 0], vec![4, 0]]), Err(Why::NoValues));
+        assert_eq!(chi_square(&[vec![0, 0], vec![4, 1]]), Err(Why::NoValues));
     }
 }

@@ -285,7 +285,7 @@ pub async fn products(
     fill(grid, ring, &mut vector, columns, centres, pairs);
     net.will_open(PRODUCTS);
     let opened = mask::sum(net, ring, vector).await?;
-    Ok(read(ring, &opened, centres, pairs))
+    read(ring, &opened, centres, pairs)
 }
 
 /// This party's part of [`products`], in a ring that is at least as wide as [`product_ring`].
@@ -309,27 +309,31 @@ pub fn fill(
 }
 
 /// What has opened of [`products`].
+///
+/// # Errors
+/// A sum of squares below 0, which no data have: somebody has not added up what is there.
 pub fn read(
     ring: Ring,
     opened: &[u64],
     centres: &[Result<Centre, Why>],
     pairs: &[(usize, usize)],
-) -> Vec<Result<Product, Why>> {
+) -> Result<Vec<Result<Product, Why>>, Abort> {
     let product = |((one, other), element): (&(usize, usize), &[u64])| {
-        let (one, other) = (
-            centres[*one].as_ref().map_err(|why| *why)?,
-            centres[*other].as_ref().map_err(|why| *why)?,
-        );
-        Ok(Product {
-            samples: one.samples,
-            scaled: integer(element) * one.samples - &one.rest * &other.rest,
-        })
+        let (Ok(first), Ok(second)) = (&centres[*one], &centres[*other]) else {
+            let why = [one, other].map(|column| centres[*column].as_ref().err().copied());
+            return Ok(Err(why.into_iter().flatten().next().unwrap_or(Why::NoValues)));
+        };
+        let product = Product {
+            samples: first.samples,
+            scaled: integer(element) * first.samples - &first.rest * &second.rest,
+        };
+        if one == other && product.is_negative() {
+            return Err(Abort::StoriesDiffer);
+        }
+        Ok(Ok(product))
     };
-    pairs
-        .iter()
-        .zip(opened.chunks_exact(ring.limbs()))
-        .map(product)
-        .collect()
+    let elements = opened.chunks_exact(ring.limbs());
+    pairs.iter().zip(elements).map(product).collect()
 }
 
 /// The squares of all columns.

@@ -12,8 +12,9 @@ const MANY: f64 = 1000.0;
 /// P(T > t) of Student's t. `None` if there are no degrees of freedom.
 #[must_use]
 pub fn student_upper(t: f64, degrees: f64) -> Option<f64> {
-    let upper = StudentsT::new(0.0, 1.0, degrees).ok()?.sf(t);
-    (!t.is_nan()).then_some(upper)
+    // It would panic at what is no number.
+    let t = Some(t).filter(|t| !t.is_nan())?;
+    Some(StudentsT::new(0.0, 1.0, usable(degrees)?).ok()?.sf(t))
 }
 
 /// P(|T| > |t|).
@@ -25,6 +26,7 @@ pub fn student_both(t: f64, degrees: f64) -> Option<f64> {
 /// The number that T does not exceed with this probability, 1/2 < p < 1.
 #[must_use]
 pub fn student_quantile(probability: f64, degrees: f64) -> Option<f64> {
+    let degrees = usable(degrees)?;
     if degrees <= MANY {
         return Some(StudentsT::new(0.0, 1.0, degrees).ok()?.inverse_cdf(probability));
     }
@@ -40,6 +42,11 @@ pub fn student_quantile(probability: f64, degrees: f64) -> Option<f64> {
     Some(powers.iter().rev().fold(0.0, |sum, term| sum / degrees + term))
 }
 
+/// Degrees of freedom: samples have one at least, and fewer than 2^31. Beyond that the crate would panic, or not end.
+fn usable(degrees: f64) -> Option<f64> {
+    (0.5..=2_147_483_648.0).contains(&degrees).then_some(degrees)
+}
+
 /// The number that a standard normal variable does not exceed with this probability.
 #[must_use]
 pub fn normal_quantile(probability: f64) -> Option<f64> {
@@ -49,14 +56,26 @@ pub fn normal_quantile(probability: f64) -> Option<f64> {
 /// P(F > f) of Fisher's F.
 #[must_use]
 pub fn fisher_upper(f: f64, above: f64, below: f64) -> Option<f64> {
-    let upper = FisherSnedecor::new(above, below).ok()?.sf(f);
-    (!f.is_nan()).then_some(upper)
+    let distribution = FisherSnedecor::new(usable(above)?, usable(below)?).ok()?;
+    if f.is_nan() {
+        return None;
+    }
+    // The crate multiplies them.
+    let reach = f * above;
+    Some(if reach.is_infinite() {
+        f64::from(f < 0.0)
+    } else {
+        distribution.sf(f)
+    })
 }
 
 /// The probability that a chi-square variable with so many degrees of freedom is greater than `statistic`. NaN for what is no statistic.
 #[must_use]
 pub fn chi_square_tail(statistic: f64, degrees: f64) -> f64 {
-    if statistic == 0.0 && degrees > 0.0 {
+    if usable(degrees).is_none() || statistic.is_nan() || statistic < 0.0 {
+        return f64::NAN;
+    }
+    if statistic == 0.0 {
         return 1.0;
     }
     checked_gamma_ur(degrees / 2.0, statistic / 2.0).map_or(f64::NAN, |tail| tail.clamp(0.0, 1.0))
@@ -102,6 +121,51 @@ mod tests {
         assert_eq!(student_upper(1.0, 0.0), None);
         assert_eq!(student_upper(f64::NAN, 3.0), None);
         assert_eq!(student_both(f64::INFINITY, 3.0), Some(0.0));
+        assert_eq!(fisher_upper(f64::INFINITY, 2.0, 3.0), Some(0.0));
+        assert_eq!(fisher_upper(f64::NAN, 2.0, 3.0), None);
+        // Whatever comes out of quotients, nothing panics.
+        for number in [
+            0.0,
+            -0.0,
+            5e-324,
+            1e-300,
+            1e-20,
+            1e20,
+            1e300,
+            f64::MAX,
+            f64::INFINITY,
+            f64::NAN,
+            -1.0,
+            -1e300,
+        ] {
+            for degrees in [number, 1.0, 3.5, 1e9] {
+                let _ = (
+                    student_both(number, degrees),
+                    student_upper(-number, degrees),
+                    student_quantile(0.975, degrees),
+                );
+                let _ = (fisher_upper(number, degrees, 2.0), fisher_upper(number, 2.0, degrees));
+                let _ = (chi_square_tail(number, degrees), chi_square_tail(degrees, number));
+            }
+        }
+    }
+
+    #[test]
+    fn chi_square_tails() {
+        for (statistic, degrees, expected, relative) in [
+            (3.841458820694124, 1.0, 0.050000000000000057, 1e-12),
+            (0.5, 3.0, 0.91889141165467586, 1e-12),
+            (570.886766031715, 30.0, 3.1055896309746616e-101, 1e-12),
+            (1e-08, 2.0, 0.99999999500000001, 1e-12),
+            (25.0, 10.0, 0.0053455054871340643, 1e-12),
+            (1400.0, 1300.0, 0.02705152523584871, 1e-11),
+            (5000.0, 4761.0, 0.0078409946569193131, 1e-11),
+        ] {
+            close(Some(chi_square_tail(statistic, degrees)), expected, relative);
+        }
+        assert_eq!(chi_square_tail(0.0, 1.0), 1.0);
+        assert_eq!(chi_square_tail(1e12, 1.0), 0.0);
+        assert!(chi_square_tail(1.0, 0.0).is_nan() && chi_square_tail(f64::NAN, 1.0).is_nan());
     }
 
     #[test]

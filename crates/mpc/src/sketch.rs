@@ -307,7 +307,14 @@ mod tests {
     #[test]
     fn names_are_encoded_in_one_way_each() {
         let longest = "ä".repeat(MAX_TEXT_BYTES / 2);
-        let all = [text(""), text("1"), Category::Number(1), Category::Number(i64::MIN), text(&longest), text("\0")];
+        let all = [
+            text(""),
+            text("1"),
+            Category::Number(1),
+            Category::Number(i64::MIN),
+            text(&longest),
+            text("\0"),
+        ];
         for (variable, category) in (0..3).flat_map(|variable| all.iter().map(move |category| (variable, category))) {
             let encoded = encode(variable, category).unwrap();
             assert_eq!(name(&words(&encoded)), Some(encoded));
@@ -337,7 +344,14 @@ mod tests {
             vec![],
             vec![text("b"), Category::Number(1)],
         ];
-        let expected = vec![Category::Number(-3), Category::Number(1), Category::Number(10), text("1"), text("B"), text("b")];
+        let expected = vec![
+            Category::Number(-3),
+            Category::Number(1),
+            Category::Number(10),
+            text("1"),
+            text("B"),
+            text("b"),
+        ];
         assert!(peel(&hash, sum(&hash, &parties, 1), 1) == Some(vec![expected]));
         assert!(peel(&hash, sum(&hash, &[vec![]], 1), 2) == Some(vec![vec![], vec![]]));
     }
@@ -348,7 +362,7 @@ mod tests {
             let read = (0..20_u8).filter(|attempt| {
                 let hash = Hash::new(&[*attempt; 32], 0, size);
                 let names = numbers(0..names);
-                peel(&hash, sum(&hash, &[names.clone()], *attempt), 1) == Some(vec![names])
+                peel(&hash, sum(&hash, std::slice::from_ref(&names), *attempt), 1) == Some(vec![names])
             });
             assert!(read.count() >= 17, "{size}");
         }
@@ -363,7 +377,11 @@ mod tests {
         let hash = hash(SIZES[0]);
         let (one, many) = (vec![vec![text("a")]], vec![vec![text("a")]; 7]);
         let (one, many) = (sum(&hash, &one, 1), sum(&hash, &many, 2));
-        let used = |table: &[Scalar]| -> Vec<usize> { (0..hash.size).filter(|cell| table[cell * ELEMENTS] != Scalar::ZERO).collect() };
+        let used = |table: &[Scalar]| -> Vec<usize> {
+            (0..hash.size)
+                .filter(|cell| table[cell * ELEMENTS] != Scalar::ZERO)
+                .collect()
+        };
         assert_eq!(used(&one), used(&many));
         assert_eq!(used(&one).len(), HASHES);
         for cell in used(&one) {
@@ -380,7 +398,10 @@ mod tests {
         let hash = hash(SIZES[0]);
         let good = encode(0, &text("a")).unwrap();
         let add = |table: &mut [Scalar], name: &Name, places: [usize; HASHES]| {
-            let cells = Cells { places, check: hash.of(name).check };
+            let cells = Cells {
+                places,
+                check: hash.of(name).check,
+            };
             cells.add(table, name, &Scalar::from(5_u8));
         };
         let empty = || vec![Scalar::ZERO; hash.size * ELEMENTS];

@@ -71,6 +71,45 @@ pub struct Descriptor {
     pub nodes: Vec<NodeUrl>,
     /// Time limits.
     pub durations: Durations,
+    /// By what the parties of a `compute` find each other; tasks with invitations have none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub meeting: Option<Meeting>,
+}
+
+/// A hash of what is agreed beforehand on a computation: the network's uuid, the nodes in their order, the microprotocol and its parameters.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct Meeting([u8; 32]);
+
+impl Meeting {
+    const CONTEXT: &str = "fdrtd 2026-11 meeting of a computation, version 1";
+
+    /// `uuid` is whatever the parties have agreed on, or nothing.
+    pub fn new(uuid: &str, nodes: &[NodeUrl], microprotocol: &str, parameters: &str) -> Meeting {
+        // JSON: no two lists of texts have one text.
+        let text = serde_json::json!([uuid, nodes, microprotocol, parameters]).to_string();
+        Meeting(blake3::derive_key(Self::CONTEXT, text.as_bytes()))
+    }
+}
+
+impl From<Meeting> for String {
+    fn from(meeting: Meeting) -> String {
+        blake3::Hash::from_bytes(meeting.0).to_hex().to_string()
+    }
+}
+
+impl TryFrom<String> for Meeting {
+    type Error = blake3::HexError;
+
+    fn try_from(text: String) -> Result<Meeting, blake3::HexError> {
+        blake3::Hash::from_hex(text).map(|hash| Meeting(*hash.as_bytes()))
+    }
+}
+
+impl std::fmt::Debug for Meeting {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&String::from(*self))
+    }
 }
 
 impl Descriptor {
@@ -93,6 +132,7 @@ impl Descriptor {
             (mine != theirs, Field::Nodes),
             (self.nodes != other.nodes, Field::Order),
             (self.durations != other.durations, Field::Durations),
+            (self.meeting != other.meeting, Field::Meeting),
         ]
         .into_iter()
         .find_map(|(differs, field)| differs.then_some(field))
@@ -117,6 +157,8 @@ pub enum Field {
     Order,
     /// The time limits.
     Durations,
+    /// What a `compute` meets by: the network's uuid, if all else is the same.
+    Meeting,
 }
 
 impl Field {
@@ -130,6 +172,7 @@ impl Field {
             Field::Nodes => "the lists of nodes",
             Field::Order => "the orders of the nodes",
             Field::Durations => "the durations",
+            Field::Meeting => "the uuids of the networks",
         }
     }
 }
@@ -152,6 +195,9 @@ pub struct Invitation {
     pub keys: Vec<Option<PeerKey>>,
     /// Time limits in milliseconds.
     pub durations: Durations,
+    /// By what the parties of a `compute` find each other.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub meeting: Option<Meeting>,
     /// The inviting node's policy, for information: the profile's name.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub policy: Option<Profile>,
@@ -182,6 +228,7 @@ impl Invitation {
             nodes: descriptor.nodes.clone(),
             keys,
             durations: descriptor.durations,
+            meeting: descriptor.meeting,
             policy: Some(policy.profile),
             rules: Some(policy.shown()),
             from: Some(from),
@@ -197,6 +244,7 @@ impl Invitation {
             parameters: self.parameters.get().to_owned(),
             nodes: self.nodes.clone(),
             durations: self.durations,
+            meeting: self.meeting,
         }
     }
 
@@ -229,7 +277,32 @@ mod tests {
                 .map(|url| NodeUrl::parse(url).unwrap())
                 .to_vec(),
             durations: Durations::default(),
+            meeting: None,
         }
+    }
+
+    #[test]
+    fn meetings_differ_in_all_that_is_agreed_on() {
+        let nodes = descriptor().nodes;
+        let turned: Vec<_> = nodes.iter().rev().cloned().collect();
+        let all = [
+            Meeting::new("u", &nodes, "SecureSum", "{}"),
+            Meeting::new("", &nodes, "SecureSum", "{}"),
+            Meeting::new("u", &turned, "SecureSum", "{}"),
+            Meeting::new("u", &nodes, "SecureSum2", "{}"),
+            Meeting::new("u", &nodes, "SecureSum", "{\"digits_after\":1}"),
+        ];
+        for (index, one) in all.iter().enumerate() {
+            assert!(all[..index].iter().all(|other| other != one), "{index}");
+        }
+        let mine = Descriptor {
+            meeting: Some(all[0]),
+            ..descriptor()
+        };
+        assert_eq!(serde_json::from_str::<Descriptor>(&mine.text()).unwrap(), mine);
+        assert_eq!(mine.difference(&descriptor()), Some(Field::Meeting));
+        let cut = mine.text().replacen(&String::from(all[0])[..2], "", 1);
+        assert!(serde_json::from_str::<Descriptor>(&cut).is_err());
     }
 
     #[test]

@@ -170,6 +170,7 @@ mod tests {
                 .map(|url| NodeUrl::parse(url).unwrap())
                 .to_vec(),
             durations: Durations::default(),
+            meeting: None,
         }
     }
 

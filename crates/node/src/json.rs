@@ -15,7 +15,7 @@ mod scan;
 
 pub use parameters::nearest;
 pub use parameters::{Parameters, Raw};
-pub use references::{ObjectRef, resolve};
+pub use references::{Form, HANDLES, ObjectRef, REPRESENTATIONS, resolve};
 use scan::{Flaw, Large, What, is_space, skip_space, skip_value, string_end, validate};
 
 /// Depth to which references are resolved: the parameter itself is at depth 0.
@@ -109,6 +109,41 @@ pub fn members(text: &str) -> Result<Vec<(Cow<'_, str>, &str)>, Problem> {
         match bytes.get(at) {
             Some(b',') => at = skip_space(bytes, at + 1),
             Some(b'}') => return Ok(found),
+            _ => return Err(invalid(at)),
+        }
+    }
+}
+
+/// Raw texts of the elements of a JSON list, in their order; no more than `most`.
+///
+/// # Errors
+/// 400 when the text is not a JSON list, 422 when it is longer.
+pub fn elements(text: &str, most: usize) -> Result<Vec<&str>, Problem> {
+    let bytes = text.as_bytes();
+    let mut at = skip_space(bytes, 0);
+    if bytes.get(at) != Some(&b'[') {
+        return Err(invalid(at));
+    }
+    let mut found = Vec::new();
+    at = skip_space(bytes, at + 1);
+    if bytes.get(at) == Some(&b']') {
+        return Ok(found);
+    }
+    loop {
+        let end = skip_value(bytes, at).ok_or_else(|| invalid(at))?;
+        if found.len() == most {
+            let message = format!("there are more than {most} values in the list");
+            return Err(Problem::input(
+                "PARAMETER_UNKNOWN",
+                message,
+                "leave out what the function does not take",
+            ));
+        }
+        found.push(&text[at..end]);
+        at = skip_space(bytes, end);
+        match bytes.get(at) {
+            Some(b',') => at = skip_space(bytes, at + 1),
+            Some(b']') => return Ok(found),
             _ => return Err(invalid(at)),
         }
     }
@@ -342,5 +377,18 @@ mod tests {
         let found = members(" { \"b\" : [1, 2] ,\"a\\n\":\"x\"} ").unwrap();
         assert_eq!(found, [("b".into(), "[1, 2]"), ("a\n".into(), "\"x\"")]);
         assert!(members("{}").unwrap().is_empty());
+    }
+
+    #[test]
+    fn elements_keep_order_and_text() {
+        assert_eq!(
+            elements(" [1.50 , [2], \"a,b\"]", 3).unwrap(),
+            ["1.50", "[2]", "\"a,b\""]
+        );
+        assert!(elements("[ ]", 0).unwrap().is_empty());
+        assert_eq!(elements("[1, 2]", 1).unwrap_err().status, 422);
+        for text in ["", "{}", "[1", "[1 2]", "[,]"] {
+            assert_eq!(elements(text, 3).unwrap_err().status, 400, "{text}");
+        }
     }
 }

@@ -1,10 +1,13 @@
 //! One node: its identity, peers, services and tasks. Several may live in one process; they share nothing but the listener.
 
+pub(crate) mod representations;
+
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use serde_json::{Map, Value, json};
 use tokio::sync::Semaphore;
+use uuid::Uuid;
 use zeroize::Zeroizing;
 
 use crate::access::Access;
@@ -23,19 +26,21 @@ use crate::operator::{OperatorToken, TOKEN_FILE};
 use crate::peer::{PeerConfig, Peers};
 use crate::problem::Problem;
 use crate::services::kv::{self, KeyValueStorage, KvQuota, ValueText};
-use crate::services::simon::Simon;
-use crate::services::sync::{Barrier, Broadcast, SyncQuota};
+use crate::services::returned::Returned;
+use crate::services::simon::{Holding, Simon};
+use crate::services::sync::{Barrier, Broadcast, Patience, SyncQuota};
 use crate::services::{Callback, Clock, Identifiers, Principal, Reply, not_public};
 use crate::store::{Options, Store, load_or_create_key, make_directory};
 use crate::task::{Bases, Context, Memory};
 use crate::tasks::Tasks;
 use crate::url::NodeUrl;
+use representations::Names;
 
 /// Kind of the records of the node itself, and the name of the one that service handles are derived from.
 const NODE: &str = "node";
 const HANDLES: &str = "handles";
 
-/// A service of the handle API.
+/// A service, on both faces.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Service {
     /// Stored values.
@@ -84,6 +89,8 @@ pub struct Node {
     pub simon: Simon,
     identity: Arc<Identity>,
     handles: Vec<(String, Service)>,
+    names: Names,
+    returned: Returned,
     kv: KeyValueStorage,
     barrier: Barrier,
     broadcast: Broadcast,
@@ -192,11 +199,13 @@ impl Node {
         };
         let secret = handle_secret(&store, &identity).await?;
         let handles = Service::ALL
-            .map(|service| (service_handle(&secret, service), service))
+            .map(|service| (service_handle(&secret, &service.identifiers()).to_string(), service))
             .to_vec();
         let node = Arc::new(Node {
             simon: Simon::new(all, config.public_url.clone()),
             handles,
+            names: Names::new(&secret),
+            returned: Returned::new(quota, Clock::System),
             kv,
             barrier: Barrier::new(meeting, Clock::System),
             broadcast: Broadcast::new(meeting, Clock::System),
@@ -309,7 +318,10 @@ impl Node {
     ) -> Result<ValueText, Problem> {
         match service {
             // Any other function might show it to somebody, or keep a copy that can be retrieved.
-            Service::KeyValueStorage => self.kv.value_text(who, callback, purpose == (Service::Simon, "input")),
+            Service::KeyValueStorage => {
+                let as_input = matches!(purpose, (Service::Simon, "input" | "compute"));
+                self.kv.value_text(who, callback, as_input)
+            }
             _ => Err(Problem::input(
                 "REFERENCE_INVALID",
                 "this handle does not stand for a value",
@@ -336,11 +348,25 @@ impl Node {
                 .map_or("", |(_, name)| name);
             return Err(not_public(name, function, service.public()));
         }
+        let stopping = || self.simon.tasks().context().stopping.subscribe();
+        let patience = Patience::SHORT;
         match service {
+            Service::Barrier if function.starts_with("wait") => {
+                self.barrier
+                    .wait(function, parameters, callback, &patience, stopping())
+                    .await
+            }
+            Service::Broadcast if function == "wait" => {
+                self.broadcast.wait(parameters, callback, &patience, stopping()).await
+            }
             Service::KeyValueStorage => self.kv.call(who, function, parameters, callback).await,
             Service::Barrier => self.barrier.call(who, function, parameters, callback),
             Service::Broadcast => self.broadcast.call(who, function, parameters, callback),
-            Service::Simon => self.simon.call(who, function, parameters, callback).await,
+            Service::Simon => {
+                self.simon
+                    .call(who, function, parameters, callback, &Holding::SHORT)
+                    .await
+            }
         }
     }
 
@@ -366,7 +392,7 @@ impl Node {
 
     /// `GET {base}/metrics`.
     pub(crate) fn metrics_text(&self) -> String {
-        let objects = self.kv.len() + self.barrier.len() + self.broadcast.len();
+        let objects = self.kv.len() + self.returned.len() + self.barrier.len() + self.broadcast.len();
         let streams = self.config.limits.streams - self.streams.available_permits();
         self.metrics().text(&Gauges {
             tasks: self.simon.tasks().by_state(),
@@ -461,12 +487,12 @@ async fn handle_secret(store: &Store, identity: &Identity) -> Result<Zeroizing<[
     Ok(secret)
 }
 
-fn service_handle(secret: &[u8; 32], service: Service) -> String {
-    let text = service.identifiers().to_json().to_string();
+fn service_handle(secret: &[u8; 32], identifiers: &Identifiers) -> Uuid {
+    let text = identifiers.to_json().to_string();
     let hash = blake3::keyed_hash(secret, text.as_bytes());
     let mut bytes = [0; 16];
     bytes.copy_from_slice(&hash.as_bytes()[..16]);
-    uuid::Builder::from_random_bytes(bytes).into_uuid().to_string()
+    uuid::Builder::from_random_bytes(bytes).into_uuid()
 }
 
 /// Removes what has lived long enough, for as long as the node lives.
@@ -479,7 +505,11 @@ async fn sweep(node: std::sync::Weak<Node>) {
             .div_f64(4.0)
             .clamp(Duration::from_millis(100), Duration::from_secs(60));
         let now = Clock::System.now();
-        let objects = live.kv.sweep(now) + live.barrier.sweep(now) + live.broadcast.sweep(now);
+        let objects = live.kv.sweep(now)
+            + live.returned.sweep(now)
+            + live.barrier.sweep(now)
+            + live.broadcast.sweep(now)
+            + live.simon.sweep();
         let removed = objects + live.simon.tasks().sweep().await + live.access.tokens.sweep(now);
         if live.store.purge(now).await.is_err() {
             tracing::error!("expired records could not be removed from the storage");

@@ -134,11 +134,20 @@ pub const CODES: &[(&str, &str)] = &[
         "A URL of this machine itself stands in a list with URLs of other machines.",
     ),
     ("NODE_URL_UNUSABLE", "A URL in the list of nodes cannot be used."),
+    (
+        "NOT_A_FUNCTION",
+        "The representation stands for something that cannot be called.",
+    ),
     ("NOT_A_NUMBER", "NaN and infinities are not JSON numbers."),
+    (
+        "NOT_A_VALUE",
+        "The representation stands for something that is no value, and so cannot be downloaded.",
+    ),
     (
         "NOT_READY",
         "The node lives and cannot work: it is stopping, or its storage cannot be written to.",
     ),
+    ("NOT_STARTED", "The task gathers inputs and has not been started."),
     ("NOT_UTF8", "The request body is not UTF-8 text."),
     ("NO_INPUT", "The task has no input yet."),
     (
@@ -408,6 +417,7 @@ const SIDES: [(Side, &[&str]); 4] = [
             "ALREADY_STARTED",
             "BUSY",
             "MYSELF_TAKEN",
+            "NOT_STARTED",
             "NO_INPUT",
             "NO_RECEIPT",
             "TASK_FAILED",

@@ -298,7 +298,10 @@ impl fmt::Display for Reason {
             ),
             Reason::StoriesDiffer {} => write!(f, "what the parties were told does not agree, so there is no result"),
             Reason::CategoriesNotFound {} => {
-                write!(f, "the parties together have more different categories than can be found in one task")
+                write!(
+                    f,
+                    "the parties together have more different categories than can be found in one task"
+                )
             }
             Reason::Internal { party } => write!(f, "the node of party {party} made a mistake of its own"),
         }

@@ -5,6 +5,7 @@ mod background;
 pub(crate) mod bases;
 mod consent;
 mod context;
+mod first;
 pub(crate) mod input;
 mod progress;
 mod record;
@@ -21,7 +22,7 @@ use uuid::Uuid;
 use zeroize::Zeroizing;
 
 use crate::chain::Note;
-use crate::descriptor::{Descriptor, Invitation};
+use crate::descriptor::{Descriptor, Invitation, Meeting};
 use crate::identity::PeerKey;
 use crate::peer::PeerError;
 use crate::policy::{Permit, Policy, Rule};
@@ -34,6 +35,8 @@ use crate::store::StoreError;
 
 pub use bases::Bases;
 pub use context::{Context, Memory, StopAt};
+pub(crate) use first::First;
+pub(crate) use progress::cause;
 use progress::whole_result;
 pub(crate) use record::{RECORD, Record};
 
@@ -206,6 +209,27 @@ impl Task {
     /// The task's id, the same at every party.
     pub fn id(&self) -> Uuid {
         self.task_id
+    }
+
+    /// By what its parties have found each other, if they computed in one call.
+    pub(crate) fn meeting(&self) -> Option<Meeting> {
+        self.lock().session.descriptor().meeting
+    }
+
+    /// Whether it has a result.
+    pub(crate) fn is_done(&self) -> bool {
+        matches!(self.lock().session.end(), Some(End::Done { .. }))
+    }
+
+    /// Whether its data are being exchanged.
+    pub(crate) fn is_computing(&self) -> bool {
+        self.lock().session.running()
+    }
+
+    /// Whether its owner has to start it, and has not.
+    pub(crate) fn is_gathering(&self) -> bool {
+        let core = self.lock();
+        self.mode == Mode::OnStart && !core.sealed && core.session.end().is_none()
     }
 
     /// The receipt, once the result is confirmed by all.

@@ -2,7 +2,7 @@
 
 mod pending;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -12,7 +12,7 @@ use serde_json::Value;
 use tokio::sync::watch;
 use uuid::Uuid;
 
-use crate::descriptor::Descriptor;
+use crate::descriptor::{Descriptor, Field, Meeting};
 use crate::identity::PeerKey;
 use crate::peer::{Event, TaskId};
 use crate::policy::Permit;
@@ -21,7 +21,7 @@ use crate::problem::Problem;
 use crate::session::{CONTROL_BYTES, is_abort, is_hello, is_receipt};
 use crate::store::StoreError;
 use crate::task::input::whole;
-use crate::task::{Context, Mode, RECORD, Record, Task};
+use crate::task::{Context, First, Mode, RECORD, Record, Task};
 use pending::Pending;
 pub use pending::PendingInvitation;
 
@@ -64,6 +64,8 @@ struct Table {
     pending: Pending,
     /// Deleted tasks to which parties may still come, until when, and what they are told then.
     deleted: HashMap<Uuid, (Instant, Bytes)>,
+    /// Objects of ended tasks whose results their owners have, and which they cannot name: the oldest of them make room for new tasks.
+    spent: VecDeque<Uuid>,
 }
 
 impl Tasks {
@@ -115,7 +117,7 @@ impl Tasks {
     /// # Errors
     /// 409 if this node takes part in it already; 429 if there are too many.
     #[allow(clippy::too_many_arguments)] // everything that makes up a task, once
-    pub async fn add(
+    pub(crate) async fn add(
         &self,
         action: &'static str,
         permit: &Permit,
@@ -124,8 +126,10 @@ impl Tasks {
         me: Party,
         mode: Mode,
         known: Vec<(Party, PeerKey)>,
+        first: Option<First>,
     ) -> Result<Arc<Task>, Problem> {
         let id = descriptor.task;
+        self.make_room(permit.owner()).await?;
         let task = Task::new(Arc::clone(&self.context), permit, descriptor, configured, me, mode);
         {
             let mut table = self.lock();
@@ -160,18 +164,77 @@ impl Tasks {
         // In the table it lives: whoever hangs up now must not leave one behind that nobody drives.
         let tasks = self.clone();
         whole(async move {
-            if let Err(problem) = task.put_record(Some(task.entry_of_birth(action)), false).await {
-                tasks.remove(&task);
-                return Err(problem);
+            let (written, prepared) = task.record_birth(action, first);
+            match prepared {
+                None => {
+                    if let Err(problem) = written.await {
+                        tasks.remove(&task);
+                        return Err(problem);
+                    }
+                    tasks.greet(&task, known);
+                }
+                Some(prepared) => {
+                    // Nobody has been told that there is such a task, and a Hello says nothing of the input: it need not wait for the disk.
+                    tasks.greet(&task, known);
+                    if let Err(problem) = written.await {
+                        task.stillborn();
+                        tasks.remove(&task);
+                        return Err(problem);
+                    }
+                    task.give(prepared);
+                }
             }
-            for (party, key) in known {
-                tasks.found(&task, party, key);
-            }
-            tasks.launch(&task);
             tasks.context.metrics.task_created(task.microprotocol);
             Ok(task)
         })
         .await
+    }
+
+    /// If there is no room for another task of this owner, spent ones make some.
+    async fn make_room(&self, owner: &Principal) -> Result<(), Problem> {
+        loop {
+            let spent = {
+                let mut table = self.lock();
+                let own = table
+                    .owned
+                    .get(owner)
+                    .is_some_and(|count| *count >= self.quota.tasks_each);
+                if !own && table.objects.len() < self.quota.tasks {
+                    return Ok(());
+                }
+                table.take_spent(|task| !own || task.owner == *owner)
+            };
+            match spent {
+                Some(task) => self.delete(&task, &Principal::node()).await?,
+                None => return Ok(()),
+            }
+        }
+    }
+
+    /// Its owner has its result, and no name for it.
+    pub(crate) fn spend(&self, task: &Task) {
+        let mut table = self.lock();
+        if table.objects.contains_key(&task.object) && !table.spent.contains(&task.object) {
+            table.spent.push_back(task.object);
+        }
+    }
+
+    /// Open tasks that were made by `compute`.
+    pub(crate) fn with_meetings(&self) -> Vec<(Meeting, Arc<Task>)> {
+        let tasks: Vec<_> = self.lock().objects.values().cloned().collect();
+        let open = tasks.into_iter().filter(|task| task.ended().is_none());
+        open.filter_map(|task| Some((task.meeting()?, task))).collect()
+    }
+
+    /// Pending invitations to just this, whoever they are of; the newest first.
+    pub(crate) fn pending_at(&self, wanted: &Descriptor) -> Vec<PendingInvitation> {
+        let table = self.lock();
+        table.pending.at(wanted, |id| table.ids.contains_key(id))
+    }
+
+    /// In what a pending computation of the same nodes differs from the wanted one.
+    pub(crate) fn pending_difference(&self, wanted: &Descriptor) -> Option<Field> {
+        self.lock().pending.difference(wanted)
     }
 
     /// The task of that object, if it is the caller's.
@@ -379,6 +442,14 @@ impl Tasks {
         over.len()
     }
 
+    /// Says Hello to those who are known, and looks for the others.
+    fn greet(&self, task: &Arc<Task>, known: Vec<(Party, PeerKey)>) {
+        for (party, key) in known {
+            self.found(task, party, key);
+        }
+        self.launch(task);
+    }
+
     fn launch(&self, task: &Arc<Task>) {
         let (tasks, weak) = (self.clone(), Arc::downgrade(task));
         let on_key = move |party, key| {
@@ -450,6 +521,7 @@ impl Tasks {
 
     fn remove(&self, task: &Arc<Task>) {
         let mut table = self.lock();
+        table.spent.retain(|object| *object != task.object);
         if table.objects.remove(&task.object).is_some()
             && let Some(count) = table.owned.get_mut(&task.owner)
         {
@@ -479,6 +551,17 @@ impl Table {
         if self.objects.insert(task.object, Arc::clone(task)).is_none() {
             *self.owned.entry(task.owner.clone()).or_default() += 1;
         }
+    }
+
+    /// The oldest that fits.
+    fn take_spent(&mut self, fits: impl Fn(&Task) -> bool) -> Option<Arc<Task>> {
+        let at = self
+            .spent
+            .iter()
+            .position(|object| self.objects.get(object).is_none_or(|task| fits(task)))?;
+        self.spent
+            .remove(at)
+            .and_then(|object| self.objects.get(&object).cloned())
     }
 
     /// Remembers a task that has ended, for parties that have not joined yet or join again after a restart.

@@ -9,6 +9,7 @@ use fdrtd::config::Config;
 use fdrtd::json::Parameters;
 use fdrtd::node::Node;
 use fdrtd::policy::Profile;
+use fdrtd::services::simon::Holding;
 use fdrtd::services::{Principal, Reply};
 use fdrtd::url::NodeUrl;
 use serde_json::{Value, json};
@@ -44,7 +45,7 @@ async fn call(node: &Node, function: &str, task: Option<&Value>, parameters: Val
     let parameters = Parameters::parse(function, &parameters.to_string()).unwrap();
     let reply = node
         .simon
-        .call(&Principal::anonymous(), function, parameters, task)
+        .call(&Principal::anonymous(), function, parameters, task, &Holding::SHORT)
         .await;
     reply.unwrap_or_else(|problem| panic!("{function}: {problem:?}"))
 }

@@ -1,4 +1,4 @@
-//! The handle API, the whole way: a request to a node in this process, without sockets.
+//! Both faces of the API, the whole way: requests to a node in this process, without sockets.
 
 use std::sync::{Arc, LazyLock};
 use std::time::Duration;
@@ -161,6 +161,39 @@ pub(super) fn handles(data: &[u8]) {
     }
 }
 
+/// A sequence of requests of generation 0.6. Each works on the last object that came back, and calls the function that it names.
+pub(super) fn representations(data: &[u8]) {
+    let face = &*FACE;
+    let mut source = Source::new(data);
+    let mut object = String::new();
+    for _ in 0..8 {
+        let (how, name, body) = (source.u8(), source.bytes(), source.bytes());
+        let name: String = String::from_utf8_lossy(name)
+            .chars()
+            .filter(|c| c.is_ascii_alphanumeric() || *c == '_')
+            .collect();
+        let body = replace(body, b"$V", object.as_bytes());
+        let here = format!("/a/representation/{object}");
+        let uuid = |answer: Option<(StatusCode, Value)>| {
+            let (_, value) = answer?;
+            Some(value["uuid"].as_str()?.to_owned())
+        };
+        let made = match how {
+            0..=179 => uuid(face.ask(Method::GET, &format!("{here}/{name}"), b"{}"))
+                .and_then(|method| uuid(face.ask(Method::PATCH, &format!("/a/representation/{method}"), &body))),
+            180..=199 => uuid(face.ask(Method::PUT, "/a/representations", &body)),
+            200..=229 => uuid(face.ask(Method::POST, "/a/representations", &body)),
+            230..=239 => uuid(face.ask(Method::PATCH, &here, &body)),
+            240..=249 => uuid(face.ask(Method::GET, &here, &body)),
+            _ => uuid(face.ask(Method::DELETE, &here, &body)),
+        };
+        object = made.unwrap_or(object);
+        if source.is_empty() {
+            break;
+        }
+    }
+}
+
 fn replace(bytes: &[u8], word: &[u8], by: &[u8]) -> Vec<u8> {
     let mut out = Vec::with_capacity(bytes.len());
     let mut rest = bytes;
@@ -238,4 +271,62 @@ pub(super) fn handle_seeds() -> Vec<Vec<u8>> {
     }
     seeds.extend((220..=255).map(|how| vec![how, 0, 0]));
     seeds
+}
+
+pub(super) fn representation_seeds() -> Vec<Vec<u8>> {
+    let network = r#""network":{"nodes":["http://127.0.0.1:1/a","http://127.0.0.1:1/b"],"myself":0,"uuid":"u"},"durations":{"join":0.2,"input":0.2,"run":0.2,"silence":0.2}"#;
+    let named = |kwargs: &str| format!(r#"{{"args":[],"kwargs":{{{kwargs}}}}}"#);
+    let task = named(&format!(r#""microprotocol":"SecureSum",{network}"#));
+    let whole = named(&format!(r#""microprotocol":"SecureSum","data":[1,2],"timeout":0,{network}"#));
+    let other = whole.replace("\"myself\":0", "\"myself\":1");
+    let storage = named(r#""microservice":"KeyValueStorage""#);
+    let sequences: Vec<Vec<(u8, &str, String)>> = vec![
+        vec![
+            (200, "", storage.clone()),
+            (0, "create", named(r#""storage":"s""#)),
+            (0, "store", r#"{"args":["k",[1,2.50]]}"#.to_owned()),
+            (0, "retrieve", named(r#""key":"k""#)),
+            (240, "", "{}".to_owned()),
+            (250, "", "{}".to_owned()),
+        ],
+        vec![
+            (180, "", r#"{"args":[{"a":1e300}]}"#.to_owned()),
+            (0, "keys", "{}".to_owned()),
+            (240, "", String::new()),
+            (230, "", "{}".to_owned()),
+        ],
+        vec![
+            (200, "", named(r#""microservice":"Barrier""#)),
+            (0, "create", named(r#""uuid":"u""#)),
+            (0, "arrive", r#"{"args":[0]}"#.to_owned()),
+            (0, "wait", named(r#""count":1,"timeout":0"#)),
+            (240, "", "{}".to_owned()),
+        ],
+        vec![
+            (200, "", named(r#""microservice":"Broadcast""#)),
+            (0, "create", named(r#""uuid":"u""#)),
+            (0, "send", named(r#""uuid":"u","message":{"representation_uuid":"$V"}"#)),
+            (0, "wait", named(r#""uuid":"u","timeout":0"#)),
+        ],
+        vec![
+            (200, "", "{}".to_owned()),
+            (0, "create_task", task),
+            (0, "input", r#"{"args":[[1,2]]}"#.to_owned()),
+            (0, "start", "{}".to_owned()),
+            (0, "result", named(r#""timeout":0"#)),
+            (250, "", "{}".to_owned()),
+        ],
+        vec![(200, "", "{}".to_owned()), (0, "compute", whole)],
+        vec![(200, "", "{}".to_owned()), (0, "compute", other)],
+    ];
+    let seed = |sequence: Vec<(u8, &str, String)>| {
+        let mut seed = Vec::new();
+        for (how, name, body) in sequence {
+            seed.push(how);
+            put(&mut seed, name.as_bytes());
+            put(&mut seed, body.as_bytes());
+        }
+        seed
+    };
+    sequences.into_iter().map(seed).collect()
 }

@@ -4,7 +4,7 @@ use std::borrow::Cow;
 use std::collections::HashSet;
 use std::fmt;
 
-use fdrtd::json::{Limits, Parameters, check, members};
+use fdrtd::json::{HANDLES, Limits, Parameters, REPRESENTATIONS, check, members};
 use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
@@ -47,7 +47,8 @@ pub(super) fn json(data: &[u8]) {
     let names: HashSet<&str> = found.iter().map(|(name, _)| &**name).collect();
     if let Ok(mut parameters) = Parameters::parse("create", text) {
         assert_eq!(names.len(), found.len(), "no name stands twice");
-        parameters.resolve(&LIMITS, |_| panic_free()).ok();
+        parameters.resolve(&HANDLES, &LIMITS, |_| panic_free()).ok();
+        parameters.resolve(&REPRESENTATIONS, &LIMITS, |_| panic_free()).ok();
         for name in ["data", "value", "timeout", "tokens"] {
             if let Some(raw) = parameters.optional(name) {
                 let _ = (

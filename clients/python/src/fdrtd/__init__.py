@@ -16,6 +16,7 @@ from fdrtd._api import Api
 from fdrtd._compute import aio_compute, compute
 from fdrtd._handle import Handle, RemoteFunction, to_dict
 from fdrtd._http import HttpInterface
+from fdrtd._representation import RemoteAttribute, Representation
 from fdrtd._result import Progress, Result
 from fdrtd._version import __version__
 from fdrtd.errors import (
@@ -49,7 +50,9 @@ __all__ = [
     "NotFound",
     "NotReady",
     "Progress",
+    "RemoteAttribute",
     "RemoteFunction",
+    "Representation",
     "Result",
     "TaskFailed",
     "TooManyRequests",

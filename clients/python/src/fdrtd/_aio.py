@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Coroutine, Mapping
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
+from fdrtd import _representation
+from fdrtd._api import Services
 from fdrtd._core import LOOK, Core
 from fdrtd._handle import Handle
 from fdrtd._http import Answer, HttpInterface
+from fdrtd._representation import AnyRepresentation, Representation
 
 if TYPE_CHECKING:
     from concurrent.futures import ThreadPoolExecutor
@@ -34,7 +37,7 @@ class AsyncApi(Core):
         self._pools: tuple[ThreadPoolExecutor, ThreadPoolExecutor] | None = None
         self._held = 0
 
-    async def list_microservices(self) -> list[dict[str, Any]]:
+    async def list_microservices(self) -> Services:
         """See :meth:`fdrtd.Api.list_microservices`."""
         return await self._list()
 
@@ -55,6 +58,26 @@ class AsyncApi(Core):
     ) -> Any:
         """See :meth:`fdrtd.Api.call_microservice`."""
         return await self._call(handle, function, parameters, callback)
+
+    async def create(self, /, *arguments: Any, **description: Any) -> Representation:
+        """See :meth:`fdrtd.Api.create`."""
+        return await _representation.create(self, arguments, description)
+
+    async def upload(self, value: Any) -> Representation:
+        """See :meth:`fdrtd.Api.upload`."""
+        return await _representation.upload(self, value)
+
+    async def download(self, what: AnyRepresentation) -> Any:
+        """See :meth:`fdrtd.Api.download`."""
+        return await _representation.download(self, what)
+
+    async def release(self, what: AnyRepresentation) -> None:
+        """See :meth:`fdrtd.Api.release`."""
+        await _representation.release(self, what)
+
+    async def list(self) -> Services:
+        """See :meth:`fdrtd.Api.list`."""
+        return await _representation.list_services(self)
 
     async def close(self) -> None:
         """Ends the threads and closes the interface. A later call starts new ones."""
@@ -78,13 +101,22 @@ class AsyncApi(Core):
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_pools": None, "_held": 0}
 
+    def _do(self, coroutine: Coroutine[Any, Any, Any]) -> Coroutine[Any, Any, Any]:
+        return coroutine
+
     async def _request(
-        self, method: str, body: str | None = None, *, read_timeout: float | None = None, holds: bool = False
+        self,
+        method: str,
+        body: str | None = None,
+        *,
+        path: str = "",
+        read_timeout: float | None = None,
+        holds: bool = False,
     ) -> Answer:
         import asyncio
         from functools import partial
 
-        send = partial(self._interface.request, method, body, read_timeout=read_timeout)
+        send = partial(self._interface.request, method, body, path=path, read_timeout=read_timeout)
         self._held += holds
         try:
             return await asyncio.get_running_loop().run_in_executor(self._executors()[holds], send)

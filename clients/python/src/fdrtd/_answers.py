@@ -132,6 +132,16 @@ def not_a_node(answer: Answer, url: str) -> ConnectionFailed:
     )
 
 
+def unusable(answer: Answer, url: str) -> ConnectionFailed:
+    """What answers speaks nearly our language."""
+    return ConnectionFailed(
+        f"the answer of {url} (status {answer.status}) has not the form it should have",
+        code="ANSWER_UNUSABLE",
+        status=answer.status,
+        hint="node and client may be of different versions",
+    )
+
+
 def waiting_text(headers: Mapping[str, str]) -> str | None:
     """Returns what a node says it is waiting for, or None if it does not."""
     text = headers.get("Fdrtd-Waiting")

@@ -6,10 +6,13 @@ import time
 from collections.abc import Coroutine, Mapping
 from typing import Any, TypeVar
 
+from fdrtd import _representation
 from fdrtd._core import Core
 from fdrtd._handle import Handle
 from fdrtd._http import Answer
+from fdrtd._representation import AnyRepresentation, Representation
 
+Services = list[dict[str, Any]]
 T = TypeVar("T")
 
 
@@ -21,7 +24,7 @@ class Api(Core):
     where there is no terminal, a line per change.
     """
 
-    def list_microservices(self) -> list[dict[str, Any]]:
+    def list_microservices(self) -> Services:
         """Returns the node's services: ``[{"identifiers": {…}, "public": [function, …]}, …]``."""
         return run(self._list())
 
@@ -47,10 +50,42 @@ class Api(Core):
         """
         return run(self._call(handle, function, parameters, callback))
 
+    def create(self, /, *arguments: Any, **description: Any) -> Representation:
+        """Returns the node's first service that this describes: ``create(microservice="KeyValueStorage")``.
+
+        This and the functions below are the newer API; those above are that of the tutorial.
+        """
+        return run(_representation.create(self, arguments, description))
+
+    def upload(self, value: Any) -> Representation:
+        """Stores a value on the node. It can be given to functions there, and downloaded again."""
+        return run(_representation.upload(self, value))
+
+    def download(self, what: AnyRepresentation) -> Any:
+        """Fetches a value from the node: of a representation, or of an attribute of one."""
+        return run(_representation.download(self, what))
+
+    def release(self, what: AnyRepresentation) -> None:
+        """Deletes something on the node. Raises NotFound if it is not there."""
+        run(_representation.release(self, what))
+
+    def list(self) -> Services:
+        """Returns what descriptions :meth:`create` takes: ``[{"microservice": …, "version": …, …}, …]``."""
+        return run(_representation.list_services(self))
+
+    def _do(self, coroutine: Coroutine[Any, Any, T]) -> T:
+        return run(coroutine)
+
     async def _request(
-        self, method: str, body: str | None = None, *, read_timeout: float | None = None, holds: bool = False
+        self,
+        method: str,
+        body: str | None = None,
+        *,
+        path: str = "",
+        read_timeout: float | None = None,
+        holds: bool = False,
     ) -> Answer:
-        return self._interface.request(method, body, read_timeout=read_timeout)
+        return self._interface.request(method, body, path=path, read_timeout=read_timeout)
 
     async def _sleep(self, seconds: float) -> None:
         time.sleep(seconds)

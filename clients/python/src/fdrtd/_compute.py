@@ -261,7 +261,7 @@ class _Call:
             await api._call(task, "input", self._input)
             self._input = {}
             left = None if self._limit is None else max(0.0, self._left())
-            result: Result = await api._wait_for_result(task, {"timeout": left}, _NOTE)
+            result: Result = await api._wait_for(task, "result", {"timeout": left}, _NOTE)
             return result
         except TaskFailed:
             raise

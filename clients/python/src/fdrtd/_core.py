@@ -8,15 +8,15 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from typing import Any
 
 from fdrtd import _hints, _json, _progress
-from fdrtd._answers import error_from, not_a_node, waiting_text
+from fdrtd._answers import error_from, not_a_node, unusable, waiting_text
 from fdrtd._handle import Handle, to_dict
 from fdrtd._http import Answer, HttpInterface
 from fdrtd._result import Progress, Result
-from fdrtd.errors import CallError, ConnectionFailed, InputError, NotFound, NotReady
+from fdrtd.errors import CallError, InputError, NotFound, NotReady
 
 # How long one request for a result may be held at the node, in seconds. Without a limit of ours the node
 # chooses; it never holds a request for more than 60 s.
@@ -29,6 +29,10 @@ LOOK = 2.0
 GRACE = 5.0
 # A node that answers "still waiting" at once is not asked again at once.
 MIN_PERIOD = 0.5
+# The functions that a node answers when something has happened: a task has ended, somebody has come.
+HELD = frozenset({"result", "compute", "wait", "wait_departed"})
+# Data of more bytes than this are not sent again every few seconds only to tell who is being waited for.
+HEAVY = 1 << 16
 
 
 class Core:
@@ -59,8 +63,18 @@ class Core:
         """Calls a function: its outcome, or an awaitable of it."""
         raise NotImplementedError
 
+    def _do(self, coroutine: Coroutine[Any, Any, Any]) -> Any:
+        """The value of a coroutine of this class, or an awaitable of it."""
+        raise NotImplementedError
+
     async def _request(
-        self, method: str, body: str | None = None, *, read_timeout: float | None = None, holds: bool = False
+        self,
+        method: str,
+        body: str | None = None,
+        *,
+        path: str = "",
+        read_timeout: float | None = None,
+        holds: bool = False,
     ) -> Answer:
         """Sends a request. ``holds``: the node may keep it for seconds before it answers."""
         raise NotImplementedError
@@ -105,8 +119,8 @@ class Core:
     ) -> Any:
         target = self._target(handle, callback)
         arguments = dict(parameters or {})
-        if function == "result":
-            return await self._wait_for_result(target, arguments)
+        if function in HELD:
+            return await self._wait_for(target, function, arguments)
         # A call that waits at the node, such as invitations(timeout=…): give it time, and not in others' way.
         hold = arguments.get("timeout")
         read_timeout = self._patience(hold, None) if isinstance(hold, (int, float)) else None
@@ -117,39 +131,62 @@ class Core:
             return Progress(value)
         return value
 
-    async def _wait_for_result(
-        self, target: Handle, arguments: dict[str, Any], interrupted: str = _progress.INTERRUPTED
+    async def _wait_for(
+        self, target: Handle, function: str, arguments: dict[str, Any], interrupted: str | None = None
     ) -> Any:
-        """Asks for a result until it is there.
+        """Calls a function that the node answers when something has happened."""
+
+        async def ask(parameters: Mapping[str, Any], read_timeout: float | None) -> Answer:
+            body = _call_body(target, function, parameters)
+            return await self._request("POST", body, read_timeout=read_timeout, holds=True)
+
+        answer = await self._until_there(function, arguments, ask, interrupted, free=function == "result")
+        value = self._value(answer, target._identifiers)
+        return Result(value) if type(value) is dict and "result" in value else value
+
+    async def _until_there(
+        self,
+        function: str,
+        arguments: dict[str, Any],
+        ask: Callable[[Mapping[str, Any], float | None], Awaitable[Answer]],
+        interrupted: str | None = None,
+        *,
+        free: bool = False,
+    ) -> Answer:
+        """Asks until there is an answer that is not "not yet".
 
         A ``timeout`` among the arguments is the limit in seconds for the whole wait (None: no limit); the
-        node gets the share that it may use for one request. Raises NotReady when the limit has run out.
+        node gets the share that it may use for one request. ``free``: without a limit the node chooses.
+        Raises NotReady when the limit has run out.
         """
         limit = parse_limit(arguments.pop("timeout", None))
+        heavy = False
+        if "data" in arguments:
+            # Once, and not again for each request.
+            data = _json.Encoded(_json.encode(arguments["data"], "data"))
+            arguments["data"], heavy = data, len(data.text) > HEAVY
+        if interrupted is None and function != "result":
+            interrupted = f"no longer waiting; {function}() waits again"
         start = time.monotonic()
         look = FIRST_LOOK
-        with _progress.watch(self._progress, interrupted) as display:
+        with _progress.watch(self._progress, interrupted or _progress.INTERRUPTED) as display:
             while True:
                 asked = time.monotonic()
                 left = math.inf if limit is None else max(0.0, limit - (asked - start))
                 hold = min(left, self._longest_hold(), look if display else math.inf)
                 look = LOOK
                 arguments.pop("timeout", None)
-                if limit is not None or hold < math.inf:
-                    hold = min(hold, POLL)
+                if limit is not None or hold < math.inf or not free:
+                    hold = min(left, POLL_CAP) if heavy else min(hold, POLL)
                     arguments["timeout"] = round(hold, 3)
-                body = _call_body(target, "result", arguments)
-                answer = await self._request(
-                    "POST", body, read_timeout=self._patience(hold, limit), holds=True
-                )
-                waiting = waiting_text(answer.headers) if answer.status == 204 else None
+                answer = await ask(arguments, self._patience(hold, limit))
+                waiting = waiting_text(answer.headers) if answer.status < 300 else None
                 if waiting is None:
-                    value = self._value(answer, target._identifiers)
-                    return Result(value) if type(value) is dict and "result" in value else value
+                    return answer
                 now = time.monotonic()
                 left = math.inf if limit is None else limit - (now - start)
                 if left <= 0:
-                    raise _not_ready(limit, waiting)
+                    raise _not_ready(function, limit, waiting)
                 display.show(waiting)
                 pause = min(MIN_PERIOD - (now - asked), left)
                 if pause > 0:
@@ -198,12 +235,7 @@ class Core:
             return Handle(self, value["handle"], value.get("callback"), identifiers)
         if answer.status == 202 and isinstance(value, str):
             return Handle(self, value, None, identifiers)
-        raise ConnectionFailed(
-            f"the answer of {self._interface.url} (status {answer.status}) has not the form it should have",
-            code="ANSWER_UNUSABLE",
-            status=answer.status,
-            hint="node and client may be of different versions",
-        )
+        raise unusable(answer, self._interface.url)
 
     def _public_functions(self, identifiers: Mapping[str, Any]) -> list[str]:
         """The functions of a service as far as a listing told already; never asks the node."""
@@ -227,11 +259,12 @@ def parse_limit(timeout: Any) -> float | None:
     return None if timeout == math.inf else float(timeout)
 
 
-def _not_ready(limit: float | None, waiting: str) -> NotReady:
+def _not_ready(function: str, limit: float | None, waiting: str) -> NotReady:
+    goes_on = "the task goes on: " if function in ("result", "compute") else ""
     return NotReady(
         f"no result after {limit:g} s: {waiting}" if waiting else f"no result after {limit:g} s",
         code="NOT_READY",
-        hint="the task goes on: call result() again",
+        hint=f"{goes_on}call {function}() again",
         extra={"waiting": waiting},
     )
 

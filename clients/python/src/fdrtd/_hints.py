@@ -34,7 +34,7 @@ _SERVICES = {
 
 def no_name(function: str, service: str | None, arguments: tuple[Any, ...]) -> CallError:
     """The error for arguments without names, which has the call as it should be written."""
-    if function in ("select_microservice", "has_capabilities"):
+    if function in ("select_microservice", "has_capabilities") or service == "Api":
         name = arguments[0] if isinstance(arguments[0], str) else ""
         example = f"{function}({_SERVICES.get(name, _SERVICES['KeyValueStorage'])})"
     else:

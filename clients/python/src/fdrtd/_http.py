@@ -108,21 +108,24 @@ class HttpInterface:
         """How long an answer may take, in seconds."""
         return self._read_timeout
 
-    def request(self, method: str, body: str | None = None, *, read_timeout: float | None = None) -> Answer:
-        """Sends one request to the base URL and returns the answer, whatever its status.
+    def request(
+        self, method: str, body: str | None = None, *, path: str = "", read_timeout: float | None = None
+    ) -> Answer:
+        """Sends one request to the base URL, or a path below it, and returns the answer, whatever its status.
 
+        ``read_timeout`` is how long this answer may take, in seconds; infinity is for no limit.
         Raises ConnectionFailed if there is none, or if it is a redirect. GET and PUT try again when no
         connection could be made; nothing that was sent is ever sent twice.
         """
         pauses = RETRY_PAUSES if method in ("GET", "PUT") else ()
         for pause in pauses:
             try:
-                return self._request_once(method, body, read_timeout)
+                return self._request_once(method, body, path, read_timeout)
             except ConnectionFailed as failure:
                 if failure.code not in ("CONNECTION_REFUSED", "DNS_FAILED", "UNREACHABLE"):
                     raise
             time.sleep(pause)
-        return self._request_once(method, body, read_timeout)
+        return self._request_once(method, body, path, read_timeout)
 
     def close(self) -> None:
         """Closes the connections. A later request opens new ones."""
@@ -150,17 +153,20 @@ class HttpInterface:
         self.__dict__.update(state)
         self._lock = threading.Lock()
 
-    def _request_once(self, method: str, body: str | None, read_timeout: float | None) -> Answer:
+    def _request_once(self, method: str, body: str | None, path: str, read_timeout: float | None) -> Answer:
         import urllib3
 
         headers = dict(self._headers)
         if body is not None:
             headers["Content-Type"] = "application/json"
-        timeout = urllib3.Timeout(connect=self._connect_timeout, read=read_timeout or self._read_timeout)
+        read_timeout = read_timeout or self._read_timeout
+        timeout = urllib3.Timeout(
+            connect=self._connect_timeout, read=None if read_timeout == math.inf else read_timeout
+        )
         try:
             response = self._connections().request(
                 method,
-                self._url,
+                self._url + path,
                 body=None if body is None else body.encode("ascii"),
                 headers=headers,
                 timeout=timeout,

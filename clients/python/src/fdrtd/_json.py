@@ -9,7 +9,7 @@ from decimal import Decimal
 from typing import Any
 
 from fdrtd import _data
-from fdrtd._handle import Handle, to_dict
+from fdrtd._handle import Remote
 from fdrtd.errors import InputError
 
 # Nodes refuse bodies nested deeper than 64, and the body itself is one level around what is encoded here. The
@@ -34,10 +34,10 @@ class Encoded:
 def encode(value: Any, name: str = "") -> str:
     """Returns the JSON text of a value, in ASCII.
 
-    Besides the plain types it takes Decimal and Fraction (written exactly), handles, and what
-    :mod:`fdrtd._data` knows: arrays, columns, frames. Raises InputError naming the position below ``name``
-    for NaN, infinities, missing values, keys that are not text, unknown types and fractions that are no
-    decimal number.
+    Besides the plain types it takes Decimal and Fraction (written exactly), handles, representations, and
+    what :mod:`fdrtd._data` knows: arrays, columns, frames. Raises InputError naming the position below
+    ``name`` for NaN, infinities, missing values, keys that are not text, unknown types and fractions that are
+    no decimal number.
     """
     if _is_plain(value, 0):
         try:
@@ -124,8 +124,8 @@ class _Writer:
                 out.append(_decimal_text(value))
             else:
                 self._refuse("NaN" if value.is_nan() else "infinite", path)
-        elif isinstance(value, Handle):
-            self.write(to_dict(value), path, depth)
+        elif isinstance(value, Remote):
+            self.write(value._form(), path, depth)
         elif isinstance(value, Encoded):
             out.append(value.text)
         elif isinstance(value, (list, tuple, dict)):

@@ -7,11 +7,11 @@
 //!   more about single numbers than the rounded moments do. Extremes by comparison ([`super::minimum_maximum`]).
 //! - **A number that is not greater than 0** makes harmonic and geometric mean undefined. Its party adds uniform ring elements to both sums and to a flag of at least 128 bits: a flag that is not 0 means
 //!   `null`, and nobody learns whose numbers these are or how many.
-//! - **Rounds** after the last input: 3, and 14 for the extremes of up to four parties; with a minimum of samples 17 more.
+//! - **Rounds** after the last input: 3, and 12 for the extremes of three parties; with a minimum of samples 17 more, and as many with a minimum for counts.
 //! - **Adversary**: semi-honest, any number of colluding parties.
 //! - **What each party sees**: masked vectors, uniformly random up to their sums ([`crate::mask`]); those sums are the declared outputs, or uniform where the flag says so. Each pass depends on the public results of
 //!   the one before only, so a simulator that has the outputs draws the passes one after the other.
-//! - **Not protected**: the outputs. Of few numbers, exact sums and sums of squares can be solved for. Columns with different numbers of samples tell how many of one are missing where the other is not.
+//! - **Not protected**: the outputs. A number far from all others shows in the higher moments, and one near 0 in the harmonic mean, also where extremes are hidden. Of few numbers, exact sums and sums of squares can be solved for. Columns with different numbers of samples tell how many of one are missing where the other is not.
 //!
 //! Inputs: a list of numbers, or named columns; `null` is missing. Parameters: `digits_before`, `digits_after`, `min_samples`, `min_cell` (for the number of missing values), `extremes`.
 
@@ -234,7 +234,7 @@ async fn second_pass(
     net.will_open_parts(&[vec![(SQUARES, columns.len())], each].concat());
     let opened = mask::sum(net, ring, vector).await?;
     let (squares, others) = opened.split_at(columns.len() * limbs);
-    let squares = centred::read(ring, squares, centres, &pairs);
+    let squares = centred::read(ring, squares, centres, &pairs)?;
     let centred = centres.iter().zip(others.chunks_exact(3 * limbs));
     let second = |(square, (centre, slots)): (Result<Product, Why>, Slots<'_>)| {
         let fixed = |place: usize| {

@@ -15,6 +15,7 @@ use super::body::SMALL_BODY;
 use crate::config::Limits;
 use crate::problem::Problem;
 use crate::services::kv::ValueText;
+use crate::services::simon::Delivery;
 
 /// Room for large answers that are not taken yet, in KiB.
 pub(crate) type Answers = Arc<Semaphore>;
@@ -23,15 +24,19 @@ pub(crate) type Answers = Arc<Semaphore>;
 #[derive(Clone, Copy)]
 struct Shared;
 
-/// A kept value as an answer, without a copy; the same bytes as [`super::json`].
-pub(super) fn shared(text: ValueText) -> Response {
+/// A kept value as an answer, without a copy, between two texts.
+pub(super) fn shared(before: &'static str, text: ValueText, after: &'static str) -> Response {
     struct Kept(ValueText);
     impl AsRef<[u8]> for Kept {
         fn as_ref(&self) -> &[u8] {
             self.0.as_bytes()
         }
     }
-    let parts = [Bytes::from_owner(Kept(text)), Bytes::from_static(b"\n")];
+    let parts = [
+        Bytes::from_static(before.as_bytes()),
+        Bytes::from_owner(Kept(text)),
+        Bytes::from_static(after.as_bytes()),
+    ];
     let body = Body::new(Parts {
         left: parts.iter().map(|part| part.len() as u64).sum(),
         parts: parts.into_iter(),
@@ -40,6 +45,42 @@ pub(super) fn shared(text: ValueText) -> Response {
     let mut response = ([(header::CONTENT_TYPE, kind)], body).into_response();
     response.extensions_mut().insert(Shared);
     response
+}
+
+/// An answer of which it is noted that the client has it, as far as this node can tell: it was taken by a connection that stands.
+pub(super) fn delivered(response: Response, delivery: Delivery) -> Response {
+    response.map(|body| Body::new(Noted { body, delivery }))
+}
+
+struct Noted {
+    body: Body,
+    delivery: Delivery,
+}
+
+impl HttpBody for Noted {
+    type Data = Bytes;
+    type Error = axum::Error;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
+        let frame = Pin::new(&mut self.body).poll_frame(cx);
+        let over = match &frame {
+            Poll::Ready(None) => true,
+            Poll::Ready(Some(Ok(_))) => self.body.is_end_stream(),
+            _ => false,
+        };
+        if over {
+            self.delivery.done();
+        }
+        frame
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
 }
 
 /// The answer with its room, if it needs any; a refusal if there is none.
@@ -66,7 +107,7 @@ pub(super) fn with_room(answers: &Answers, limits: &Limits, response: Response) 
 
 /// Pieces one after the other.
 struct Parts {
-    parts: std::array::IntoIter<Bytes, 2>,
+    parts: std::array::IntoIter<Bytes, 3>,
     left: u64,
 }
 
@@ -76,7 +117,7 @@ impl HttpBody for Parts {
 
     fn poll_frame(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
         let this = self.get_mut();
-        let next = this.parts.next();
+        let next = this.parts.find(|part| !part.is_empty());
         this.left -= next.as_ref().map_or(0, |part| part.len() as u64);
         Poll::Ready(next.map(|part| Ok(Frame::data(part))))
     }
@@ -135,7 +176,7 @@ mod tests {
         assert_eq!(with_room(&answers, &limits, large(64)).status().as_u16(), 200);
         let kept: ValueText = Arc::new(Zeroizing::new("7".repeat(1 << 20)));
         for _ in 0..3 {
-            let response = with_room(&answers, &limits, shared(Arc::clone(&kept)));
+            let response = with_room(&answers, &limits, shared("", Arc::clone(&kept), "\n"));
             assert_eq!(response.body().size_hint().exact(), Some((1 << 20) + 1));
             let bytes = response.into_body().collect().await.unwrap().to_bytes();
             assert!(bytes.len() == (1 << 20) + 1 && bytes.ends_with(b"7\n"));

@@ -7,9 +7,9 @@ use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde_json::{Map, Value, json};
 
-use super::answer::shared;
-use super::{json, json_body};
-use crate::json::{Kind, ObjectRef, Parameters, check, members};
+use super::answer::{delivered, shared};
+use super::{json, json_body, waiting};
+use crate::json::{HANDLES, Kind, ObjectRef, Parameters, check, members};
 use crate::node::{Node, Service};
 use crate::problem::{Problem, quoted};
 use crate::services::{Callback, Principal, Reply};
@@ -44,11 +44,19 @@ pub(super) async fn answer(
     }
 }
 
-fn body_text<'a>(node: &Node, bytes: &'a [u8]) -> Result<&'a str, Problem> {
+pub(super) fn body_text<'a>(node: &Node, bytes: &'a [u8]) -> Result<&'a str, Problem> {
     check(bytes, &node.config.limits.json())
 }
 
 fn select(node: &Node, text: &str) -> Result<Response, Problem> {
+    let wanted = identifiers(text)?;
+    let service = node.select(&wanted).ok_or_else(|| service_unknown(&wanted))?;
+    let mut response = json(&format!("\"{}\"", node.handle(service)));
+    *response.status_mut() = StatusCode::ACCEPTED;
+    Ok(response)
+}
+
+pub(super) fn identifiers(text: &str) -> Result<Map<String, Value>, Problem> {
     if text.len() > MAX_IDENTIFIERS {
         return Err(Problem::too_large(
             "BODY_TOO_LARGE",
@@ -56,30 +64,28 @@ fn select(node: &Node, text: &str) -> Result<Response, Problem> {
             "for example {\"microservice\": \"KeyValueStorage\"}",
         ));
     }
-    let wanted: Map<String, Value> = serde_json::from_str(text).map_err(|_| {
+    serde_json::from_str(text).map_err(|_| {
         Problem::malformed(
             "IDENTIFIERS_INVALID",
             "the identifiers of a service are a JSON object",
             "for example {\"microservice\": \"KeyValueStorage\"}",
         )
-    })?;
-    let service = node.select(&wanted).ok_or_else(|| {
-        let shown = wanted.iter().next().map_or_else(String::new, |(name, value)| {
-            format!(
-                ": {}={}",
-                quoted(name),
-                value.as_str().map_or_else(|| "…".to_owned(), quoted)
-            )
-        });
-        Problem::unknown(
-            "SERVICE_UNKNOWN",
-            format!("microservice not available{shown}"),
-            "list_microservices() shows what this node has",
+    })
+}
+
+pub(super) fn service_unknown(wanted: &Map<String, Value>) -> Problem {
+    let shown = wanted.iter().next().map_or_else(String::new, |(name, value)| {
+        format!(
+            ": {}={}",
+            quoted(name),
+            value.as_str().map_or_else(|| "…".to_owned(), quoted)
         )
-    })?;
-    let mut response = json(&format!("\"{}\"", node.handle(service)));
-    *response.status_mut() = StatusCode::ACCEPTED;
-    Ok(response)
+    });
+    Problem::unknown(
+        "SERVICE_UNKNOWN",
+        format!("microservice not available{shown}"),
+        "list_microservices() shows what this node has",
+    )
 }
 
 /// The members of a call; others are ignored.
@@ -95,7 +101,7 @@ async fn call(node: &Node, who: &Principal, text: &str) -> Result<Response, Prob
     let service = service_of(node, &call.handle)?;
     let mut parameters = Parameters::parse(&call.function, call.parameters)?;
     if node.is_public(service, &call.function) {
-        parameters.resolve(&node.config.limits.json(), |reference: &ObjectRef| {
+        parameters.resolve(&HANDLES, &node.config.limits.json(), |reference: &ObjectRef| {
             let from = service_of(node, &reference.handle)?;
             node.value_of(from, who, &reference.callback, (service, &call.function))
         })?;
@@ -110,21 +116,15 @@ fn translate(handle: &str, reply: Reply) -> Response {
     match reply {
         Reply::Value(text) if text == "null" => StatusCode::NO_CONTENT.into_response(),
         Reply::Value(text) => json(&text),
-        Reply::Shared(text) => shared(text),
+        Reply::Shared(text) => shared("", text, "\n"),
+        Reply::Computed(text, delivery) => delivered(json(&text), delivery),
         Reply::Object(callback) => {
             let mut response = json(&json!({"callback": callback, "handle": handle}).to_string());
             *response.status_mut() = StatusCode::CREATED;
             response
         }
         Reply::Nothing => StatusCode::NO_CONTENT.into_response(),
-        Reply::Waiting(text) => {
-            let text: String = text.chars().filter(|c| !c.is_control()).take(1000).collect();
-            let mut response = StatusCode::NO_CONTENT.into_response();
-            if let Ok(value) = HeaderValue::from_bytes(text.as_bytes()) {
-                response.headers_mut().insert(super::WAITING, value);
-            }
-            response
-        }
+        Reply::Waiting(text) => waiting(StatusCode::NO_CONTENT.into_response(), &text),
     }
 }
 

@@ -7,6 +7,7 @@
 //! {base}/probe         the way to another node   {base}/tokens   who may call; see `tokens`
 //! {base}/peers         the known nodes           {base}/policy   what this node's owner allows
 //! {base}/openapi.json  all of this for programs  {base}/audit    what was done here
+//! {base}/representations, {base}/representation/…                the API of generation 0.6; see `representations`
 //! ```
 //! All of them, and what each of them takes, are in the table of `routes`. Doubled slashes collapse, a slash at the end makes no difference.
 
@@ -23,6 +24,7 @@ mod policy;
 mod prefix;
 mod probe;
 mod ready;
+mod representations;
 pub(crate) mod routes;
 mod tasks;
 mod tokens;
@@ -100,7 +102,14 @@ fn cors(origins: &[String]) -> CorsLayer {
     };
     CorsLayer::new()
         .allow_origin(allowed)
-        .allow_methods([Method::GET, Method::HEAD, Method::PUT, Method::POST, Method::DELETE])
+        .allow_methods([
+            Method::GET,
+            Method::HEAD,
+            Method::PUT,
+            Method::POST,
+            Method::PATCH,
+            Method::DELETE,
+        ])
         .allow_headers([header::CONTENT_TYPE, header::AUTHORIZATION])
         .expose_headers([header::HeaderName::from_static(WAITING), header::RETRY_AFTER])
         .max_age(Duration::from_secs(3600))
@@ -212,6 +221,9 @@ async fn page(
         (page, _) if let Some(found) = decisions::find(page) => {
             decisions::answer(node, who, found, &parts.headers, body).await
         }
+        (page, method) if let Some(page) = representations::Page::find(page) => {
+            page.answer(node, who, method, &parts.headers, body).await
+        }
         (page, method) if let Some(page) = tasks::Page::find(page) => {
             page.answer(node, caller, method, &parts.headers).await
         }
@@ -259,6 +271,15 @@ fn openapi(node: &Node) -> Response {
 /// A JSON text as an answer.
 fn json(text: &str) -> Response {
     ([(header::CONTENT_TYPE, "application/json")], format!("{text}\n")).into_response()
+}
+
+/// An empty answer that says who or what is waited for.
+fn waiting(mut response: Response, text: &str) -> Response {
+    let text: String = text.chars().filter(|c| !c.is_control()).take(1000).collect();
+    if let Ok(value) = HeaderValue::from_bytes(text.as_bytes()) {
+        response.headers_mut().insert(WAITING, value);
+    }
+    response
 }
 
 fn not_allowed(allow: &'static str) -> Response {

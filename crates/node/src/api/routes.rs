@@ -32,7 +32,7 @@ pub(crate) struct Route {
 const PAGE: &str = "GET, HEAD, OPTIONS";
 const ACTION: &str = "POST, OPTIONS";
 
-pub(crate) const ROUTES: [Route; 22] = [
+pub(crate) const ROUTES: [Route; 25] = [
     route(
         "/",
         "OPTIONS, PUT, POST, GET, HEAD",
@@ -42,6 +42,25 @@ pub(crate) const ROUTES: [Route; 22] = [
             ("POST", To(Action::Use)),
         ],
     ),
+    route(
+        "/representations",
+        "GET, HEAD, POST, PUT, OPTIONS",
+        &[
+            ("GET", To(Action::Catalogue)),
+            ("POST", To(Action::Catalogue)),
+            ("PUT", To(Action::Use)),
+        ],
+    ),
+    route(
+        "/representation/{uuid}",
+        "GET, HEAD, PATCH, DELETE, OPTIONS",
+        &[
+            ("GET", To(Action::Use)),
+            ("PATCH", To(Action::Use)),
+            ("DELETE", To(Action::Use)),
+        ],
+    ),
+    route("/representation/{uuid}/{attribute}", PAGE, &[("GET", To(Action::Use))]),
     route("/peer", PAGE, &[("GET", Nothing)]),
     route("/identity", PAGE, &[("GET", Nothing)]),
     route("/invitations/{task}", PAGE, &[("GET", Nothing)]),
@@ -117,7 +136,7 @@ impl Route {
 
 /// A method as a label: one of those that have a meaning anywhere here.
 pub(super) fn method_label(method: &Method) -> &'static str {
-    ["GET", "HEAD", "PUT", "POST", "DELETE", "OPTIONS"]
+    ["GET", "HEAD", "PUT", "POST", "PATCH", "DELETE", "OPTIONS"]
         .into_iter()
         .find(|known| *known == method.as_str())
         .unwrap_or("other")

@@ -170,6 +170,8 @@ fn compared(found: &Value) -> Vec<String> {
     let all = [
         ("samples_total", "samples of all parties together"),
         ("samples_others", "samples of all others of each party"),
+        ("group_total", "samples of all parties together in each group"),
+        ("group_others", "samples of all others of each party in each group"),
         ("cell", "in every cell that opens"),
         ("beyond", "other values on either side of one that opens"),
     ];

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use serde_json::{Map, Value};
 use zeroize::Zeroizing;
 
-use super::{Kind, Limits, ObjectRef, REFERENCE_DEPTH, members, resolve, too_large};
+use super::{Form, Kind, Limits, REFERENCE_DEPTH, elements, members, resolve, too_large};
 use crate::problem::{Problem, quoted};
 
 /// Most bytes of a parameter that is read as an object or a list of strings, whose values take several times the memory.
@@ -59,21 +59,56 @@ impl Parameters {
     ///
     /// # Errors
     /// Those of [`resolve`]; the bound on the size holds for all parameters together.
-    pub fn resolve(
+    pub fn resolve<R>(
         &mut self,
+        form: &Form<R>,
         limits: &Limits,
-        mut look_up: impl FnMut(&ObjectRef) -> Result<Arc<Zeroizing<String>>, Problem>,
+        mut look_up: impl FnMut(&R) -> Result<Arc<Zeroizing<String>>, Problem>,
     ) -> Result<(), Problem> {
         let mut total = 0;
         for (_, entry) in &mut self.entries {
             let Some(raw) = entry else { continue };
-            if let Some(resolved) = resolve(raw, REFERENCE_DEPTH, limits, &mut look_up)? {
+            if let Some(resolved) = resolve(form, raw, REFERENCE_DEPTH, limits, &mut look_up)? {
                 *raw = resolved;
             }
             total += raw.len();
             if total > limits.bytes {
                 return Err(too_large(limits.bytes));
             }
+        }
+        Ok(())
+    }
+
+    /// Adds parameters that are given by their place, from the raw text of a JSON list; `names` are those of the function, in its order.
+    ///
+    /// # Errors
+    /// 422 for more than the function has, and for one that is given by name as well.
+    pub fn add_positional(&mut self, names: &[&'static str], list: &str) -> Result<(), Problem> {
+        let values = elements(list, names.len()).map_err(|problem| match problem.status {
+            422 => Problem::input(
+                "PARAMETER_UNKNOWN",
+                format!(
+                    "{} takes at most {} parameters by their place",
+                    quoted(&self.function),
+                    names.len()
+                ),
+                match names {
+                    [] => "it takes none".to_owned(),
+                    names => format!("it takes: {}", names.join(", ")),
+                },
+            ),
+            _ => problem,
+        })?;
+        for (name, raw) in names.iter().zip(values) {
+            if self.entries.iter().any(|(known, _)| known == name) {
+                return Err(Problem::input(
+                    "PARAMETER_DUPLICATE",
+                    format!("the parameter \"{name}\" is given by its place and by its name"),
+                    "give each parameter once",
+                ));
+            }
+            self.entries
+                .push(((*name).to_owned(), Some(Zeroizing::new(raw.to_owned()))));
         }
         Ok(())
     }
@@ -291,6 +326,10 @@ impl std::fmt::Debug for Raw {
 fn example(parameter: &str) -> &'static str {
     match parameter {
         "value" => "10",
+        "key" => "\"k\"",
+        "uuid" => "\"ward-7-2027\"",
+        "count" => "3",
+        "task_id" => "\"…\"",
         "storage" => "\"default\"",
         "tokens" => "[\"t1\", \"t2\"]",
         "party" => "\"alice\"",
@@ -369,7 +408,9 @@ mod tests {
     fn what_is_taken_out_is_still_erased_when_it_is_dropped() {
         let mut given = parse(r#"{"value": 1, "data": {"handle": "h", "callback": 1}}"#);
         let erased: Arc<Zeroizing<String>> = Arc::new("[2]".to_owned().into());
-        given.resolve(&Limits::default(), |_| Ok(Arc::clone(&erased))).unwrap();
+        given
+            .resolve(&super::super::HANDLES, &Limits::default(), |_| Ok(Arc::clone(&erased)))
+            .unwrap();
         let texts: [Zeroizing<String>; 2] = ["value", "data"].map(|name| given.required(name).unwrap().into_text());
         assert_eq!(texts.each_ref().map(|text| text.as_str()), ["1", "[2]"]);
     }
@@ -502,7 +543,9 @@ mod tests {
             r#"{{"value": {reference}, "storage": "s", "data": [{reference}]}}"#
         ));
         given
-            .resolve(&Limits::default(), |_| Ok(Arc::new("0.10".to_owned().into())))
+            .resolve(&super::super::HANDLES, &Limits::default(), |_| {
+                Ok(Arc::new("0.10".to_owned().into()))
+            })
             .unwrap();
         assert_eq!(given.required("value").unwrap().text(), "0.10");
         assert_eq!(given.required("storage").unwrap().text(), "\"s\"");
@@ -512,7 +555,9 @@ mod tests {
     #[test]
     fn the_parameters_themselves_are_no_reference() {
         let mut given = parse(r#"{"handle": "h", "callback": 1}"#);
-        given.resolve(&Limits::default(), |_| Err(too_large(0))).unwrap();
+        given
+            .resolve(&super::super::HANDLES, &Limits::default(), |_| Err(too_large(0)))
+            .unwrap();
         assert_eq!(given.required("handle").unwrap().text(), "\"h\"");
     }
 
@@ -523,7 +568,7 @@ mod tests {
         let half = Arc::new(Zeroizing::new(format!("[{}]", " ".repeat((64 << 20) / 2))));
         assert_eq!(
             given
-                .resolve(&Limits::default(), |_| Ok(half.clone()))
+                .resolve(&super::super::HANDLES, &Limits::default(), |_| Ok(half.clone()))
                 .unwrap_err()
                 .status,
             413

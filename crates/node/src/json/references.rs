@@ -30,6 +30,29 @@ impl std::fmt::Debug for ObjectRef {
     }
 }
 
+/// A reference and where it ends, if there is one.
+type Read<R> = Result<Option<(R, usize)>, Problem>;
+
+/// How references look on a face.
+pub struct Form<R> {
+    /// Stands in each of them, unless written with escapes.
+    word: &'static str,
+    /// The reference that the object at a place is, if it is one, and the end of the object.
+    read: fn(&str, usize) -> Read<R>,
+}
+
+/// On the handle face: an object with exactly the keys `handle` and `callback`.
+pub const HANDLES: Form<ObjectRef> = Form {
+    word: "\"handle\"",
+    read: handle,
+};
+
+/// On the face of representations: an object with exactly the key `representation_uuid`. The reference is its value.
+pub const REPRESENTATIONS: Form<String> = Form {
+    word: "\"representation_uuid\"",
+    read: representation,
+};
+
 /// Replaces each object reference in a JSON text by the text that `look_up` gives for it. `None` if there is none.
 ///
 /// A reference counts when it is the value itself (depth 0) or a member of members down to `depth`. All other text stays as it is
@@ -38,17 +61,19 @@ impl std::fmt::Debug for ObjectRef {
 /// # Errors
 /// Those of `look_up`; 422 for a reference whose handle is no string; 413 when the result is larger than the limits; 400 when it is
 /// nested too deeply.
-pub fn resolve(
+pub fn resolve<R>(
+    form: &Form<R>,
     raw: &str,
     depth: usize,
     limits: &Limits,
-    look_up: impl FnMut(&ObjectRef) -> Result<Arc<Zeroizing<String>>, Problem>,
+    look_up: impl FnMut(&R) -> Result<Arc<Zeroizing<String>>, Problem>,
 ) -> Result<Option<Zeroizing<String>>, Problem> {
     // A name may be written with escapes, so only a text without any backslash can be passed over.
-    if !raw.contains("\"handle\"") && !raw.contains('\\') {
+    if !raw.contains(form.word) && !raw.contains('\\') {
         return Ok(None);
     }
     let mut resolver = Resolver {
+        form,
         text: raw,
         out: Zeroizing::default(),
         copied: 0,
@@ -67,7 +92,8 @@ pub fn resolve(
     Ok(Some(Zeroizing::new(text)))
 }
 
-struct Resolver<'a, F> {
+struct Resolver<'a, R, F> {
+    form: &'a Form<R>,
     text: &'a str,
     out: Zeroizing<Vec<u8>>,
     /// Everything before this position is in `out`; 0 as long as there was no reference.
@@ -76,13 +102,13 @@ struct Resolver<'a, F> {
     look_up: F,
 }
 
-impl<F: FnMut(&ObjectRef) -> Result<Arc<Zeroizing<String>>, Problem>> Resolver<'_, F> {
+impl<R, F: FnMut(&R) -> Result<Arc<Zeroizing<String>>, Problem>> Resolver<'_, R, F> {
     /// Walks the value at `at` and returns its end. Recursion is bounded by `depth`.
     fn value(&mut self, at: usize, depth: usize) -> Result<usize, Problem> {
         let bytes = self.text.as_bytes();
         let close = match bytes.get(at) {
             Some(b'{') => {
-                if let Some((reference, end)) = reference(self.text, at)? {
+                if let Some((reference, end)) = (self.form.read)(self.text, at)? {
                     let found = (self.look_up)(&reference)?;
                     self.push(&self.text[self.copied..at])?;
                     self.push(&found)?;
@@ -125,8 +151,7 @@ impl<F: FnMut(&ObjectRef) -> Result<Arc<Zeroizing<String>>, Problem>> Resolver<'
     }
 }
 
-/// The reference that the object at `at` is, if it is one, and the end of the object.
-fn reference(text: &str, at: usize) -> Result<Option<(ObjectRef, usize)>, Problem> {
+fn handle(text: &str, at: usize) -> Read<ObjectRef> {
     let bytes = text.as_bytes();
     let start = skip_space(bytes, at + 1);
     // Looking at the first name alone spares nearly all objects a second scan.
@@ -175,6 +200,30 @@ fn is_reference_name(name: &str) -> bool {
     name == "handle" || name == "callback"
 }
 
+fn representation(text: &str, at: usize) -> Read<String> {
+    let bytes = text.as_bytes();
+    let start = skip_space(bytes, at + 1);
+    if bytes.get(start) == Some(&b'}') || Member::read_name(text, start)?.0 != "representation_uuid" {
+        return Ok(None);
+    }
+    let only = Member::read(text, start)?;
+    let close = skip_space(bytes, only.end);
+    if bytes.get(close) != Some(&b'}') {
+        return Ok(None);
+    }
+    let value = &text[only.start..only.end];
+    let uuid = serde_json::from_str(value).ok().filter(|_| value.len() <= MAX_CALLBACK);
+    let uuid = uuid.ok_or_else(|| {
+        Problem::input(
+            "REFERENCE_INVALID",
+            "an object with the one key \"representation_uuid\" refers to an object of this node; this one cannot",
+            "send the reference as the node gave it out: the uuid is a string",
+        )
+        .with("at", at)
+    })?;
+    Ok(Some((uuid, close + 1)))
+}
+
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
@@ -198,7 +247,7 @@ mod tests {
     }
 
     fn resolved(text: &str) -> String {
-        resolve(text, 8, &Limits::default(), seven)
+        resolve(&HANDLES, text, 8, &Limits::default(), seven)
             .unwrap()
             .unwrap()
             .to_string()
@@ -222,7 +271,7 @@ mod tests {
             r#"{ "callback" : [1] , "h\u0061ndle" : "h" }"#,
         ] {
             let mut seen = Vec::new();
-            resolve(text, 8, &Limits::default(), |reference| {
+            resolve(&HANDLES, text, 8, &Limits::default(), |reference| {
                 seen.push(reference.clone());
                 found("0")
             })
@@ -252,7 +301,11 @@ mod tests {
             "\"handle\"",
         ];
         for text in values {
-            assert_eq!(resolve(text, 8, &Limits::default(), never).unwrap(), None, "{text}");
+            assert_eq!(
+                resolve(&HANDLES, text, 8, &Limits::default(), never).unwrap(),
+                None,
+                "{text}"
+            );
         }
     }
 
@@ -267,13 +320,13 @@ mod tests {
         let nested = |depth: usize, inner: &str| format!("{}{inner}{}", "[".repeat(depth), "]".repeat(depth));
         assert_eq!(resolved(&nested(8, REFERENCE)), nested(8, "7"));
         let deep = nested(9, REFERENCE);
-        assert_eq!(resolve(&deep, 8, &Limits::default(), never).unwrap(), None);
+        assert_eq!(resolve(&HANDLES, &deep, 8, &Limits::default(), never).unwrap(), None);
     }
 
     #[test]
     fn what_is_put_in_is_not_searched_again() {
         let text = format!("[{REFERENCE}]");
-        let once = resolve(&text, 8, &Limits::default(), |_| found(REFERENCE))
+        let once = resolve(&HANDLES, &text, 8, &Limits::default(), |_| found(REFERENCE))
             .unwrap()
             .unwrap();
         assert_eq!(*once, text);
@@ -287,14 +340,47 @@ mod tests {
             r#"{"handle": null, "callback": 1}"#,
             &long,
         ] {
-            let refused = resolve(text, 8, &Limits::default(), seven).unwrap_err();
+            let refused = resolve(&HANDLES, text, 8, &Limits::default(), seven).unwrap_err();
+            assert_eq!((refused.status, refused.code), (422, "REFERENCE_INVALID"));
+        }
+    }
+
+    #[test]
+    fn representations_are_objects_with_one_key() {
+        let eight = |uuid: &String| {
+            assert_eq!(uuid, "u");
+            found("8")
+        };
+        let resolved = |text: &str| resolve(&REPRESENTATIONS, text, 8, &Limits::default(), eight).unwrap();
+        for text in [
+            r#"{"representation_uuid": "u"}"#,
+            r#"{ "represent\u0061tion_uuid":"u" }"#,
+        ] {
+            assert_eq!(resolved(text).unwrap().as_str(), "8");
+            assert_eq!(
+                resolved(&format!("[1, {{\"a\": {text}}}]")).unwrap().as_str(),
+                r#"[1, {"a": 8}]"#
+            );
+        }
+        for text in [
+            r#"{"representation_uuid": "u", "more": 1}"#,
+            r#"{"more": 1, "representation_uuid": "u"}"#,
+            r#"{"handle": "h", "callback": "u"}"#,
+            r#""representation_uuid""#,
+            "{}",
+        ] {
+            assert_eq!(resolved(text), None, "{text}");
+        }
+        for value in ["5", "null", "{}", &format!("\"{}\"", "x".repeat(MAX_CALLBACK))] {
+            let text = format!("{{\"representation_uuid\": {value}}}");
+            let refused = resolve(&REPRESENTATIONS, &text, 8, &Limits::default(), eight).unwrap_err();
             assert_eq!((refused.status, refused.code), (422, "REFERENCE_INVALID"));
         }
     }
 
     #[test]
     fn a_failed_look_up_is_told() {
-        let refused = resolve(REFERENCE, 8, &Limits::default(), |_| {
+        let refused = resolve(&HANDLES, REFERENCE, 8, &Limits::default(), |_| {
             Err(crate::services::object_unknown("X"))
         })
         .unwrap_err();
@@ -305,25 +391,26 @@ mod tests {
     fn the_result_is_bounded_in_size_and_depth() {
         let many = format!("[{}{REFERENCE}]", format!("{REFERENCE},").repeat(99));
         let large = format!("\"{}\"", "x".repeat(1 << 20));
-        let refused = resolve(&many, 8, &Limits::default(), |_| found(&large)).unwrap_err();
+        let refused = resolve(&HANDLES, &many, 8, &Limits::default(), |_| found(&large)).unwrap_err();
         assert_eq!(refused.status, 413);
         let deep = format!("{}{}", "[".repeat(64), "]".repeat(64));
-        assert!(resolve(REFERENCE, 8, &Limits::default(), |_| found(&deep)).is_ok());
+        assert!(resolve(&HANDLES, REFERENCE, 8, &Limits::default(), |_| found(&deep)).is_ok());
         let one_more = format!("[{REFERENCE}]");
-        let refused = resolve(&one_more, 8, &Limits::default(), |_| found(&deep)).unwrap_err();
+        let refused = resolve(&HANDLES, &one_more, 8, &Limits::default(), |_| found(&deep)).unwrap_err();
         assert_eq!(refused.code, "NESTED_TOO_DEEP");
     }
 
     proptest! {
         #[test]
         fn garbage_never_panics(text in r#"[\[\]{}",:\\ü1 a-eln]{0,40}|\{"handle":.{0,20}"#) {
-            let _ = resolve(&text, 8, &Limits::default(), seven);
-            let _ = resolve(&format!("[\"handle\",{text}"), 8, &Limits::default(), seven);
+            let _ = resolve(&HANDLES, &text, 8, &Limits::default(), seven);
+            let _ = resolve(&HANDLES, &format!("[\"handle\",{text}"), 8, &Limits::default(), seven);
+            let _ = resolve(&REPRESENTATIONS, &format!("[{{\"representation_uuid\":{text}"), 8, &Limits::default(), |_| found("8"));
         }
 
         #[test]
         fn valid_text_without_references_stays(text in r#"\[("handle"|1|"\\\\u0061é"|\{"handle": \[\]\}|\{"callback":\{\},"x":0\})\]"#) {
-            prop_assert_eq!(resolve(&text, 8, &Limits::default(), never).unwrap(), None);
+            prop_assert_eq!(resolve(&HANDLES, &text, 8, &Limits::default(), never).unwrap(), None);
         }
     }
 }

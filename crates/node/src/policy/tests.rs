@@ -294,7 +294,16 @@ fn each_rule_says_no_to_its_own() {
     assert_eq!(refused(standard, &found), Some((Rule::AllowNames, false)));
     let teaching: Rules = Profile::Teaching.into();
     assert_eq!(refused(teaching, &found), None);
-    assert_eq!(refused(Rules { allow_names: false, ..teaching }, &found), Some((Rule::AllowNames, false)));
+    assert_eq!(
+        refused(
+            Rules {
+                allow_names: false,
+                ..teaching
+            },
+            &found
+        ),
+        Some((Rule::AllowNames, false))
+    );
     assert_eq!(refused(teaching, &opens(&[Release::Cells, Release::Extremes])), None);
 }
 

@@ -21,6 +21,7 @@ fn descriptor() -> Descriptor {
             .map(|index| NodeUrl::parse(&format!("http://127.0.0.1:9/{index}")).unwrap())
             .collect(),
         durations: Durations::default(),
+        meeting: None,
     }
 }
 

@@ -1,9 +1,11 @@
-//! KeyValueStorage 0.2: keeps a JSON value, as the text that came, and gives it back to its owner.
+//! KeyValueStorage: keeps a JSON value, as the text that came, and gives it back to its owner. What generation 0.6 does besides is in [`storages`].
 //!
 //! What was stored one way goes back to nobody, its owner included: it can be the input of a task, replaced and deleted.
 //!
 //! An object is named by `{"storage", "uuid"}`; the uuid is random and, together with the owner, opens the value. Another's object
 //! answers like one that does not exist.
+
+mod storages;
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -18,6 +20,8 @@ use super::{callback_missing, not_public, object_unknown};
 use crate::json::{Parameters, Raw};
 use crate::problem::Problem;
 use crate::store::{Store, StoreError};
+
+pub use storages::STORAGE;
 
 /// The functions of the service, in the order in which it lists them.
 pub const PUBLIC: [&str; 5] = ["create", "store", "retrieve", "exists", "delete"];
@@ -93,12 +97,36 @@ struct Share {
     bytes: usize,
 }
 
+/// What an entry is. The numbers are those of its record.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    /// A value that has a name of its own.
+    Value = 0,
+    /// One that is given back to nobody.
+    OneWay = 1,
+    /// A storage of generation 0.6; its text is its name.
+    Storage = 2,
+    /// A value that is found by storage and key only.
+    Keyed = 3,
+}
+
+impl Kind {
+    fn of_value(one_way: bool) -> Kind {
+        if one_way { Kind::OneWay } else { Kind::Value }
+    }
+
+    fn from_record(byte: u8) -> Option<Kind> {
+        [Kind::Value, Kind::OneWay, Kind::Storage, Kind::Keyed]
+            .into_iter()
+            .find(|kind| *kind as u8 == byte)
+    }
+}
+
 #[derive(Clone)]
 struct Entry {
     owner: Principal,
     storage: Arc<str>,
-    /// Whether the value is given back to nobody.
-    one_way: bool,
+    kind: Kind,
     text: ValueText,
     expires_at: u64,
 }
@@ -196,7 +224,7 @@ impl KeyValueStorage {
         let name = Name::parse(callback)?;
         let entry = self.find(&self.state(), who, &name);
         let (_, entry) = entry.ok_or_else(|| object_unknown(SERVICE))?;
-        if entry.one_way && !as_input {
+        if entry.kind == Kind::OneWay && !as_input {
             return Err(one_way());
         }
         Ok(entry.text)
@@ -225,64 +253,88 @@ impl KeyValueStorage {
         };
         let callback_storage = storage.clone();
         let uuid = Uuid::new_v4();
-        let entry = Entry {
-            owner: who.clone(),
-            storage,
-            one_way,
-            text: Arc::new(value.into_text()),
-            expires_at: self.expiry(),
-        };
-        let written = {
-            let mut state = self.state();
-            self.check_room(&mut state, who, 1, entry.text.len())?;
-            let written = self.write(uuid, &entry);
-            state.insert(uuid, entry);
-            written
-        };
-        if let Err(error) = written.await {
-            self.state().remove(uuid);
-            return Err(error.into());
-        }
+        let text = Arc::new(value.into_text());
+        self.put(who, uuid, storage, Kind::of_value(one_way), text).await?;
         Ok(Reply::Object(
             json!({"storage": &*callback_storage, "uuid": uuid.to_string()}),
         ))
     }
 
-    async fn replace(&self, who: &Principal, name: &Name, value: Raw) -> Result<Reply, Problem> {
-        let text: ValueText = Arc::new(value.into_text());
-        let (uuid, before, written) = {
+    /// Keeps a text under this name, in place of the one that is there.
+    async fn put(
+        &self,
+        who: &Principal,
+        uuid: Uuid,
+        storage: Arc<str>,
+        kind: Kind,
+        text: ValueText,
+    ) -> Result<(), Problem> {
+        let entry = Entry {
+            owner: who.clone(),
+            storage,
+            kind,
+            text,
+            expires_at: self.expiry(),
+        };
+        self.put_if(who, uuid, entry, |_| true).await
+    }
+
+    /// The same, if what is there is as it should be: else there is no such object.
+    async fn put_if(
+        &self,
+        who: &Principal,
+        uuid: Uuid,
+        entry: Entry,
+        fits: impl Fn(Option<&Entry>) -> bool,
+    ) -> Result<(), Problem> {
+        let text = Arc::clone(&entry.text);
+        let (before, written) = {
             let mut state = self.state();
-            let (uuid, before) = self.find(&state, who, name).ok_or_else(|| object_unknown(SERVICE))?;
-            self.check_room(&mut state, who, 0, text.len().saturating_sub(before.text.len()))?;
-            let entry = Entry {
-                text: text.clone(),
-                expires_at: self.expiry(),
-                ..before.clone()
-            };
+            if !fits(self.own(&state, who, uuid).as_ref()) {
+                return Err(object_unknown(SERVICE));
+            }
+            let before = state.entries.get(&uuid).cloned();
+            let held = before.as_ref().map(|before| before.text.len());
+            let more = text.len().saturating_sub(held.unwrap_or(0));
+            self.check_room(&mut state, who, usize::from(held.is_none()), more)?;
             // Queued under the lock: memory and store see the same order of writes.
             let written = self.write(uuid, &entry);
             state.insert(uuid, entry);
-            (uuid, before, written)
+            (before, written)
         };
-        if let Err(error) = written.await {
-            let mut state = self.state();
-            // The old value again, unless somebody has written or deleted since.
-            if state
-                .entries
-                .get(&uuid)
-                .is_some_and(|entry| Arc::ptr_eq(&entry.text, &text))
-            {
-                state.insert(uuid, before);
+        let Err(error) = written.await else { return Ok(()) };
+        let mut state = self.state();
+        // The old value again, unless somebody has written or deleted since.
+        if state
+            .entries
+            .get(&uuid)
+            .is_some_and(|entry| Arc::ptr_eq(&entry.text, &text))
+        {
+            match before {
+                Some(before) => state.insert(uuid, before),
+                None => state.remove(uuid),
             }
-            return Err(error.into());
         }
+        Err(error.into())
+    }
+
+    async fn replace(&self, who: &Principal, name: &Name, value: Raw) -> Result<Reply, Problem> {
+        let found = self.find(&self.state(), who, name);
+        let (uuid, before) = found.ok_or_else(|| object_unknown(SERVICE))?;
+        let entry = Entry {
+            text: Arc::new(value.into_text()),
+            expires_at: self.expiry(),
+            ..before
+        };
+        // Somebody may be deleting it.
+        self.put_if(who, uuid, entry, |there| there.is_some()).await?;
         Ok(Reply::Nothing)
     }
 
     fn retrieve(&self, who: &Principal, name: &Name) -> Result<Reply, Problem> {
         let entry = self.find(&self.state(), who, name);
         let (_, entry) = entry.ok_or_else(|| object_unknown(SERVICE))?;
-        if entry.one_way {
+        if entry.kind == Kind::OneWay {
             return Err(one_way());
         }
         if entry.text.as_str() == "null" {
@@ -292,25 +344,40 @@ impl KeyValueStorage {
     }
 
     async fn delete(&self, who: &Principal, name: &Name) -> Result<Reply, Problem> {
-        let (uuid, entry, deleted) = {
+        let found = self.find(&self.state(), who, name);
+        let (uuid, _) = found.ok_or_else(|| object_unknown(SERVICE))?;
+        self.take_out(who, uuid).await?.ok_or_else(|| object_unknown(SERVICE))?;
+        Ok(Reply::Nothing)
+    }
+
+    /// Removes an entry of the caller's; `None` if there is none.
+    async fn take_out(&self, who: &Principal, uuid: Uuid) -> Result<Option<()>, Problem> {
+        let (entry, deleted) = {
             let mut state = self.state();
-            let (uuid, entry) = self.find(&state, who, name).ok_or_else(|| object_unknown(SERVICE))?;
+            let Some(entry) = self.own(&state, who, uuid) else {
+                return Ok(None);
+            };
             state.remove(uuid);
-            (uuid, entry, self.store.delete(KIND, uuid.to_string()))
+            (entry, self.store.delete(KIND, uuid.to_string()))
         };
         if let Err(error) = deleted.await {
             // It would come back with the next start; so it stays, and can be deleted again.
             self.state().insert(uuid, entry);
             return Err(error.into());
         }
-        Ok(Reply::Nothing)
+        Ok(Some(()))
     }
 
     fn find(&self, state: &State, who: &Principal, name: &Name) -> Option<(Uuid, Entry)> {
         let uuid = name.uuid?;
+        let entry = self.own(state, who, uuid)?;
+        let named = matches!(entry.kind, Kind::Value | Kind::OneWay) && *entry.storage == *name.storage;
+        named.then_some((uuid, entry))
+    }
+
+    fn own(&self, state: &State, who: &Principal, uuid: Uuid) -> Option<Entry> {
         let entry = state.entries.get(&uuid)?;
-        let found = entry.owner == *who && *entry.storage == *name.storage && entry.expires_at > self.clock.now();
-        found.then(|| (uuid, entry.clone()))
+        (entry.owner == *who && entry.expires_at > self.clock.now()).then(|| entry.clone())
     }
 
     fn check_room(&self, state: &mut State, who: &Principal, objects: usize, bytes: usize) -> Result<(), Problem> {
@@ -416,12 +483,12 @@ const RECORD_VERSION: u8 = 2;
 const WITHOUT_DIRECTION: u8 = 1;
 
 impl Entry {
-    /// Version, whether it is stored one way, owner, storage, value; the first two texts with their length (u32, little endian) before them.
+    /// Version, kind, owner, storage, value; the first two texts with their length (u32, little endian) before them.
     fn to_record(&self) -> Zeroizing<Vec<u8>> {
         let (owner, storage) = (self.owner.recorded().as_bytes(), self.storage.as_bytes());
         let mut bytes = Vec::with_capacity(10 + owner.len() + storage.len() + self.text.len());
         bytes.push(RECORD_VERSION);
-        bytes.push(u8::from(self.one_way));
+        bytes.push(self.kind as u8);
         for part in [owner, storage] {
             let length = u32::try_from(part.len()).expect("names are far shorter than 4 GiB");
             bytes.extend_from_slice(&length.to_le_bytes());
@@ -433,9 +500,9 @@ impl Entry {
 
     fn from_record(bytes: &[u8], expires_at: u64) -> Option<Entry> {
         let (version, rest) = bytes.split_first()?;
-        let (one_way, rest) = match *version {
-            RECORD_VERSION => rest.split_first().map(|(one_way, rest)| (*one_way != 0, rest))?,
-            WITHOUT_DIRECTION => (false, rest),
+        let (kind, rest) = match *version {
+            RECORD_VERSION => rest.split_first()?,
+            WITHOUT_DIRECTION => (&0, rest),
             _ => return None,
         };
         let (owner, rest) = split_text(rest)?;
@@ -444,7 +511,7 @@ impl Entry {
         Some(Entry {
             owner: Principal::from_record(owner),
             storage: Arc::from(storage),
-            one_way,
+            kind: Kind::from_record(*kind)?,
             text: Arc::new(Zeroizing::new(text.to_owned())),
             expires_at,
         })

@@ -10,6 +10,7 @@ pub use crate::principal::Principal;
 use crate::problem::{Problem, quoted};
 
 pub mod kv;
+pub mod returned;
 pub mod simon;
 pub mod sync;
 
@@ -23,6 +24,8 @@ pub enum Reply {
     Value(String),
     /// A value, as JSON text that is kept here; answering takes no copy of it.
     Shared(kv::ValueText),
+    /// The result of a whole computation, as JSON text. It is to be said when the caller has it.
+    Computed(String, simon::Delivery),
     /// An object of the service, named by its callback.
     Object(Callback),
     /// Done, and there is nothing to say.
@@ -36,7 +39,7 @@ impl PartialEq for Reply {
     fn eq(&self, other: &Reply) -> bool {
         fn value(reply: &Reply) -> Option<&str> {
             match reply {
-                Reply::Value(text) => Some(text),
+                Reply::Value(text) | Reply::Computed(text, _) => Some(text),
                 Reply::Shared(text) => Some(text),
                 _ => None,
             }
@@ -54,7 +57,7 @@ impl PartialEq for Reply {
 impl std::fmt::Debug for Reply {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(match self {
-            Reply::Value(_) | Reply::Shared(_) => "Value(…)",
+            Reply::Value(_) | Reply::Shared(_) | Reply::Computed(..) => "Value(…)",
             Reply::Object(_) => "Object(…)",
             Reply::Nothing => "Nothing",
             Reply::Waiting(_) => "Waiting(…)",

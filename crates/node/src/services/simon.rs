@@ -4,9 +4,12 @@
 //! description of the network has an error of its own, and as many as possible are found before anything is sent.
 
 mod check;
+mod compute;
 mod invited;
 mod network;
+mod runs;
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use fdrtd_mpc::microprotocol::{ALL, Configured, Entry, Refusal};
@@ -23,17 +26,17 @@ use crate::peer::PeerError;
 use crate::policy::{Changes, Other, Permit, Policy, Question};
 use crate::problem::{Problem, Side, quoted};
 use crate::services::{Callback, Identifiers, Principal, Reply, callback_missing, not_public, object_unknown};
-use crate::task::{Mode, Outcome};
+use crate::task::{First, Mode, Outcome, Task};
 use crate::tasks::Tasks;
 use crate::url::NodeUrl;
+pub use compute::Delivery;
+pub(crate) use compute::stopping;
 use invited::Invited;
 use network::read_network;
+use runs::Runs;
 
 /// How long `create` and `join` wait for the other nodes' keys; whoever is slower is looked for in the background.
 const FIRST_LOOK: Duration = Duration::from_millis(1_500);
-
-/// How long `result` waits if it is not told, and at most.
-const PATIENCE: (f64, f64) = (10.0, 60.0);
 
 /// The longest of each duration, in seconds: 30 days.
 const LONGEST: f64 = 30.0 * 24.0 * 3600.0;
@@ -48,6 +51,36 @@ pub struct Simon {
     tasks: Tasks,
     /// URLs under which this node is known to others, if configured.
     public_urls: Vec<NodeUrl>,
+    /// What is computed in one call.
+    runs: Runs,
+}
+
+/// How long `result` waits if it is not told, and at most. On the face of representations it holds until the task has ended.
+pub struct Holding {
+    /// If it is not told.
+    pub usual: Duration,
+    /// At most.
+    pub most: Duration,
+}
+
+impl Holding {
+    /// On the handle face: no longer than proxies between client and node hold a request.
+    pub const SHORT: Holding = Holding {
+        usual: Duration::from_secs(10),
+        most: Duration::from_secs(60),
+    };
+    /// Until the end of everything that a task may wait for.
+    pub const LONG: Holding = Holding {
+        usual: Duration::from_secs(100 * 24 * 3600),
+        most: Duration::from_secs(100 * 24 * 3600),
+    };
+
+    pub(crate) fn read(&self, parameters: &mut Parameters) -> Result<Duration, Problem> {
+        match parameters.optional("timeout") {
+            Some(raw) => Ok(Duration::from_secs_f64(raw.seconds()?.min(self.most.as_secs_f64()))),
+            None => Ok(self.usual),
+        }
+    }
 }
 
 /// What an invitation says about the keys of the parties.
@@ -70,6 +103,8 @@ struct Plan<'a> {
     me: Party,
     mode: Mode,
     promised: Promised<'a>,
+    /// An input that is there already.
+    first: Option<First>,
 }
 
 impl Simon {
@@ -79,6 +114,8 @@ impl Simon {
         "join",
         "create_task",
         "join_task",
+        "compute",
+        "get_task",
         "invitations",
         "invite",
         "input",
@@ -92,7 +129,17 @@ impl Simon {
 
     /// A service on `tasks`.
     pub fn new(tasks: Tasks, public_urls: Vec<NodeUrl>) -> Simon {
-        Simon { tasks, public_urls }
+        let runs = Runs::of(&tasks);
+        Simon {
+            tasks,
+            public_urls,
+            runs,
+        }
+    }
+
+    /// Forgets computations whose task is kept no longer.
+    pub(crate) fn sweep(&self) -> usize {
+        self.runs.sweep()
     }
 
     /// The tasks.
@@ -121,14 +168,17 @@ impl Simon {
         function: &str,
         parameters: Parameters,
         callback: Option<&Callback>,
+        holding: &Holding,
     ) -> Result<Reply, Problem> {
         match function {
+            "compute" => self.compute(who, parameters).await,
+            "get_task" => self.get_task(who, parameters),
             "create" => self.create(who, parameters, Mode::OnInput).await,
             "create_task" => self.create(who, parameters, Mode::OnStart).await,
             "join" => self.join(who, parameters, Mode::OnInput).await,
             "join_task" => self.join(who, parameters, Mode::OnStart).await,
             "invitations" => Ok(value(&self.invitations(who, parameters).await?)),
-            _ if Self::PUBLIC.contains(&function) => self.call_task(who, function, parameters, callback).await,
+            _ if Self::PUBLIC.contains(&function) => self.call_task(who, function, parameters, callback, holding).await,
             _ => Err(not_public("Simon", function, Self::PUBLIC)),
         }
     }
@@ -139,6 +189,7 @@ impl Simon {
         function: &str,
         mut parameters: Parameters,
         callback: Option<&Callback>,
+        holding: &Holding,
     ) -> Result<Reply, Problem> {
         let callback = callback.ok_or_else(|| callback_missing("Simon", function))?;
         let object = callback.as_str().and_then(|text| Uuid::try_parse(text).ok());
@@ -153,12 +204,9 @@ impl Simon {
                 Ok(Reply::Nothing)
             }
             "result" => {
-                let patience = match parameters.optional("timeout") {
-                    Some(raw) => raw.seconds()?.min(PATIENCE.1),
-                    None => PATIENCE.0,
-                };
+                let patience = holding.read(&mut parameters)?;
                 parameters.finish()?;
-                match task.result(Duration::from_secs_f64(patience)).await? {
+                match task.result(patience).await? {
                     Outcome::Result(text) => Ok(Reply::Value(text)),
                     Outcome::Waiting(text) => Ok(Reply::Waiting(text)),
                 }
@@ -187,6 +235,15 @@ impl Simon {
         }
     }
 
+    /// The caller's task of that id, as its parties know it. Anonymous callers are many, so for them a task has no name but its object's.
+    fn get_task(&self, who: &Principal, mut parameters: Parameters) -> Result<Reply, Problem> {
+        let id = parameters.required("task_id")?.string()?;
+        parameters.finish()?;
+        let found = Uuid::try_parse(&id).ok().and_then(|id| self.tasks.find(who, &id));
+        let own = found.filter(|task| task.owner == *who);
+        Ok(own.map_or(Reply::Nothing, |task| object_of(&task)))
+    }
+
     async fn create(&self, who: &Principal, mut parameters: Parameters, mode: Mode) -> Result<Reply, Problem> {
         let entry = find_microprotocol(&parameters.required("microprotocol")?.string()?)?;
         let network = read_network(&parameters.required("network")?)?;
@@ -211,6 +268,7 @@ impl Simon {
             parameters: configured.canonical.clone(),
             nodes: network.nodes.clone(),
             durations,
+            meeting: None,
         };
         let promised = Promised {
             keys: &[],
@@ -225,8 +283,10 @@ impl Simon {
             me: network.myself,
             mode,
             promised,
+            first: None,
         };
-        self.make(who, plan).await
+        let task = self.make(who, plan).await?;
+        Ok(object_of(&task))
     }
 
     async fn join(&self, who: &Principal, mut parameters: Parameters, mode: Mode) -> Result<Reply, Problem> {
@@ -250,6 +310,7 @@ impl Simon {
             parameters: configured.canonical.clone(),
             nodes: network.nodes.clone(),
             durations: invitation.durations,
+            meeting: invitation.meeting,
         };
         let promised = Promised {
             keys: &invitation.keys,
@@ -264,11 +325,13 @@ impl Simon {
             me: network.myself,
             mode,
             promised,
+            first: None,
         };
-        self.make(who, plan).await
+        let task = self.make(who, plan).await?;
+        Ok(object_of(&task))
     }
 
-    async fn make(&self, who: &Principal, plan: Plan<'_>) -> Result<Reply, Problem> {
+    async fn make(&self, who: &Principal, plan: Plan<'_>) -> Result<Arc<Task>, Problem> {
         let Plan {
             action,
             policy,
@@ -278,7 +341,27 @@ impl Simon {
             me,
             mode,
             promised,
+            first,
         } = plan;
+        self.check_size(&descriptor)?;
+        let question = Question::new(entry, &configured, descriptor.nodes.len());
+        // Before anybody is asked for anything.
+        self.permit(who, &policy, &question, &descriptor, me, &[])?;
+        let found = async {
+            self.check_myself(&descriptor.nodes, me).await?;
+            self.find_peers(&descriptor.nodes, me, promised).await
+        };
+        let known = found.await;
+        let known = known.inspect_err(|problem| self.note_refused_peer(who, Some(&descriptor.task), problem))?;
+        let permit = self.permit(who, &policy, &question, &descriptor, me, &known)?;
+        let tasks = &self.tasks;
+        tasks
+            .add(action, &permit, descriptor, configured, me, mode, known, first)
+            .await
+    }
+
+    /// Whether a task of that many words and parties is one for this node.
+    fn check_size(&self, descriptor: &Descriptor) -> Result<(), Problem> {
         if descriptor.text().len() > MAX_BYTES {
             return Err(Problem::input(
                 "NETWORK_TOO_LARGE",
@@ -298,21 +381,7 @@ impl Simon {
             )
             .exceeds("parties", most));
         }
-        let question = Question::new(entry, &configured, descriptor.nodes.len());
-        // Before anybody is asked for anything.
-        self.permit(who, &policy, &question, &descriptor, me, &[])?;
-        let found = async {
-            self.check_myself(&descriptor.nodes, me).await?;
-            self.find_peers(&descriptor.nodes, me, promised).await
-        };
-        let known = found.await;
-        let known = known.inspect_err(|problem| self.note_refused_peer(who, Some(&descriptor.task), problem))?;
-        let permit = self.permit(who, &policy, &question, &descriptor, me, &known)?;
-        let tasks = &self.tasks;
-        let task = tasks
-            .add(action, &permit, descriptor, configured, me, mode, known)
-            .await?;
-        Ok(Reply::Object(Value::from(task.object.to_string())))
+        Ok(())
     }
 
     /// That this node does not contact a node, as its owner wants it.
@@ -507,6 +576,10 @@ fn is_final(error: &PeerError) -> bool {
         | PeerError::NoWebSocket(_)
         | PeerError::Closed(_) => false,
     }
+}
+
+fn object_of(task: &Task) -> Reply {
+    Reply::Object(Value::from(task.object.to_string()))
 }
 
 fn value(value: &Value) -> Reply {

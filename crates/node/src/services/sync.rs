@@ -1,13 +1,17 @@
-//! Barrier and Broadcast 0.2: meeting points that all callers of the node share, found by agreed tokens.
+//! Barrier and Broadcast: meeting points that all callers of the node share, found by agreed tokens, or in generation 0.6 by an agreed uuid, which is the
+//! same as one token.
 //!
 //! A point is named by a uuid that the tokens determine, so parties who agree on tokens meet without telling each other a name.
 //! A point counts for whoever made it, what lies at it for whoever brought it. Points are held in memory, bounded in number, size and time.
+
+mod waiting;
 
 use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use serde_json::Value;
+use tokio::sync::watch;
 use uuid::{Uuid, uuid};
 
 use super::{Callback, Clock, Identifiers, Principal, Reply};
@@ -15,9 +19,11 @@ use super::{callback_missing, not_public, object_unknown};
 use crate::json::{Kind, Parameters, Raw};
 use crate::problem::Problem;
 
+pub use waiting::Patience;
+
 /// The namespace from which the names of all meeting points derive.
 const BASE: Uuid = uuid!("fede1a7e-0010-4e73-865d-a8e55a223b63");
-/// Most bytes of a party's name.
+/// Most bytes of the name of a party, or of another key.
 const MAX_PARTY: usize = 1024;
 /// What a party costs beyond its name, roughly: its entry.
 const PARTY_OVERHEAD: usize = 64;
@@ -70,7 +76,17 @@ struct Parties {
 
 impl Barrier {
     /// The functions of the service, in the order in which it lists them.
-    pub const PUBLIC: [&str; 7] = ["create", "arrive", "arrived", "depart", "departed", "reset", "delete"];
+    pub const PUBLIC: [&str; 9] = [
+        "create",
+        "arrive",
+        "arrived",
+        "depart",
+        "departed",
+        "reset",
+        "delete",
+        "wait",
+        "wait_departed",
+    ];
     const SERVICE: &str = "Barrier";
 
     /// A service without any point.
@@ -106,7 +122,7 @@ impl Barrier {
         }
         let uuid = named(Barrier::SERVICE, function, callback)?;
         let party = match function {
-            "arrive" | "depart" => Some(party(&params.required("party")?)?),
+            "arrive" | "depart" => Some(scalar(&params.required("party")?)?),
             _ => None,
         };
         params.finish()?;
@@ -114,25 +130,35 @@ impl Barrier {
         let uuid = uuid.ok_or_else(unknown)?;
         let mut held = self.points.lock();
         if function == "delete" {
-            return held.delete(uuid, self.points.clock.now()).ok_or_else(unknown);
+            let deleted = held.delete(uuid, self.points.clock.now()).ok_or_else(unknown);
+            drop(held);
+            self.points.touch();
+            return deleted;
         }
         let Held { points, ledger } = &mut *held;
         let now = self.points.clock.now();
         let point = points.get_mut(&uuid).filter(|point| point.expires_at > now);
         let parties = &mut point.ok_or_else(unknown)?.content;
-        Ok(match (function, party) {
+        let reply = match (function, party) {
             ("arrive", Some(party)) => self.add(&mut parties.arrived, who, party, ledger)?,
             ("depart", Some(party)) => self.add(&mut parties.departed, who, party, ledger)?,
             ("arrived", _) => Reply::Value(parties.arrived.len().to_string()),
             ("departed", _) => Reply::Value(parties.departed.len().to_string()),
-            // "reset": those who have departed stay departed.
-            _ => {
+            // Those who have departed stay departed.
+            ("reset", _) => {
                 for (party, payer) in parties.arrived.drain() {
                     ledger.release(&payer, cost(&party));
                 }
                 Reply::Nothing
             }
-        })
+            // What waits is called in another way.
+            _ => return Err(not_public(Barrier::SERVICE, function, &Barrier::PUBLIC)),
+        };
+        drop(held);
+        if matches!(reply, Reply::Nothing) {
+            self.points.touch();
+        }
+        Ok(reply)
     }
 
     /// Forgets the points that have expired by `now` (seconds since 1970) and tells how many those were.
@@ -185,7 +211,7 @@ struct Message {
 
 impl Broadcast {
     /// The functions of the service, in the order in which it lists them.
-    pub const PUBLIC: [&str; 4] = ["create", "send", "receive", "delete"];
+    pub const PUBLIC: [&str; 5] = ["create", "send", "receive", "delete", "wait"];
     const SERVICE: &str = "Broadcast";
 
     /// A service without any point.
@@ -233,9 +259,13 @@ impl Broadcast {
             ("send", Some(message)) => self.send(who, uuid, message),
             ("delete", _) => {
                 let now = self.points.clock.now();
-                self.points.lock().delete(uuid, now).ok_or_else(unknown)
+                let deleted = self.points.lock().delete(uuid, now).ok_or_else(unknown);
+                self.points.touch();
+                deleted
             }
-            _ => Ok(self.receive(uuid)),
+            ("receive", _) => Ok(self.receive(uuid)),
+            // What waits is called in another way.
+            _ => Err(not_public(Broadcast::SERVICE, function, &Broadcast::PUBLIC)),
         }
     }
 
@@ -290,6 +320,8 @@ impl Broadcast {
             sender: who.clone(),
         });
         point.expires_at = now.saturating_add(limits.ttl.as_secs());
+        drop(held);
+        self.points.touch();
         Ok(Reply::Nothing)
     }
 
@@ -312,6 +344,8 @@ struct Points<T> {
     quota: SyncQuota,
     clock: Clock,
     held: Mutex<Held<T>>,
+    /// Counts changes, so that nobody who waits for one has to ask again and again.
+    changes: watch::Sender<u64>,
 }
 
 struct Held<T> {
@@ -406,7 +440,12 @@ impl<T: Charged> Points<T> {
                 points: HashMap::new(),
                 ledger: Ledger::default(),
             }),
+            changes: watch::Sender::new(0),
         }
+    }
+
+    fn touch(&self) {
+        self.changes.send_modify(|count| *count += 1);
     }
 
     /// Makes the point, or prolongs the one that is there without changing it.
@@ -512,10 +551,14 @@ fn point_of(service: &str, mut params: Parameters) -> Result<Uuid, Problem> {
     } else {
         tokens.strings()?
     };
+    Ok(point_at(service, &tokens))
+}
+
+fn point_at(service: &str, tokens: &[String]) -> Uuid {
     let start = Uuid::new_v5(&BASE, service.as_bytes());
-    Ok(tokens
+    tokens
         .iter()
-        .fold(start, |uuid, token| Uuid::new_v5(&uuid, token.as_bytes())))
+        .fold(start, |uuid, token| Uuid::new_v5(&uuid, token.as_bytes()))
 }
 
 /// The point that a callback names; `None` when its text is no uuid and so names nothing.
@@ -531,8 +574,8 @@ fn named(service: &str, function: &str, callback: Option<&Callback>) -> Result<O
     }
 }
 
-/// A party as one text for each: a string in its plainest form (so that escapes make no difference), all else as it came.
-fn party(raw: &Raw) -> Result<String, Problem> {
+/// A simple value as one text for each: a string in its plainest form (so that escapes make no difference), all else as it came.
+pub(super) fn scalar(raw: &Raw) -> Result<String, Problem> {
     let text = match raw.kind() {
         Kind::Array | Kind::Object => return Err(raw.wrong_type("a string or a number")),
         Kind::String => Value::from(raw.string()?).to_string(),
@@ -542,7 +585,8 @@ fn party(raw: &Raw) -> Result<String, Problem> {
         return Err(Problem::input(
             "VALUE_OUT_OF_RANGE",
             format!(
-                "the parameter \"party\" has at most {MAX_PARTY} bytes, this one {}",
+                "the parameter \"{}\" has at most {MAX_PARTY} bytes, this one {}",
+                raw.name(),
                 text.len()
             ),
             "choose a shorter name",

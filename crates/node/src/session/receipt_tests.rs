@@ -35,6 +35,7 @@ fn session(me: usize, task: u8) -> Session {
             .map(|index| NodeUrl::parse(&format!("http://127.0.0.1:9/{index}")).unwrap())
             .collect(),
         durations: Durations::default(),
+        meeting: None,
     };
     Session::new(descriptor, party(me), identity(me).key(), Profile::Teaching, 0)
 }

@@ -35,6 +35,7 @@ fn session(me: usize) -> Session {
             .map(|index| NodeUrl::parse(&format!("http://127.0.0.1:9/{index}")).unwrap())
             .collect(),
         durations: Durations::default(),
+        meeting: None,
     };
     Session::new(descriptor, party(me), key(me), Profile::Teaching, 0)
 }

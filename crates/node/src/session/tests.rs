@@ -28,6 +28,7 @@ fn descriptor() -> Descriptor {
         parameters: Entry::find("SecureSum").unwrap().configure("{}").unwrap().canonical,
         nodes: (0..N).map(url).collect(),
         durations: Durations::default(),
+        meeting: None,
     }
 }
 

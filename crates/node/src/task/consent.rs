@@ -262,7 +262,7 @@ impl Task {
         let written = async {
             // The entry first: nothing counts as approved of which the audit knows nothing.
             let entry = self.entry(who, "task.approve", &json!({}));
-            self.put_record(Some(entry), true).await?;
+            self.put_record(vec![entry], true).await?;
             Ok(self.context.approvals.add(&kind).await?)
         };
         if let Err(problem) = written.await {

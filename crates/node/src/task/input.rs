@@ -46,7 +46,7 @@ impl Task {
             core.sealed = self.mode == Mode::OnInput;
         }
         let given = self.entry(&self.owner, "task.input", &json!({}));
-        if let Err(problem) = self.put_record(Some(given), false).await {
+        if let Err(problem) = self.put_record(vec![given], false).await {
             // The caller is told that the input was not taken, and may give it again.
             let mut core = self.lock();
             if core.session.end().is_none() {
@@ -59,6 +59,15 @@ impl Task {
             self.with(|session, now| session.give_input(prepared, now));
         }
         Ok(())
+    }
+
+    /// Reads an input and checks it in every way, without taking it.
+    pub(super) async fn look_at(&self, text: &Zeroizing<String>) -> Result<Prepared, Problem> {
+        let parties = self.lock().session.descriptor().nodes.len();
+        let prepared = self.prepare(vec![text.clone()], parties).await?;
+        self.check_room(prepared.shape.message_bytes, parties)?;
+        self.check_samples(&prepared)?;
+        Ok(prepared)
     }
 
     /// Starts a task that gathers its inputs.
@@ -95,7 +104,7 @@ impl Task {
             core.sealed = true;
         }
         let started = self.entry(&self.owner, "task.start", &json!({}));
-        if let Err(problem) = self.put_record(Some(started), false).await {
+        if let Err(problem) = self.put_record(vec![started], false).await {
             let mut core = self.lock();
             core.sealed = core.session.end().is_some();
             return Err(problem);

@@ -20,7 +20,11 @@ impl Task {
         }
         let mut text = texts.join("; ");
         if ["created", "joining"].iter().any(|state| progress["state"] == *state) {
-            text.push_str("; to join takes the invitation: hand over task.invite()['link'], and the others call join(invitation='fdrtd:…')");
+            text.push_str(if self.meeting().is_some() {
+                "; the others call compute as you did, at their own nodes"
+            } else {
+                "; to join takes the invitation: hand over task.invite()['link'], and the others call join(invitation='fdrtd:…')"
+            });
         }
         text
     }
@@ -237,7 +241,7 @@ fn told(reason: &Reason, reported_by: Option<Report>) -> String {
     }
 }
 
-fn cause(reason: &Reason, reported_by: Option<Report>, descriptor: &Descriptor) -> Value {
+pub(crate) fn cause(reason: &Reason, reported_by: Option<Report>, descriptor: &Descriptor) -> Value {
     let mut cause = serde_json::to_value(reason).unwrap_or_default();
     cause["message"] = told(reason, reported_by).into();
     cause["hint"] = reason.hint().into();

@@ -147,7 +147,7 @@ impl Task {
             core.restore(end, None);
             let entry = task.log_end(&core);
             drop(core);
-            drop(task.put_record(entry, true));
+            drop(task.put_record(entry.into_iter().collect(), true));
         } else {
             drop(core);
         }
@@ -176,7 +176,7 @@ impl Task {
 
     /// Writes the record without waiting for it. What a task has come to is kept even if the quota is reached.
     pub(super) fn keep_record(self: &Arc<Self>) {
-        let (task, written) = (Arc::clone(self), self.put_record(None, true));
+        let (task, written) = (Arc::clone(self), self.put_record(Vec::new(), true));
         if !self.context.store.is_ephemeral() {
             tokio::spawn(async move {
                 if written.await.is_err() {
@@ -195,7 +195,7 @@ impl Task {
         entry: Option<Note>,
     ) -> impl Future<Output = Result<(), Problem>> + Send + use<> {
         let (task, again) = (Arc::clone(self), entry.clone());
-        let written = self.put_record(entry, true);
+        let written = self.put_record(entry.into_iter().collect(), true);
         async move {
             let written = written.await;
             task.lock().kept = match &written {
@@ -221,23 +221,22 @@ impl Task {
         }
     }
 
-    /// Writes what must survive a restart, together with an entry in the audit; the future ends when both are written.
+    /// Writes what must survive a restart, together with entries in the audit; the future ends when all are written.
     ///
     /// It is queued by the call itself and under the task's lock: the last record is that of the last state, and none comes after the deletion.
     pub(crate) fn put_record(
         &self,
-        entry: Option<Note>,
+        notes: Vec<Note>,
         beyond_the_quota: bool,
     ) -> impl Future<Output = Result<(), Problem>> + Send + use<> {
         let core = self.lock();
         let kept = !self.context.store.is_ephemeral() && !core.deleted;
-        let write = match (kept, entry) {
-            (true, entry) => {
-                let (bytes, expires) = self.record(&core);
-                Some(Write::put(RECORD, self.object.to_string(), bytes, expires).noting(entry))
-            }
-            (false, Some(entry)) => Some(Write::note(entry)),
-            (false, None) => None,
+        let mut notes = notes.into_iter();
+        let write = if kept {
+            let (bytes, expires) = self.record(&core);
+            Some(Write::put(RECORD, self.object.to_string(), bytes, expires).noting(notes))
+        } else {
+            notes.next().map(|first| Write::note(first).noting(notes))
         };
         let write = write.map(|write| {
             if beyond_the_quota {

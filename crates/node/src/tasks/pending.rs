@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use uuid::Uuid;
 
 use super::Quota;
-use crate::descriptor::{Descriptor, Invitation, PROTOCOL};
+use crate::descriptor::{Descriptor, Field, Invitation, PROTOCOL};
 use crate::identity::PeerKey;
 use crate::invitation::Link;
 use crate::policy::Rules;
@@ -142,6 +142,59 @@ impl Pending {
             words.retain(&keep);
             !words.is_empty()
         });
+    }
+
+    /// What Hellos invite to that is just what is wanted, the durations aside: see [`Pending::invitations`].
+    pub(super) fn at(&self, wanted: &Descriptor, joined: impl Fn(&Uuid) -> bool) -> Vec<PendingInvitation> {
+        let fits = |descriptor: &Descriptor| {
+            descriptor.meeting == wanted.meeting
+                && descriptor.microprotocol == wanted.microprotocol
+                && descriptor.parameters == wanted.parameters
+                && descriptor.nodes == wanted.nodes
+        };
+        let words = self.0.iter().filter(|(task, _)| !joined(task));
+        let mut found: Vec<PendingInvitation> = Vec::new();
+        for word in words.flat_map(|(_, words)| words) {
+            let Some((descriptor, rules)) = &word.invitation else {
+                continue;
+            };
+            if !fits(descriptor) {
+                continue;
+            }
+            match found.iter_mut().find(|other| other.descriptor == *descriptor) {
+                Some(same) => same.from.push(word.from),
+                None => found.push(PendingInvitation {
+                    descriptor: descriptor.clone(),
+                    rules: *rules,
+                    from: vec![word.from],
+                    since: word.since,
+                }),
+            }
+        }
+        found.sort_by_key(|entry| std::cmp::Reverse(entry.since));
+        found
+    }
+
+    /// In what a computation in one call differs from the wanted one that somebody wants of the same nodes.
+    pub(super) fn difference(&self, wanted: &Descriptor) -> Option<Field> {
+        let sorted = |nodes: &[NodeUrl]| {
+            let mut nodes = nodes.to_vec();
+            nodes.sort();
+            nodes
+        };
+        let nodes = sorted(&wanted.nodes);
+        let words = self.0.values().flatten();
+        let found = words.filter_map(|word| word.invitation.as_ref().map(|(descriptor, _)| descriptor));
+        found
+            .filter(|found| found.meeting.is_some() && sorted(&found.nodes) == nodes)
+            .find_map(|found| {
+                let wanted = Descriptor {
+                    task: found.task,
+                    durations: found.durations,
+                    ..wanted.clone()
+                };
+                wanted.difference(found)
+            })
     }
 
     /// What Hellos invite to, except to tasks that are `joined`: an entry for each description that somebody gives of a task, the newest first.

@@ -87,6 +87,7 @@ impl World {
             parameters: Entry::find("SecureSum").unwrap().configure("{}").unwrap().canonical,
             nodes: self.urls.clone(),
             durations: Durations::default(),
+            meeting: None,
         };
         let mut tasks = Vec::new();
         for (me, node) in self.nodes.iter().enumerate() {
@@ -104,6 +105,7 @@ impl World {
                 me,
                 Mode::OnInput,
                 known,
+                None,
             );
             tasks.push(task.await.unwrap());
         }

@@ -85,6 +85,7 @@ fn descriptor(durations: Durations) -> Descriptor {
             .map(|url| NodeUrl::parse(url).unwrap())
             .to_vec(),
         durations,
+        meeting: None,
     }
 }
 
@@ -126,7 +127,16 @@ async fn task_in(tasks: &Tasks, descriptor: &Descriptor, known: Vec<(Party, Peer
     let configured = Entry::find("SecureSum").unwrap().configure("{}").unwrap();
     let me = Party::new(0, 2).unwrap();
     tasks
-        .add("task.create", &permit, descriptor.clone(), configured, me, mode, known)
+        .add(
+            "task.create",
+            &permit,
+            descriptor.clone(),
+            configured,
+            me,
+            mode,
+            known,
+            None,
+        )
         .await
         .unwrap()
 }
@@ -145,7 +155,16 @@ async fn a_peer_whose_key_is_not_allowed_ends_the_task() {
         let configured = Entry::find("SecureSum").unwrap().configure("{}").unwrap();
         let me = Party::new(0, 2).unwrap();
         let known = vec![(peer(), STRANGER)];
-        let added = tasks.add("task.create", &permit, descriptor, configured, me, Mode::OnInput, known);
+        let added = tasks.add(
+            "task.create",
+            &permit,
+            descriptor,
+            configured,
+            me,
+            Mode::OnInput,
+            known,
+            None,
+        );
         let progress = added.await.unwrap().progress();
         assert_eq!(
             progress["cause"]["code"] == "DECLINED",
@@ -195,6 +214,7 @@ async fn who_sees_which_task_and_how_many_somebody_may_have() {
                     me,
                     Mode::OnInput,
                     Vec::new(),
+                    None,
                 )
                 .await
         }

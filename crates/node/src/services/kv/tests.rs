@@ -434,22 +434,22 @@ fn records_of_another_form_are_no_entries() {
     let entry = Entry {
         owner: Principal::from_record("anna"),
         storage: Arc::from("default"),
-        one_way: true,
+        kind: Kind::OneWay,
         text: Arc::new(Zeroizing::new("1".to_owned())),
         expires_at: 5,
     };
     let record = entry.to_record();
     let read = Entry::from_record(&record, 5).unwrap();
     assert_eq!(
-        (read.owner, &*read.storage, read.one_way, read.text.as_str()),
-        (entry.owner, "default", true, "1")
+        (read.owner, &*read.storage, read.kind, read.text.as_str()),
+        (entry.owner, "default", Kind::OneWay, "1")
     );
     // As records were before values could be stored one way.
     let older = [&[1], &record[2..]].concat();
     let read = Entry::from_record(&older, 5).unwrap();
     assert_eq!(
-        (&*read.storage, read.one_way, read.text.as_str()),
-        ("default", false, "1")
+        (&*read.storage, read.kind, read.text.as_str()),
+        ("default", Kind::Value, "1")
     );
     for length in 0..record.len() - 1 {
         assert!(Entry::from_record(&record[..length], 5).is_none(), "{length}");

@@ -8,7 +8,7 @@ use futures_util::future::join_all;
 use serde_json::{Value, json};
 
 use super::network::{Network, check_nodes, compare_nodes, read_network};
-use super::{FIRST_LOOK, PATIENCE, Simon, find_microprotocol, parse_invitation, refused};
+use super::{FIRST_LOOK, Holding, Simon, find_microprotocol, parse_invitation, refused};
 use crate::descriptor::{Descriptor, Field, Invitation, PROTOCOL};
 use crate::identity::PeerKey;
 use crate::invitation::Link;
@@ -41,7 +41,7 @@ impl Simon {
     pub(super) async fn invitations(&self, who: &Principal, mut parameters: Parameters) -> Result<Value, Problem> {
         let wanted = Wanted::read(&mut parameters)?;
         let patience = match parameters.optional("timeout") {
-            Some(raw) => raw.seconds()?.min(PATIENCE.1),
+            Some(raw) => raw.seconds()?.min(Holding::SHORT.most.as_secs_f64()),
             None => 0.0,
         };
         parameters.finish()?;
@@ -207,6 +207,7 @@ impl Simon {
             Party::new(index, invited.len()).map(|myself| Network {
                 nodes: invited.to_vec(),
                 myself,
+                uuid: String::new(),
             })
         };
         let configured = invited.iter().position(|node| self.public_urls.contains(node));
@@ -299,6 +300,8 @@ impl Wanted {
                 .as_ref()
                 .is_none_or(|wanted| *wanted == found.parameters)
             && self.network.as_ref().is_none_or(|wanted| wanted.nodes == found.nodes)
+            // Those who compute in one call meet by themselves.
+            && (found.meeting.is_none() || !self.is_whole())
     }
 
     /// In what something differs that the same nodes are to compute, if everything was said that can differ.

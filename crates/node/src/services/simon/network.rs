@@ -11,17 +11,25 @@ use crate::url::NodeUrl;
 /// What a network looks like.
 const EXAMPLE: &str = "write network={'nodes': ['https://a.example/node', 'https://b.example/node', 'https://c.example/node'], 'myself': 0}";
 
-/// `{"nodes": [url, …], "myself": index}`.
+/// `{"nodes": [url, …], "myself": index, "uuid": text}`.
 pub(super) struct Network {
     pub(super) nodes: Vec<NodeUrl>,
     pub(super) myself: Party,
+    /// By which `compute` tells computations apart; other functions do not need it.
+    pub(super) uuid: String,
 }
+
+/// Longest uuid of a network, in bytes.
+const MAX_UUID: usize = 1024;
 
 /// Reads a network.
 pub(super) fn read_network(raw: &Raw) -> Result<Network, Problem> {
     let malformed = |message: String| Problem::input("NETWORK_MALFORMED", message, EXAMPLE);
     let object = raw.object()?;
-    if let Some(name) = object.keys().find(|name| !["nodes", "myself"].contains(&name.as_str())) {
+    if let Some(name) = object
+        .keys()
+        .find(|name| !["nodes", "myself", "uuid"].contains(&name.as_str()))
+    {
         return Err(malformed(format!("network has no member {}", quoted(name))));
     }
     let nodes = object.get("nodes").and_then(Value::as_array);
@@ -59,7 +67,19 @@ pub(super) fn read_network(raw: &Raw) -> Result<Network, Problem> {
             "count from 0: the first node is 0",
         )
     })?;
-    Ok(Network { nodes: urls, myself })
+    let uuid = match object.get("uuid") {
+        None | Some(Value::Null) => String::new(),
+        Some(Value::String(uuid)) if uuid.len() <= MAX_UUID => uuid.clone(),
+        Some(_) => {
+            let message = format!("'uuid' is a text of at most {MAX_UUID} bytes that all parties have agreed on");
+            return Err(malformed(message));
+        }
+    };
+    Ok(Network {
+        nodes: urls,
+        myself,
+        uuid,
+    })
 }
 
 fn check_size(nodes: usize) -> Result<(), Problem> {

@@ -57,6 +57,7 @@ pub(in crate::session) fn descriptor(parties: usize, task: u8) -> Descriptor {
             run: 1_000_000,
             silence: 100_000,
         },
+        meeting: None,
     }
 }
 

@@ -34,6 +34,7 @@ fn descriptor(number: u8) -> Descriptor {
         parameters: "{\"digits_after\":12,\"digits_before\":18}".to_owned(),
         nodes: urls(3),
         durations: Durations::default(),
+        meeting: None,
     }
 }
 

@@ -5,6 +5,9 @@ Everything is exact (fractions) until a root, a logarithm or a distribution is n
 
 from __future__ import annotations
 
+import json
+import math
+import re
 from collections.abc import Callable
 from fractions import Fraction
 from typing import Any
@@ -255,3 +258,346 @@ def correlation_matrix(rows: list[Row], names: list[str] | None, width: int) -> 
         "correlation": square(lambda row, column: correlation(columns[row], columns[column])),
         "p": square(tested),
     }
+
+
+def all_of(entry: Json, names: list[str]) -> dict[str, Json]:
+    return dict.fromkeys(names, entry)
+
+
+class Sample:
+    """One sample of numbers, or why there is none."""
+
+    def __init__(self, values: list[Fraction]) -> None:
+        self.values = values
+        self.count = len(values)
+
+    @property
+    def squares(self) -> Fraction:
+        return products(self.values, self.values) if self.values else Fraction(0)
+
+    @property
+    def squared_error(self) -> Fraction:
+        return self.squares / (self.count - 1) / self.count
+
+    def mean(self) -> Json:
+        return Close(mean(self.values)) if self.count else Null("NO_VALUES")
+
+    def spread(self, value: Callable[[], mpf]) -> Json:
+        """What needs two values."""
+        if not self.count:
+            return Null("NO_VALUES")
+        return Close(value()) if self.count > 1 else Null("TOO_FEW_VALUES")
+
+    def deviation(self) -> Json:
+        return self.spread(lambda: root(self.squares / (self.count - 1)))
+
+    def error(self) -> Json:
+        return self.spread(lambda: root(self.squared_error))
+
+
+def around(middle: Fraction, square: Fraction, degrees: Any, confidence: Fraction, alternative: str) -> Json:
+    """Where the true difference is, with this confidence."""
+    outside = (1 - confidence) if alternative == "two-sided" else 2 * (1 - confidence)
+    reach = student_quantile(real(outside), degrees) * root(square)
+    allowed = (abs(real(middle)) + abs(reach)) * mpf("1e-12")
+    ends: list[Json] = [Close(real(middle) - reach, 0, allowed), Close(real(middle) + reach, 0, allowed)]
+    if alternative == "less":
+        ends[0] = Exactly(None)
+    if alternative == "greater":
+        ends[1] = Exactly(None)
+    return ends
+
+
+def conclusion(
+    difference: Fraction, square: Fraction, degrees: Any, tested: Fraction, alternative: str, confidence: Fraction
+) -> dict[str, Json]:
+    """Of a difference, its squared error and its degrees of freedom."""
+    found: dict[str, Json] = {"statistic": Null("CONSTANT"), "degrees_of_freedom": Close(degrees)}
+    if not square:
+        return found | {"p": Null("CONSTANT"), "confidence_interval": [Null("CONSTANT")] * 2}
+    away = difference - tested
+    t_square = away * away / square
+    t = root(t_square) if away >= 0 else -root(t_square)
+    tails = {
+        "two-sided": lambda: student_both(t_square, degrees),
+        "greater": lambda: student_upper(t, t_square, degrees),
+        "less": lambda: student_upper(-t, t_square, degrees),
+    }
+    return {
+        "statistic": Close(t),
+        "degrees_of_freedom": Close(degrees),
+        "p": probability(tails[alternative](), degrees),
+        "confidence_interval": around(difference, square, degrees, confidence, alternative),
+    }
+
+
+UNDECIDED = ["statistic", "degrees_of_freedom", "p"]
+
+
+def no_conclusion(why: str) -> dict[str, Json]:
+    return all_of(Null(why), UNDECIDED) | {"confidence_interval": [Null(why)] * 2}
+
+
+def t_test_of_one(
+    test: str, cells: list[Json], tested: Fraction, alternative: str, confidence: Fraction
+) -> dict[str, Json]:
+    """TTest of a sample, or of differences."""
+    sample = Sample([Fraction(cell) for cell in cells if cell is not None])
+    found: dict[str, Json] = {
+        "test": Exactly(test),
+        "samples": Exactly(sample.count),
+        "missing": Exactly(len(cells) - sample.count),
+        "mean": sample.mean(),
+        "standard_deviation": sample.deviation(),
+        "standard_error": sample.error(),
+    }
+    if sample.count < 2:
+        return found | no_conclusion("TOO_FEW_VALUES" if sample.count else "NO_VALUES")
+    middle = mean(sample.values)
+    degrees = sample.count - 1
+    return found | conclusion(middle, sample.squared_error, degrees, tested, alternative, confidence)
+
+
+def grouped(rows: list[Row], groups: list[Json]) -> tuple[list[Sample], int]:
+    """The numbers of each group; how many rows lack something."""
+    whole = [row for row in rows if None not in row]
+    # True is 1 to Python, and 1 is not "1".
+    samples = [Sample([Fraction(number) for name, number in whole if same(name, group)]) for group in groups]
+    return samples, len(rows) - len(whole)
+
+
+def same(one: Json, other: Json) -> bool:
+    return type(one) is type(other) and bool(one == other)
+
+
+def t_test_of_two(
+    test: str, rows: list[Row], groups: list[Json], tested: Fraction, alternative: str, confidence: Fraction
+) -> dict[str, Json]:
+    """TTest of two groups."""
+    samples, missing = grouped(rows, groups)
+    first, second = samples
+    found: dict[str, Json] = {
+        "test": Exactly(test),
+        "groups": Exactly(groups),
+        "samples": [Exactly(sample.count) for sample in samples],
+        "missing": Exactly(missing),
+        "means": [sample.mean() for sample in samples],
+        "standard_deviations": [sample.deviation() for sample in samples],
+    }
+
+    def undecided(why: str, difference: Json) -> dict[str, Json]:
+        return found | {"difference": difference, "standard_error": Null(why)} | no_conclusion(why)
+
+    if not first.count or not second.count:
+        return undecided("NO_VALUES", Null("NO_VALUES"))
+    away = mean(first.values) - mean(second.values)
+    if test == "two-sample":
+        degrees: Any = first.count + second.count - 2
+        if not degrees:
+            return undecided("TOO_FEW_VALUES", Close(away))
+        pooled = (first.squares + second.squares) / degrees
+        square = pooled * (Fraction(1, first.count) + Fraction(1, second.count))
+    else:
+        if first.count < 2 or second.count < 2:
+            return undecided("TOO_FEW_VALUES", Close(away))
+        one, other = first.squared_error, second.squared_error
+        square = one + other
+        if not square:
+            return undecided("CONSTANT", Close(away))
+        degrees = square**2 / (one**2 / (first.count - 1) + other**2 / (second.count - 1))
+    found |= {"difference": Close(away), "standard_error": Close(root(square))}
+    return found | conclusion(away, square, degrees, tested, alternative, confidence)
+
+
+def anova(rows: list[Row], groups: list[Json]) -> dict[str, Json]:
+    """AnovaOneWay."""
+    samples, missing = grouped(rows, groups)
+    found: dict[str, Json] = {
+        "groups": Exactly(groups),
+        "samples": [Exactly(sample.count) for sample in samples],
+        "missing": Exactly(missing),
+        "means": [sample.mean() for sample in samples],
+        "standard_deviations": [sample.deviation() for sample in samples],
+    }
+    names = [
+        "sum_of_squares_between",
+        "sum_of_squares_within",
+        "degrees_of_freedom_between",
+        "degrees_of_freedom_within",
+        "statistic",
+        "p",
+        "eta_squared",
+    ]
+    if not all(sample.count for sample in samples):
+        return found | all_of(Null("NO_VALUES"), names)
+    pooled = [value for sample in samples for value in sample.values]
+    within = sum((sample.squares for sample in samples), Fraction(0))
+    total = products(pooled, pooled)
+    above, below = len(groups) - 1, len(pooled) - len(groups)
+    found |= {
+        "sum_of_squares_between": Close(total - within),
+        "sum_of_squares_within": Close(within),
+        "degrees_of_freedom_between": Exactly(above),
+        "degrees_of_freedom_within": Exactly(below),
+    }
+    if below and within:
+        f = (total - within) / above / (within / below)
+        found |= {"statistic": Close(f), "p": probability(fisher_upper(f, above, below), below)}
+    else:
+        found |= all_of(Null("CONSTANT" if below else "TOO_FEW_VALUES"), ["statistic", "p"])
+    return found | {"eta_squared": Close((total - within) / total) if total else Null("CONSTANT")}
+
+
+def described(values: list[Fraction], missing: int, confidence: Fraction) -> dict[str, Json]:
+    """A cell of Table1."""
+    sample = Sample(values)
+    interval: Json
+    if sample.count < 2:
+        interval = [Null("TOO_FEW_VALUES" if sample.count else "NO_VALUES")] * 2
+    else:
+        degrees = sample.count - 1
+        interval = around(mean(values), sample.squared_error, degrees, confidence, "two-sided")
+    return {
+        "n": Exactly(sample.count),
+        "missing": Exactly(missing),
+        "mean": sample.mean(),
+        "standard_deviation": sample.deviation(),
+        "standard_error": sample.error(),
+        "confidence_interval": interval,
+    }
+
+
+def table_1(
+    names: list[str], rows: list[Row], arm: str | None, categories: list[Json], confidence: Fraction
+) -> dict[str, Json]:
+    """Table1: rows with a number in each column but `arm`, which has the group."""
+    place = names.index(arm) if arm else None
+
+    def cell(column: int, chosen: list[Row]) -> dict[str, Json]:
+        values = [Fraction(row[column]) for row in chosen if row[column] is not None]
+        return described(values, len(chosen) - len(values), confidence)
+
+    columns: dict[str, Json] = {}
+    for name in sorted(names, key=str.encode):
+        column = names.index(name)
+        if place is None:
+            columns[name] = {"all": cell(column, rows)}
+        elif column != place:
+            members = [[row for row in rows if same(row[place], category)] for category in categories]
+            of_all = cell(column, [row for group in members for row in group])
+            columns[name] = {"all": of_all, "groups": [cell(column, group) for group in members]}
+    found: dict[str, Json] = {"columns": columns}
+    if place is not None:
+        found |= {
+            "groups": Exactly(categories),
+            "without_group": Exactly(sum(row[place] is None for row in rows)),
+        }
+    return found
+
+
+def key(category: Json) -> str:
+    """The name of a category in an object."""
+    if isinstance(category, int):
+        return str(category)
+    number = re.fullmatch(r"-?(0|[1-9][0-9]*)(\.[0-9]+)?([eE][+-]?[0-9]+)?", category)
+    return json.dumps(category, ensure_ascii=False) if number or category.startswith('"') else str(category)
+
+
+def modes(cells: list[Json], counts: list[int]) -> dict[str, Json]:
+    greatest = max(counts, default=0)
+    if not greatest:
+        return {"mode": Null("NO_VALUES"), "modes": Null("NO_VALUES")}
+    most = [cell for cell, count in zip(cells, counts) if count == greatest]
+    return {"mode": Exactly(most[0]), "modes": Exactly(most)}
+
+
+def frequency(values: list[Json], categories: list[Json]) -> dict[str, Json]:
+    """StatisticsFrequency."""
+    present = [value for value in values if value is not None]
+    counts = [sum(same(value, category) for value in present) for category in categories]
+    return {
+        "samples": Exactly(len(present)),
+        "missing": Exactly(len(values) - len(present)),
+        **modes(categories, counts),
+        "categories": Exactly(categories),
+        "counts": list(map(Exactly, counts)),
+        "other": Exactly(len(present) - sum(counts)),
+        "histogram": {key(category): Exactly(count) for category, count in zip(categories, counts)},
+    }
+
+
+def contingency(pairs: list[Row], rows: list[Json], columns: list[Json], other: bool) -> dict[str, Json]:
+    """StatisticsContingency."""
+    whole = [pair for pair in pairs if None not in pair]
+    table = [[sum(same(a, row) and same(b, column) for a, b in whole) for column in columns] for row in rows]
+    sides, tops = [sum(row) for row in table], [sum(column) for column in zip(*table)]
+    count = sum(sides)
+    found: dict[str, Json] = {
+        "samples": Exactly(len(whole)),
+        "missing": Exactly(len(pairs) - len(whole)),
+    }
+    if other:
+        found["other"] = Exactly(len(whole) - count)
+    found |= modes([[row, column] for row in rows for column in columns], [cell for row in table for cell in row])
+    found |= {
+        "rows": Exactly(rows),
+        "columns": Exactly(columns),
+        "table": [list(map(Exactly, row)) for row in table],
+        "row_totals": list(map(Exactly, sides)),
+        "column_totals": list(map(Exactly, tops)),
+    }
+    names = ["statistic", "degrees_of_freedom", "p"]
+    if not rows or not columns:
+        found["chi_square"] = all_of(Null("NO_VALUES"), names)
+    elif len(rows) < 2 or len(columns) < 2:
+        found["chi_square"] = all_of(Null("CONSTANT"), names)
+    elif not all(sides) or not all(tops):
+        found["chi_square"] = all_of(Null("NO_VALUES"), names)
+    else:
+        square = Fraction(0)
+        for row, side in zip(table, sides):
+            for cell, top in zip(row, tops):
+                expected = Fraction(side * top, count)
+                square += (cell - expected) ** 2 / expected
+        degrees = (len(rows) - 1) * (len(columns) - 1)
+        p = probability(chi_square_upper(square, degrees), degrees)
+        found["chi_square"] = {"statistic": Close(square), "degrees_of_freedom": Exactly(degrees), "p": p}
+    if len(rows) == len(columns) == 2:
+        found |= of_four(table)
+    return found
+
+
+def of_four(table: list[list[int]]) -> dict[str, Json]:
+    """Ratios with their intervals, and Fisher's exact test, of a table of two rows and columns."""
+    (a, b), (c, d) = table
+
+    def interval(value: Fraction, variance: Fraction) -> Json:
+        half = mpmath.sqrt(2) * mpmath.erfinv(mpf("0.95")) * root(variance)
+        return [Close(mpmath.exp(mpmath.log(real(value)) + sign * half)) for sign in (-1, 1)]
+
+    odds: dict[str, Json] = all_of(Null("NOT_POSITIVE"), ["value", "confidence_interval"])
+    if b and c:
+        odds["value"] = Close(Fraction(a * d, b * c))
+        if a and d:
+            parts = sum((Fraction(1, cell) for cell in (a, b, c, d)), Fraction(0))
+            odds["confidence_interval"] = interval(Fraction(a * d, b * c), parts)
+    risk: dict[str, Json] = all_of(Null("NOT_POSITIVE"), ["value", "confidence_interval"])
+    if not a + b or not c + d:
+        risk = all_of(Null("NO_VALUES"), ["value", "confidence_interval"])
+    elif c:
+        value = Fraction(a, a + b) / Fraction(c, c + d)
+        risk["value"] = Close(value)
+        if a:
+            parts = Fraction(1, a) - Fraction(1, a + b) + Fraction(1, c) - Fraction(1, c + d)
+            risk["confidence_interval"] = interval(value, parts)
+    exact: Json = Null("NO_VALUES")
+    if a + b + c + d:
+        weights = [
+            math.comb(a + b, first) * math.comb(c + d, a + c - first)
+            for first in range(max(0, a - d), min(a + b, a + c) + 1)
+        ]
+        here = math.comb(a + b, a) * math.comb(c + d, c)
+        # Those that are as improbable count, also if rounding makes them seem a little less so.
+        extreme = sum(weight for weight in weights if weight <= here * (1 + Fraction(1, 10**7)))
+        exact = Close(Fraction(extreme, sum(weights)), P)
+    return {"odds_ratio": odds, "risk_ratio": risk, "fisher_exact": {"p": exact}}

@@ -34,7 +34,7 @@ class Party:
     def __init__(self, node: Node, urls: list[str], myself: int) -> None:
         self.node = node
         self.face = Face(node)
-        self.network = {"nodes": urls, "myself": myself}
+        self.network: dict[str, Any] = {"nodes": urls, "myself": myself}
         self.method = self.face.attribute(self.face.create(protocol="Simon"), "compute").value()["uuid"]
 
     def asked(self, data: Any, uuid: str | None = None, **more: Any) -> dict[str, Any]:
@@ -140,7 +140,7 @@ def test_the_same_uuid_and_the_same_input_again(parties: list[Party], pool: Thre
         assert all_the_same(futures) == whole(3)
     assert len(parties[0].tasks()) == before + 10
     # Nobody waits for the others' clients before beginning the next one.
-    runs = [pool.submit(lambda party=party: [party.result(n, "again") for n in range(20)]) for party in parties]
+    runs = [pool.submit(lambda each: [each.result(n, "again") for n in range(20)], party) for party in parties]
     texts = [[object_of(text) for text in run.result()] for run in runs]
     assert texts == [[whole(3 * n) for n in range(20)]] * 3
 
@@ -349,10 +349,10 @@ def test_orders_of_nodes_differ(parties: list[Party], pool: ThreadPoolExecutor) 
 )
 def test_what_can_be_known_is_told_at_once(parties: list[Party], more: Any, status: int, code: str | None) -> None:
     for party in parties[:2]:
-        asked = dict(more)
+        asked: dict[str, Any] = {"data": 1, "uuid": "at once"} | more
         if "network" in asked:
             asked["network"] = party.network | {"uuid": "at once"} | asked["network"]
-        answer = party.compute(**{"data": 1, "uuid": "at once"} | asked)
+        answer = party.compute(**asked)
         if code is None:
             assert answer.status == status
         else:

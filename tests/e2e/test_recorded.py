@@ -65,7 +65,7 @@ DEVIATIONS: dict[str, tuple[int, str, str]] = {
 # What comes back is another value than recorded.
 OTHER_VALUES = {
     "download invitation": "an invitation says who is invited to what, and has task_id besides",
-    "download result": "three nodes have computed: the recorded network of one node alone is refused: it protects nothing",
+    "download result": "three nodes have computed: a network of one node alone is refused, as it protects nothing",
 }
 # Released objects are gone also under another name; the recording downloads two that it made by calls it leaves out.
 LEFT_OUT = {"928eb648-d594-49e9-a9e1-b8a3074092f3": "byref", "3501fb6b-c415-4846-978a-35ed5edf2f97": "byref2"}

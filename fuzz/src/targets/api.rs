@@ -277,7 +277,9 @@ pub(super) fn representation_seeds() -> Vec<Vec<u8>> {
     let network = r#""network":{"nodes":["http://127.0.0.1:1/a","http://127.0.0.1:1/b"],"myself":0,"uuid":"u"},"durations":{"join":0.2,"input":0.2,"run":0.2,"silence":0.2}"#;
     let named = |kwargs: &str| format!(r#"{{"args":[],"kwargs":{{{kwargs}}}}}"#);
     let task = named(&format!(r#""microprotocol":"SecureSum",{network}"#));
-    let whole = named(&format!(r#""microprotocol":"SecureSum","data":[1,2],"timeout":0,{network}"#));
+    let whole = named(&format!(
+        r#""microprotocol":"SecureSum","data":[1,2],"timeout":0,{network}"#
+    ));
     let other = whole.replace("\"myself\":0", "\"myself\":1");
     let storage = named(r#""microservice":"KeyValueStorage""#);
     let sequences: Vec<Vec<(u8, &str, String)>> = vec![

@@ -237,14 +237,12 @@ def correlation_matrix(rows: list[Row], names: list[str] | None, width: int) -> 
     def tested(row: int, column: int) -> Json:
         x, y = columns[row], columns[column]
         xx, yy, xy = products(x, x), products(y, y), products(x, y)
-        if count < 2:
+        if count < 3:
             return few
         if not xx or not yy:
             return Null("CONSTANT")
         if row == column:
             return Close(Fraction(0))
-        if count == 2:
-            return few
         rest = xx * yy - xy * xy
         if not rest:
             return Close(Fraction(0))

@@ -82,9 +82,11 @@ fn computed(line: &Line) -> Result<Value, Value> {
     let configured = entry.configure(parameters).map_err(|refusal| refused(None, &refusal))?;
     let mut prepared: Vec<Prepared> = Vec::with_capacity(parties);
     for (party, input) in line.inputs.iter().enumerate() {
+        // A list would be taken for the members in their order.
+        let in_parts = input.get().starts_with('{');
         let texts: Vec<&str> = match serde_json::from_str::<Parts>(input.get()) {
-            Ok(parts) => parts.parts.iter().map(|part| part.get()).collect(),
-            Err(_) => vec![input.get()],
+            Ok(parts) if in_parts => parts.parts.iter().map(|part| part.get()).collect(),
+            _ => vec![input.get()],
         };
         let input = configured.input(parties, &texts);
         prepared.push(input.map_err(|refusal| refused(Some(party), &refusal))?);

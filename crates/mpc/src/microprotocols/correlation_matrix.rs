@@ -156,11 +156,11 @@ impl Matrix<'_> {
             self.product(row, column)?,
         );
         let degrees = self.sums.samples[0]?.saturating_sub(2);
-        let square = xy.quotient(xx).zip(xy.quotient(yy)).ok_or(Why::Constant)?;
-        let square = square.0.times(&square.1);
         if degrees == 0 {
             return Err(Why::TooFewValues);
         }
+        let square = xy.quotient(xx).zip(xy.quotient(yy)).ok_or(Why::Constant)?;
+        let square = square.0.times(&square.1);
         let one = Ratio::new(1, 1).ok_or(Why::Constant)?;
         let rest = one.plus(&square.clone().negated());
         let Some(odds) = square.over(&rest) else { return Ok(0.0) };

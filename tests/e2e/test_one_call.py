@@ -226,7 +226,13 @@ def test_an_answer_that_nobody_took_is_kept(parties: list[Party], pool: ThreadPo
 def test_another_input(parties: list[Party], pool: ThreadPoolExecutor) -> None:
     first = pool.submit(parties[0].compute, 1, "another")
     until(lambda: parties[0].open() == 1, "it has begun")
-    problem = parties[0].compute(2, "another").problem(409, "BUSY", "another input")
+
+    # It is there a moment before whoever asks is told which it is.
+    def named() -> dict[str, Any] | None:
+        problem = parties[0].compute(2, "another").problem(409, "BUSY", "another input")
+        return problem if "task" in problem else None
+
+    problem = until(named, "the task has its name")
     [task] = [task["task"] for task in parties[0].tasks() if task["state"] == "created"]
     assert problem["task"] == task
     # It can be ended, by those who have a name.

@@ -105,8 +105,8 @@ def test_unknown_microprotocol(shared: list[Node]) -> None:
             "call",
             f'there is no microprotocol "{name}"',
             f"did you mean {near}? This node has: SecureSum, BasicSum, MinimumMaximum, BasicMinMax, KthElement, "
-            "SecureMedian, Quantiles, Histogram, Benchmark, StatisticsUnivariate, StatisticsBivariate, CorrelationMatrix, "
-            "TTest, AnovaOneWay, Table1, StatisticsFrequency, StatisticsContingency",
+            "SecureMedian, Quantiles, Histogram, Benchmark, StatisticsUnivariate, StatisticsBivariate, "
+            "CorrelationMatrix, TTest, AnovaOneWay, Table1, StatisticsFrequency, StatisticsContingency",
         )
 
 

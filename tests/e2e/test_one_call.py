@@ -354,6 +354,7 @@ def test_orders_of_nodes_differ(parties: list[Party], pool: ThreadPoolExecutor) 
     ],
 )
 def test_what_can_be_known_is_told_at_once(parties: list[Party], more: Any, status: int, code: str | None) -> None:
+    until(lambda: [party.open() for party in parties] == [0, 0, 0], "what came before is over")
     for party in parties[:2]:
         asked: dict[str, Any] = {"data": 1, "uuid": "at once"} | more
         if "network" in asked:

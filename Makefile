@@ -43,6 +43,7 @@ bench: venv
 	$(CARGO) bench --locked -p fdrtd-bench
 	$(CARGO) build --locked --release --bins
 	FDRTD_TEST_PROFILE=release $(BIN)/python bench/e2e.py
+	FDRTD_TEST_PROFILE=release $(BIN)/python bench/one_call.py
 
 # All fuzz targets for so many seconds together. What is found lands in fuzz/findings; see CONTRIBUTING.md.
 # FUZZ_SEED=… begins where an earlier run began; otherwise each run begins elsewhere.

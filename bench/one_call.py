@@ -1,6 +1,6 @@
 """Whole computations through one `compute` call, as clients see them: each party's client is a process of its own.
 
-Needs the release build: `make bench` makes it and runs this after the other figures.
+Needs the release build: `make bench` makes it and runs this after the other figures. `--few` leaves out the large data.
 """
 
 from __future__ import annotations
@@ -175,7 +175,8 @@ def main() -> None:
         with tempfile.TemporaryDirectory() as directory, nodes(Path(directory), count) as started:
             clients = Clients(started)
             few_rows(clients)
-            many_rows(clients)
+            if "--few" not in sys.argv:
+                many_rows(clients)
 
 
 if __name__ == "__main__":

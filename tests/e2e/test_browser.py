@@ -169,12 +169,16 @@ def test_computations_in_one_call(pages: Pages) -> None:
             {"microprotocol": "SecureSum", "parameters": {"digits_after": 3}, "data": [[10, 0.1], 9, 12]},
             {"microprotocol": "SecureSum", "parameters": {"digits_after": 3}, "data": [[10, 0.1], 9, 12]},
             {"microprotocol": "SecureMedian", "parameters": {}, "data": [[1, 2], [3, 4.5], 5]},
+            {"microprotocol": "StatisticsUnivariate", "parameters": {}, "data": [[1, 2], [3, 4.5], [5, None]]},
         ],
     )
-    *sums, medians = found
+    *sums, medians, statistics = found
     assert sums == [[{"inputs": 3, "result": {"samples": 4, "sum": 31.1}}] * 3] * 2
     assert medians[0]["result"]["median"] == 3
     assert medians == medians[:1] * 3
+    assert statistics == statistics[:1] * 3
+    univariate = statistics[0]["result"]
+    assert (univariate["samples"], univariate["missing"], univariate["mean"]) == (5, 1, 3.1)
 
 
 def test_the_page_of_the_documentation(pages: Pages) -> None:

@@ -35,7 +35,8 @@ lint: venv
 	$(BIN)/ruff check clients/python tests scripts bench
 	$(BIN)/ruff format --check clients/python tests scripts bench
 	cd clients/python && ../../$(BIN)/mypy
-	$(BIN)/mypy tests/e2e tests/oracle tests/first_minutes scripts bench
+	$(BIN)/mypy tests/e2e tests/first_minutes scripts bench
+	$(BIN)/mypy tests/oracle
 
 # Figures for docs/benchmarks.md.
 bench: venv

@@ -105,7 +105,8 @@ def test_unknown_microprotocol(shared: list[Node]) -> None:
             "call",
             f'there is no microprotocol "{name}"',
             f"did you mean {near}? This node has: SecureSum, BasicSum, MinimumMaximum, BasicMinMax, KthElement, "
-            "SecureMedian, Quantiles, Histogram, Benchmark",
+            "SecureMedian, Quantiles, Histogram, Benchmark, StatisticsUnivariate, StatisticsBivariate, "
+            "CorrelationMatrix, TTest, AnovaOneWay, Table1, StatisticsFrequency, StatisticsContingency",
         )
 
 
@@ -261,11 +262,11 @@ def test_failed(shared: list[Node]) -> None:
 def test_versions_differ(shared: list[Node]) -> None:
     task = create(shared[0], urls_of(shared))
     check(
-        lambda: simon_of(shared[1]).join(invitation={**task.invite(), "fdrtd": 4}),
+        lambda: simon_of(shared[1]).join(invitation={**task.invite(), "fdrtd": 5}),
         fdrtd.InputError,
         "VERSIONS_DIFFER",
         "call",
-        "the invitation is of version 4 of the protocol between nodes, this node speaks 3",
+        "the invitation is of version 5 of the protocol between nodes, this node speaks 4",
         "run the same version of fdrtd at all parties",
     )
     task.delete()

@@ -43,8 +43,8 @@ def processor(node: Node) -> float:
 def test_an_idle_node_is_small_and_waiting_costs_nothing(own: list[Node]) -> None:
     for node in own:
         assert resident(node) < MEMORY, node.url
-    # Everything that there is to wait for: peers that never join, an input, a result, an event, an invitation, the first
-    # party of a computation in one call, others at a meeting point.
+    # Everything that there is to wait for: peers that never join, an input, a result, an event, an invitation,
+    # the first party of a computation in one call, others at a meeting point.
     simons = [node.api().select_microservice(protocol="Simon") for node in own]
     nowhere = ["http://127.0.0.1:1/a", "http://127.0.0.1:1/b"]
     simons[0].create(microprotocol="SecureSum", network={"nodes": [own[0].url, *nowhere], "myself": 0})

@@ -464,7 +464,7 @@ MILLIS = {"join": 60_000, "input": 60_000, "run": 60_000, "silence": 20_000}
         ({"durations": {**MILLIS, "join": 2**64 - 1}}, "INVITATION_MALFORMED", ["duration", "30 days"]),
         ({"keys": ["zzz", None, None]}, "INVITATION_MALFORMED", ["wrong type"]),
         ({"keys": [None] * 65}, "INVITATION_MALFORMED", ["too many keys"]),
-        ({"fdrtd": 1}, "VERSIONS_DIFFER", ["version 1", "speaks 3", "same version"]),
+        ({"fdrtd": 1}, "VERSIONS_DIFFER", ["version 1", "speaks 4", "same version"]),
         ({"fdrtd": 0}, "VERSIONS_DIFFER", ["version 0"]),
         ({"microprotocol": "Unheard"}, "MICROPROTOCOL_UNKNOWN", ['"Unheard"']),
         ({"parameters": {"digits_after": 10000}}, "PARAMETERS_UNUSABLE", ["from 0 to 608"]),

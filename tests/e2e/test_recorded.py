@@ -31,7 +31,7 @@ DEVIATIONS: dict[str, tuple[int, str, str]] = {
     "GET /representation unknown uuid": (404, "OBJECT_UNKNOWN", EMPTY),
     "GET /representation not a uuid": (404, "OBJECT_UNKNOWN", EMPTY),
     "GET /representation of a microservice (not serializable)": (422, "NOT_A_VALUE", EMPTY),
-    "attribute unknown": (403, "FUNCTION_NOT_PUBLIC", "what is not on the list is not public, whether it exists or not"),
+    "attribute unknown": (403, "FUNCTION_NOT_PUBLIC", "what is not on the list is not public, be it there or not"),
     "attribute that is data (kvs.storages)": (403, "FUNCTION_NOT_PUBLIC", "it showed everybody's values"),
     "download of that data (other parties' storages)": (404, "OBJECT_UNKNOWN", "it showed everybody's values"),
     "attribute of uploaded dict (dict.keys)": (
@@ -65,7 +65,7 @@ DEVIATIONS: dict[str, tuple[int, str, str]] = {
 # What comes back is another value than recorded.
 OTHER_VALUES = {
     "download invitation": "an invitation says who is invited to what, and has task_id besides",
-    "download result": "three nodes have computed: the recorded network of one node alone is refused, as it protects nothing",
+    "download result": "three nodes have computed: a network of one node alone is refused, as it protects nothing",
 }
 # Released objects are gone also under another name; the recording downloads two that it made by calls it leaves out.
 LEFT_OUT = {"928eb648-d594-49e9-a9e1-b8a3074092f3": "byref", "3501fb6b-c415-4846-978a-35ed5edf2f97": "byref2"}

@@ -109,7 +109,7 @@ def objects(node: Node) -> int:
 # --- The catalogue --------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("path", [HERE, HERE + "/", "//representations//", HERE + "/"])
+@pytest.mark.parametrize("path", [HERE, HERE + "/", "//representations//"])
 def test_slashes_make_no_difference(face: Face, path: str) -> None:
     answer = face.send("GET", path).value()
     assert answer["type"] == "list"
@@ -199,7 +199,8 @@ def test_preflights_of_all_methods(tmp_path: Path) -> None:
                 assert method in answer.header("Access-Control-Allow-Methods").split(",")
                 assert "content-type" in answer.header("Access-Control-Allow-Headers")
         # What changes something is not done for a stranger's page at all.
-        for method, path in (("PUT", HERE), ("PATCH", f"/representation/{NOBODY}"), ("DELETE", f"/representation/{NOBODY}")):
+        nobody = f"/representation/{NOBODY}"
+        for method, path in (("PUT", HERE), ("PATCH", nobody), ("DELETE", nobody)):
             refused = wire.send(method, path, '{"args": [1]}', Origin="https://evil.example")
             refused.problem(403, "ORIGIN_REFUSED")
         assert wire.send("PUT", HERE, '{"args": [1]}', Origin="https://app.example").status == 200

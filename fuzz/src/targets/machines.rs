@@ -8,11 +8,15 @@ use fdrtd_mpc::sim;
 use crate::source::{Source, put};
 
 /// Texts that some microprotocol takes as an input.
-const INPUTS: [&str; 4] = [
+const INPUTS: [&str; 8] = [
     "1.5",
     "[1, 2, 3]",
     r#"{"vectors": [[1, 2], [3, 4]]}"#,
     r#"{"columns": {"a": [1], "b": [2]}}"#,
+    "[[1, 2], [3, 5], [null, 1]]",
+    r#"[["a", 1], [1, 2], ["a", 3]]"#,
+    r#"{"columns": ["g", "x"], "rows": [["a", 1], [1, null], [null, 7]]}"#,
+    r#"["a", 1, "a", null]"#,
 ];
 
 /// Messages that prepare what is compared: 2^18 oblivious transfers of 16 bytes, and layers of circuits.
@@ -24,6 +28,9 @@ fn parameters(entry: &Entry, compares: bool) -> String {
         "KthElement" => r#""rank": 2"#,
         "Quantiles" => r#""probabilities": [0.25, 1]"#,
         "Histogram" => r#""edges": [0, 2, 5]"#,
+        "TTest" => r#""test": "welch", "groups": ["a", 1]"#,
+        "AnovaOneWay" => r#""groups": ["a", 1]"#,
+        "Table1" => r#""group": {"column": "g", "categories": ["a", 1]}"#,
         _ => "",
     };
     let least = if compares { r#""min_samples": 3"# } else { "" };
@@ -73,6 +80,12 @@ pub(super) fn input_seeds() -> Vec<Vec<u8>> {
         r#"{"probabilities": [0.25, 5e-1, 1], "type": 1}"#,
         r#"{"edges": [0, 1.5, 9]}"#,
         r#"{"edges": {"from": -1, "to": 1, "step": 0.25}, "min_samples": 9}"#,
+        r#"{"test": "paired", "mean": 0.5, "alternative": "less", "confidence": 0.9}"#,
+        r#"{"test": "two-sample", "groups": ["a", 1]}"#,
+        r#"{"groups": ["a", 1, "b"]}"#,
+        r#"{"group": {"column": "g", "categories": ["a", 1]}}"#,
+        r#"{"categories": ["a", 1], "other": true}"#,
+        r#"{"categories": {"rows": ["a", 1], "columns": [1, 2]}, "min_cell": 2}"#,
         r#"{"digits_before": 30, "digits_after": 0}"#,
         r#"{"digits_after": 600}"#,
     ];
@@ -84,6 +97,9 @@ pub(super) fn input_seeds() -> Vec<Vec<u8>> {
         r#"{"columns": {"a": [1e400]}}"#,
         r#"[{"minimum": 1, "maximum": 2}]"#,
         "[[[]]]",
+        r#"[[1, 2], [3]]"#,
+        r#"{"rows": [[1, "a"]], "columns": ["x", "g"]}"#,
+        r#"{"columns": ["x", "x"], "rows": []}"#,
     ];
     let mut seeds = Vec::new();
     for index in 0..ALL.len() {

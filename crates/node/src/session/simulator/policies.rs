@@ -166,7 +166,7 @@ fn nothing_leaves_before_the_owner_and_the_record_say_yes() {
 #[test]
 fn bytes_of_rules_that_mean_nothing_end_it() {
     // The profile, the flags, and a message that is cut off in the rules.
-    let changes: [fn(&mut Vec<u8>); 3] = [|hello| hello[1] = 3, |hello| hello[68] = 4, |hello| hello.truncate(80)];
+    let changes: [fn(&mut Vec<u8>); 3] = [|hello| hello[1] = 3, |hello| hello[68] = 8, |hello| hello.truncate(80)];
     for change in changes {
         let mut world = World::new(3, 1);
         world.hostile = Some(0);

@@ -129,13 +129,13 @@ impl Tasks {
         first: Option<First>,
     ) -> Result<Arc<Task>, Problem> {
         let id = descriptor.task;
-        self.make_room(permit.owner()).await?;
         let task = Task::new(Arc::clone(&self.context), permit, descriptor, configured, me, mode);
         {
             let mut table = self.lock();
             if let Some(there) = table.ids.get(&id) {
                 return Err(taken(there.me().index()));
             }
+            self.make_room(&mut table, &task.owner);
             if table.objects.len() >= self.quota.tasks {
                 return Err(Problem::too_many(
                     "QUOTA",
@@ -190,24 +190,28 @@ impl Tasks {
         .await
     }
 
-    /// If there is no room for another task of this owner, spent ones make some.
-    async fn make_room(&self, owner: &Principal) -> Result<(), Problem> {
+    /// If there is no room for another task of this owner, spent ones make some, under the lock under which the new one takes it.
+    fn make_room(&self, table: &mut Table, owner: &Principal) {
         loop {
-            let spent = {
-                let mut table = self.lock();
-                let own = table
-                    .owned
-                    .get(owner)
-                    .is_some_and(|count| *count >= self.quota.tasks_each);
-                if !own && table.objects.len() < self.quota.tasks {
-                    return Ok(());
-                }
-                table.take_spent(|task| !own || task.owner == *owner)
-            };
-            match spent {
-                Some(task) => self.delete(&task, &Principal::node()).await?,
-                None => return Ok(()),
+            let own = table
+                .owned
+                .get(owner)
+                .is_some_and(|count| *count >= self.quota.tasks_each);
+            if !own && table.objects.len() < self.quota.tasks {
+                return;
             }
+            let Some(task) = table.take_spent(|task| !own || task.owner == *owner) else {
+                return;
+            };
+            table.bury(&task, self.quota.tasks);
+            table.remove(&task);
+            // Queued at once. If it fails, the task comes back with the next start.
+            let deleted = task.delete_record(&Principal::node());
+            tokio::spawn(async move {
+                if deleted.await.is_err() {
+                    tracing::error!(task = %task.id(), "a task's record could not be deleted");
+                }
+            });
         }
     }
 
@@ -520,24 +524,7 @@ impl Tasks {
     }
 
     fn remove(&self, task: &Arc<Task>) {
-        let mut table = self.lock();
-        table.spent.retain(|object| *object != task.object);
-        if table.objects.remove(&task.object).is_some()
-            && let Some(count) = table.owned.get_mut(&task.owner)
-        {
-            *count -= 1;
-            if *count == 0 {
-                table.owned.remove(&task.owner);
-            }
-        }
-        if table
-            .ids
-            .get(&task.id())
-            .is_some_and(|there| there.object == task.object)
-        {
-            table.ids.remove(&task.id());
-        }
-        table.pending.take_all(&task.id());
+        self.lock().remove(task);
     }
 
     fn lock(&self) -> MutexGuard<'_, Table> {
@@ -551,6 +538,23 @@ impl Table {
         if self.objects.insert(task.object, Arc::clone(task)).is_none() {
             *self.owned.entry(task.owner.clone()).or_default() += 1;
         }
+    }
+
+    fn remove(&mut self, task: &Task) {
+        self.spent.retain(|object| *object != task.object);
+        if self.objects.remove(&task.object).is_some()
+            && let Some(count) = self.owned.get_mut(&task.owner)
+        {
+            *count -= 1;
+            if *count == 0 {
+                self.owned.remove(&task.owner);
+            }
+        }
+        let id = task.id();
+        if self.ids.get(&id).is_some_and(|there| there.object == task.object) {
+            self.ids.remove(&id);
+        }
+        self.pending.take_all(&id);
     }
 
     /// The oldest that fits.

@@ -5,6 +5,7 @@ Needs the release build: `make bench` makes it and runs this after the other fig
 
 from __future__ import annotations
 
+import contextlib
 import multiprocessing
 import os
 import random
@@ -101,9 +102,11 @@ class Client:
 def serve(pipe: Connection, urls: list[str], myself: int) -> None:
     client = Client(urls, myself)
     pipe.send("ready")
-    while True:
-        name, arguments = pipe.recv()
-        pipe.send(getattr(client, name)(*arguments))
+    # Until the other end is closed.
+    with contextlib.suppress(EOFError):
+        while True:
+            name, arguments = pipe.recv()
+            pipe.send(getattr(client, name)(*arguments))
 
 
 class Clients:

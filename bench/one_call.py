@@ -9,11 +9,12 @@ import contextlib
 import multiprocessing
 import os
 import random
+import socket
 import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
@@ -24,7 +25,7 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "tests" / "e2e"))
 os.environ.setdefault("FDRTD_TEST_PROFILE", "release")
 
-from harness import Node, nodes, urls_of  # noqa: E402
+from harness import Node, urls_of  # noqa: E402
 
 RUNS = 200
 WARM_UP = 20
@@ -56,7 +57,8 @@ def cells(source: random.Random) -> Any:
 
 Row = Callable[[random.Random], Any]
 # Microprotocol, one row of data, parameters, and the milliseconds that we want at the most.
-COMPUTATIONS: list[tuple[str, Row, dict[str, Any], int]] = [
+Computation = tuple[str, Row, dict[str, Any], int]
+COMPUTATIONS: list[Computation] = [
     ("SecureSum", numbers, {}, 3),
     ("StatisticsUnivariate", numbers, {}, 20),
     ("StatisticsBivariate", pairs, {}, 10),
@@ -145,9 +147,25 @@ def milliseconds(values: list[float]) -> str:
     return f"median {statistics.median(values) * 1e3:.2f} ms (5 % {low:.2f}, 95 % {high:.2f})"
 
 
-def few_rows(clients: Clients) -> None:
+@contextlib.contextmanager
+def clients_of(count: int, *flags: str) -> Iterator[Clients]:
+    """As many nodes, which know their own URLs as those of operators do, and their clients."""
+    with contextlib.ExitStack() as stack:
+        directory = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        started = []
+        for index in range(count):
+            with socket.create_server(("127.0.0.1", 0)) as free:
+                listen = f"127.0.0.1:{free.getsockname()[1]}"
+            url = f"--public-url=http://{listen}/public{index + 1}"
+            node = Node(directory / str(index), index, url, *flags, listen=listen)
+            stack.callback(node.kill)
+            started.append(node)
+        yield Clients(started)
+
+
+def few_rows(clients: Clients, computations: list[Computation], note: str = "") -> None:
     parties = len(clients.pipes)
-    for microprotocol, row, parameters, wanted in COMPUTATIONS:
+    for microprotocol, row, parameters, wanted in computations:
         clients.prepare(row, ROWS)
         ways = ["handle", "representation", "fdrtd.compute"] if microprotocol == "SecureSum" else ["handle"]
         for way in ways:
@@ -155,7 +173,8 @@ def few_rows(clients: Clients) -> None:
                 clients.once(way, microprotocol, parameters)
             times = [clients.once(way, microprotocol, parameters, PAUSE) for _ in range(RUNS)]
             how = "" if way == "handle" else f" by {way}"
-            print(f"{microprotocol}{how}, {parties} parties, {ROWS} rows each: {milliseconds(times)}, wanted {wanted}")
+            what = f"{microprotocol}{how}, {parties} parties, {ROWS} rows each{note}"
+            print(f"{what}: {milliseconds(times)}, wanted {wanted}", flush=True)
 
 
 def many_rows(clients: Clients) -> None:
@@ -169,16 +188,25 @@ def many_rows(clients: Clients) -> None:
             where = "uploaded before" if uploaded else "in the call"
             print(
                 f"{microprotocol}, {parties} parties, 10^6 rows each, {where}: "
-                f"{seconds:.2f} s, {rate:.2f} million rows a second"
+                f"{seconds:.2f} s, {rate:.2f} million rows a second",
+                flush=True,
             )
 
 
 def main() -> None:
     for count in (2, 3):
-        with tempfile.TemporaryDirectory() as directory, nodes(Path(directory), count) as started:
-            clients = Clients(started)
-            few_rows(clients)
-            if "--few" not in sys.argv:
+        with clients_of(count) as clients:
+            few_rows(clients, COMPUTATIONS)
+        # What the disk costs: a commit for the input and one for the result, each waited for.
+        with tempfile.NamedTemporaryFile("w", suffix=".toml") as config:
+            config.write('[storage]\nsync = "process"\n')
+            config.flush()
+            with clients_of(count, f"--config={config.name}") as clients:
+                few_rows(clients, COMPUTATIONS[:1], ', sync = "process"')
+        with clients_of(count, "--ephemeral") as clients:
+            few_rows(clients, COMPUTATIONS[:1], ", in memory")
+        if "--few" not in sys.argv:
+            with clients_of(count) as clients:
                 many_rows(clients)
 
 

@@ -356,3 +356,41 @@ fn one_caller_cannot_take_all_the_room() {
     assert!(service.points.lock().ledger.shares.is_empty() && service.points.lock().ledger.bytes == 0);
     assert!(barrier.points.lock().ledger.shares.is_empty() && barrier.points.lock().ledger.bytes == 0);
 }
+
+/// Each step happens while somebody waits.
+#[tokio::test]
+async fn who_waits_is_woken_by_what_happens_at_the_point() {
+    let service = Barrier::new(QUOTA, clock().0);
+    let (who, stop) = (Principal::anonymous(), tokio::sync::watch::Sender::new(false));
+    let parse = |function: &str, text: &str| Parameters::parse(function, text).unwrap();
+    let made = service.call(&who, "create", parse("create", T12), None).unwrap();
+    let Reply::Object(point) = made else { unreachable!() };
+    let wait = |function: &'static str, text: &str| {
+        let (params, point, stopping) = (parse(function, text), &point, stop.subscribe());
+        let service = &service;
+        async move {
+            service
+                .wait(function, params, Some(point), &Patience::LONG, stopping)
+                .await
+        }
+    };
+    let call = |function: &'static str, text: &str| {
+        let (params, point) = (parse(function, text), &point);
+        let (service, who) = (&service, &who);
+        // Polled after the one who waits.
+        async move { service.call(who, function, params, Some(point)) }
+    };
+    let (waited, _) = tokio::join!(wait("wait", r#"{"count": 1}"#), call("arrive", r#"{"party": 1}"#));
+    assert_eq!(waited, value("1"));
+    let departed = r#"{"count": 1}"#;
+    let (waited, _) = tokio::join!(wait("wait_departed", departed), call("depart", r#"{"party": 1}"#));
+    assert_eq!(waited, value("1"));
+    let (waited, _) = tokio::join!(wait("wait", r#"{"count": 2}"#), call("delete", "{}"));
+    assert_eq!(refusal(waited), UNKNOWN);
+    let made = service.call(&who, "create", parse("create", T12), None).unwrap();
+    assert_eq!(made, Reply::Object(point.clone()));
+    let (waited, ()) = tokio::join!(wait("wait", r#"{"count": 1}"#), async {
+        stop.send_replace(true);
+    });
+    assert_eq!(waited, Ok(Reply::Waiting("0 of 1 parties have arrived".to_owned())));
+}

@@ -51,6 +51,11 @@ pub struct Centre {
 }
 
 impl Centre {
+    #[cfg(test)]
+    pub(crate) fn of(samples: u64, sum: i64) -> Centre {
+        Centre::new(samples, sum.into()).expect("some samples")
+    }
+
     fn new(samples: u64, sum: BigInt) -> Result<Centre, Why> {
         if samples == 0 {
             return Err(Why::NoValues);
@@ -336,20 +341,6 @@ pub fn read(
     pairs.iter().zip(elements).map(product).collect()
 }
 
-/// The squares of all columns.
-///
-/// # Errors
-/// A peer that breaks the protocol.
-pub async fn squares(
-    net: &mut Net,
-    grid: &Grid,
-    columns: &[Column],
-    centres: &[Result<Centre, Why>],
-) -> Result<Vec<Result<Product, Why>>, Abort> {
-    let pairs: Vec<(usize, usize)> = (0..columns.len()).map(|column| (column, column)).collect();
-    products(net, grid, columns, centres, &pairs).await
-}
-
 /// A ring for sums of products of two deviations, whatever the data: |x − M| < 4·10^digits (x may be a difference of two numbers), at most 2^31 summands, a sign.
 #[must_use]
 pub fn product_ring(grid: &Grid) -> Ring {
@@ -469,7 +460,7 @@ mod tests {
     proptest! {
         #[test]
         fn the_centre_is_next_to_the_mean(samples in 1u64..1000, sum in -100_000i64..100_000) {
-            let centre = Centre::new(samples, sum.into()).unwrap();
+            let centre = Centre::of(samples, sum);
             prop_assert_eq!(&centre.mean * samples + &centre.rest, sum.into());
             prop_assert!((&centre.rest * BigInt::from(2)).magnitude() <= BigInt::from(samples).magnitude());
             prop_assert!(centre.remainder().abs() <= 0.5);
@@ -483,7 +474,7 @@ mod tests {
             };
             let (x, y) = (elements(&|pair| pair.0), elements(&|pair| pair.1));
             let n = pairs.len() as i64;
-            let centre = |sum: i64| Centre::new(n as u64, sum.into()).unwrap();
+            let centre = |sum: i64| Centre::of(n as u64, sum);
             let (sx, sy) = (pairs.iter().map(|pair| pair.0).sum::<i64>(), pairs.iter().map(|pair| pair.1).sum::<i64>());
             let (cx, cy) = (centre(sx), centre(sy));
             let ring = product_ring(&grid);

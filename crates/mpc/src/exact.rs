@@ -29,6 +29,22 @@ impl Ratio {
         (denominator.bits() > 0).then_some(Ratio { numerator, denominator })
     }
 
+    /// A whole number.
+    #[must_use]
+    pub fn whole(number: impl Into<BigInt>) -> Ratio {
+        Ratio {
+            numerator: number.into(),
+            denominator: BigUint::from(1_u8),
+        }
+    }
+
+    /// Divided by a whole number; `None` if that is 0.
+    #[must_use]
+    pub fn divided(mut self, divisor: u64) -> Option<Ratio> {
+        self.denominator *= divisor;
+        (divisor > 0).then_some(self)
+    }
+
     /// Divided by 10^places.
     #[must_use]
     pub fn shifted(mut self, places: u32) -> Ratio {
@@ -272,7 +288,7 @@ pub fn element(integer: &BigInt, words: usize) -> Vec<u64> {
     element
 }
 
-/// 10 to the digits after the point of a grid: how many steps of the grid are 1.
+/// Digits after the point: 10^that many steps of the grid are 1.
 #[must_use]
 pub fn unit(grid: &Grid) -> u32 {
     grid.digits().after().into()
@@ -366,7 +382,7 @@ mod tests {
             for number in &numbers {
                 Float::new(*number).add_fixed(&mut sum);
             }
-            let exact = numbers.iter().fold(Ratio::new(0, 1).unwrap(), |sum, number| {
+            let exact = numbers.iter().fold(Ratio::whole(0), |sum, number| {
                 let (mantissa, exponent) = libm::frexp(*number);
                 let mantissa = libm::ldexp(mantissa, 53) as i64;
                 let down = BigInt::from(1) << (200 + 53 - exponent);

@@ -9,7 +9,7 @@ mod tests;
 
 use std::fmt;
 
-use zeroize::Zeroizing;
+use zeroize::{Zeroize, Zeroizing};
 
 use super::{Reason, Refusal, shown};
 use crate::microprotocol::SeeRow;
@@ -39,6 +39,15 @@ pub enum Category {
     Number(i64),
     /// A text.
     Text(String),
+}
+
+/// Which categories a party has is private.
+impl Drop for Category {
+    fn drop(&mut self) {
+        if let Category::Text(text) = self {
+            text.zeroize();
+        }
+    }
 }
 
 /// Names may be private.

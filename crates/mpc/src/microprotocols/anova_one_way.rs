@@ -140,7 +140,7 @@ impl Analysis {
             return Err(*why);
         }
         let all = Summary::together(groups)?;
-        let mut within = Ratio::new(0, 1).ok_or(Why::NoValues)?;
+        let mut within = Ratio::whole(0);
         for group in groups.iter().flatten() {
             within = within.plus(group.squares());
         }
@@ -153,9 +153,8 @@ impl Analysis {
     }
 
     fn statistic(&self) -> Result<f64, Why> {
-        let mean = |squares: &Ratio, degrees: u64| Some(squares.times(&Ratio::new(1, degrees)?));
-        let below = mean(&self.within, self.below).ok_or(Why::TooFewValues)?;
-        let above = mean(&self.between, self.above).ok_or(Why::TooFewValues)?;
+        let below = self.within.clone().divided(self.below).ok_or(Why::TooFewValues)?;
+        let above = self.between.clone().divided(self.above).ok_or(Why::TooFewValues)?;
         Ok(above.over(&below).ok_or(Why::Constant)?.to_f64())
     }
 

@@ -5,22 +5,22 @@ use std::fmt;
 use zeroize::Zeroizing;
 
 use super::parameters::unusable;
-use crate::centred::{Column, MISSING, OPENS_PRODUCTS, OPENS_SUMS};
+use crate::centred::{self, Centre, Column, Counting, MISSING, OPENS_PRODUCTS, OPENS_SUMS, Product};
 use crate::data::{self, Cells, Kind, Table};
-use crate::microprotocol::{Refusal, Shape};
+use crate::microprotocol::{Refusal, SeeRow, Shape};
 use crate::net::{Abort, Net};
 use crate::number::Grid;
 use crate::opening::Opens;
 use crate::threshold::{self, Thresholds, Why, most_of_each};
 
-/// What [`crate::centred::sums`] and [`missing_counts`] open.
+/// What [`first_pass`] opens.
 pub(super) const OPENS: [Opens; 6] = {
     let [enough, samples, missing, sums] = OPENS_SUMS;
     let few = [Opens::Value(MISSING_FEW), Opens::Value(MISSING_NONE)];
     [enough, samples, few[0], few[1], missing, sums]
 };
 
-/// The same, and what [`crate::centred::products`] opens.
+/// What [`passes`] opens.
 pub(super) const OPENS_PASSES: [Opens; 7] = {
     let [enough, samples, few, none, missing, sums] = OPENS;
     [enough, samples, few, none, missing, sums, OPENS_PRODUCTS]
@@ -144,9 +144,40 @@ impl Rows {
         })
     }
 
-    pub(super) fn shape(&self, message_bytes: usize) -> Shape {
-        shape(self.names.as_deref(), self.columns.len(), message_bytes)
+    pub(super) fn samples(&self) -> Zeroizing<Vec<u64>> {
+        Zeroizing::new(vec![self.samples])
     }
+
+    /// The public part, for rows that so many values were read for.
+    pub(super) fn shape(&self, grid: &Grid, parties: usize, width: usize, products: usize) -> Shape {
+        let bytes = pass_bytes(grid, parties, self.columns.len(), 1, products);
+        shape(self.names.as_deref(), width, bytes)
+    }
+
+    /// Two passes over complete rows. The first number is how many are not complete.
+    pub(super) async fn passes(
+        &self,
+        net: &mut Net,
+        grid: &Grid,
+        thresholds: &Thresholds,
+        pairs: &[(usize, usize)],
+    ) -> Result<(First, Vec<Result<Product, Why>>), Abort> {
+        let missing = Missing {
+            counts: &[self.missing],
+            of_columns: 1,
+        };
+        passes(net, grid, thresholds, (&self.columns, Counting::Rows), missing, pairs).await
+    }
+}
+
+/// Rounds of [`passes`].
+pub(super) fn pass_rounds(parties: usize, thresholds: &Thresholds) -> u32 {
+    first_rounds(parties, thresholds) + 1
+}
+
+/// Shows the cells of tables of numbers.
+pub(super) fn show(grid: &Grid, texts: &[&str], see: &mut SeeRow<'_>) -> Result<(), Refusal> {
+    Ok(Table::show(grid, texts, &|_, _| Kind::Numbers, see)?)
 }
 
 /// The public part of a table.
@@ -155,9 +186,11 @@ pub(super) fn shape(names: Option<&[String]>, width: usize, message_bytes: usize
         Some(names) => format!("table {}", serde_json::Value::from(names.to_vec())),
         None => format!("rows {width}"),
     };
-    let text = match names {
-        Some(_) => format!("a table of {width} named columns"),
-        None => format!("rows of {width} values"),
+    let text = match (names, width) {
+        (Some(_), 1) => "a table of one named column".to_owned(),
+        (Some(_), _) => format!("a table of {width} named columns"),
+        (None, 1) => "a list of numbers".to_owned(),
+        (None, _) => format!("rows of {width} values"),
     };
     Shape {
         text,
@@ -210,39 +243,89 @@ pub(super) fn chosen(grid: &Grid, cells: &Cells, rows: &[bool]) -> Column {
     column
 }
 
-/// What is added up of missing values together with the sums: all of them, if there is no minimum for counts.
-pub(super) fn opened_missing<'a>(thresholds: &Thresholds, missing: &'a [u64]) -> &'a [u64] {
-    if thresholds.cell > 1 { &[] } else { missing }
-}
-
-/// Rounds of [`missing_counts`].
-pub(super) fn missing_rounds(parties: usize, thresholds: &Thresholds) -> u32 {
-    if thresholds.cell > 1 {
+/// Rounds of [`first_pass`].
+pub(super) fn first_rounds(parties: usize, thresholds: &Thresholds) -> u32 {
+    let missing = if thresholds.cell > 1 {
         threshold::cells_rounds(parties, thresholds.cell, 1)
     } else {
         0
-    }
+    };
+    centred::sums_rounds(parties, thresholds) + missing
 }
 
-/// How many values are missing, as far as that may be told; nothing is told of what has too few samples. `own` are this party's numbers, `opened` those of all, if they have opened
-/// already.
-pub(super) async fn missing_counts(
+/// Longest message of [`first_pass`] and [`passes`].
+pub(super) fn pass_bytes(grid: &Grid, parties: usize, columns: usize, missing: usize, products: usize) -> usize {
+    let passes = centred::message_bytes(grid, parties, columns, missing, products);
+    passes.max(threshold::cells_message_bytes(parties, missing))
+}
+
+/// How many values are missing at a party. Private.
+pub(super) struct Missing<'a> {
+    pub(super) counts: &'a [u64],
+    /// So many of them belong to a column each, in order (to all of them, if rows are counted); the others to none.
+    pub(super) of_columns: usize,
+}
+
+/// What opens first of columns.
+pub(super) struct First {
+    /// By column.
+    pub(super) samples: Vec<Result<u64, Why>>,
+    /// By column.
+    pub(super) centres: Vec<Result<Centre, Why>>,
+    pub(super) missing: Vec<Result<u64, Why>>,
+}
+
+/// Numbers of values, sums, and how many values are missing, as far as that may be told. Nothing is told of what has too few samples. With a minimum for counts those of missing values
+/// are compared first.
+pub(super) async fn first_pass(
     net: &mut Net,
+    grid: &Grid,
     thresholds: &Thresholds,
-    samples: &[Result<u64, Why>],
-    (own, opened): (&[u64], &[u64]),
-) -> Result<Vec<Result<u64, Why>>, Abort> {
-    let counts: Vec<Option<u64>> = if thresholds.cell > 1 {
+    columns: (&[Column], Counting),
+    missing: Missing<'_>,
+) -> Result<First, Abort> {
+    let compared = thresholds.cell > 1;
+    let counts = if compared { &[] } else { missing.counts };
+    let sums = centred::sums(net, grid, thresholds, columns, (counts, missing.of_columns)).await?;
+    let may_open = |place: usize| {
+        let of_column = place < missing.of_columns;
+        of_column
+            .then(|| sums.samples.get(place).copied())
+            .flatten()
+            .unwrap_or(Ok(0))
+    };
+    let opened: Vec<Option<u64>> = if compared {
         // What must not open is computed as if nobody had any.
-        let counts = own
-            .iter()
-            .zip(samples)
-            .map(|(count, samples)| if samples.is_ok() { *count } else { 0 });
+        let counts = missing.counts.iter().enumerate();
+        let counts = counts.map(|(place, count)| if may_open(place).is_ok() { *count } else { 0 });
         let counts: Zeroizing<Vec<u64>> = Zeroizing::new(counts.collect());
         threshold::each(net, thresholds.cell, &counts, [MISSING_FEW, MISSING_NONE, MISSING]).await?
     } else {
-        opened.iter().copied().map(Some).collect()
+        sums.counts.iter().copied().map(Some).collect()
     };
-    let missing = |(count, samples): (Option<u64>, &Result<u64, Why>)| samples.and(count.ok_or(Why::FewInCell));
-    Ok(counts.into_iter().zip(samples).map(missing).collect())
+    let told = |(place, count): (usize, Option<u64>)| may_open(place).and(count.ok_or(Why::FewInCell));
+    Ok(First {
+        missing: opened.into_iter().enumerate().map(told).collect(),
+        samples: sums.samples,
+        centres: sums.centres,
+    })
+}
+
+/// The same, and sums of squares and products about the means of pairs of columns: one round more.
+pub(super) async fn passes(
+    net: &mut Net,
+    grid: &Grid,
+    thresholds: &Thresholds,
+    columns: (&[Column], Counting),
+    missing: Missing<'_>,
+    pairs: &[(usize, usize)],
+) -> Result<(First, Vec<Result<Product, Why>>), Abort> {
+    let first = first_pass(net, grid, thresholds, columns, missing).await?;
+    let products = centred::products(net, grid, columns.0, &first.centres, pairs).await?;
+    Ok((first, products))
+}
+
+/// Each column with itself.
+pub(super) fn squares(columns: usize) -> Vec<(usize, usize)> {
+    (0..columns).map(|column| (column, column)).collect()
 }

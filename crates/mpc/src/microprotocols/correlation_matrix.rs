@@ -11,18 +11,17 @@
 use zeroize::Zeroizing;
 
 use super::answer::{Answer, Field};
-use super::columns::{self, Rows, missing_counts, missing_rounds, opened_missing};
+use super::columns::{self, First, Rows};
 use super::parameters::Common;
-use super::statistics_bivariate::correlation;
-use crate::centred::{self, Counting, Product, Sums};
-use crate::data::{Kind, Table};
+use super::statistics_bivariate::{correlation, squared};
+use crate::centred::Product;
 use crate::distributions::student_both;
 use crate::exact::Ratio;
 use crate::microprotocol::{Microprotocol, Refusal, Release, SeeRow, Shape};
 use crate::net::{Abort, Net};
 use crate::number::{Digits, Grid};
 use crate::opening::Opens;
-use crate::threshold::{self, Thresholds, Why};
+use crate::threshold::{Thresholds, Why};
 
 /// Most columns.
 const MOST: usize = 256;
@@ -54,14 +53,12 @@ impl Microprotocol for CorrelationMatrix {
     }
 
     fn rounds(params: &Common, parties: usize, thresholds: &Thresholds) -> u32 {
-        let thresholds = params.thresholds.strictest(*thresholds);
-        centred::sums_rounds(parties, &thresholds) + missing_rounds(parties, &thresholds) + 1
+        columns::pass_rounds(parties, &params.thresholds.strictest(*thresholds))
     }
 
     fn shape(params: &Common, parties: usize, input: &Rows) -> Shape {
         let width = input.columns.len();
-        let bytes = centred::message_bytes(&params.grid, parties, width, 1, width * (width + 1) / 2);
-        input.shape(bytes.max(threshold::cells_message_bytes(parties, 1)))
+        input.shape(&params.grid, parties, width, pairs(width).len())
     }
 
     fn digits(params: &Common) -> Option<Digits> {
@@ -69,49 +66,48 @@ impl Microprotocol for CorrelationMatrix {
     }
 
     fn samples(input: &Rows) -> Zeroizing<Vec<u64>> {
-        Zeroizing::new(vec![input.samples])
+        input.samples()
     }
 
     fn rows(params: &Common, texts: &[&str], see: &mut SeeRow<'_>) -> Result<(), Refusal> {
-        Ok(Table::show(&params.grid, texts, &|_, _| Kind::Numbers, see)?)
+        columns::show(&params.grid, texts, see)
     }
 
     async fn run(params: Common, input: Rows, net: &mut Net) -> Result<Answer, Abort> {
         let grid = &params.grid;
         let thresholds = params.thresholds.strictest(net.session().thresholds);
-        let own = [input.missing];
-        let columns = (&input.columns[..], Counting::Rows);
-        let counts = (opened_missing(&thresholds, &own), 1);
-        let sums = centred::sums(net, grid, &thresholds, columns, counts).await?;
-        let missing = missing_counts(net, &thresholds, &sums.samples[..1], (&own, &sums.counts)).await?;
-        let width = input.columns.len();
-        let pairs: Vec<(usize, usize)> = (0..width)
-            .flat_map(|row| (0..=row).map(move |column| (row, column)))
-            .collect();
-        let products = centred::products(net, grid, &input.columns, &sums.centres, &pairs).await?;
-        let matrix = Matrix { grid, sums, products };
+        let pairs = pairs(input.columns.len());
+        let (first, products) = input.passes(net, grid, &thresholds, &pairs).await?;
+        // Some ten microseconds an entry.
+        net.work_ahead(pairs.len() * 10_000).await;
         let names = input.names.map(|names| ("columns", Field::Public(names.into())));
         let mut fields = vec![
-            ("samples", Field::Count(matrix.sums.samples[0])),
-            ("missing", Field::Count(missing[0])),
+            ("samples", Field::Count(first.samples[0])),
+            ("missing", Field::Count(first.missing[0])),
         ];
         fields.extend(names);
-        fields.extend(matrix.fields());
+        fields.extend(Matrix { grid, first, products }.fields());
         Ok(Answer::new(fields))
     }
+}
+
+/// The lower triangle, row by row.
+fn pairs(width: usize) -> Vec<(usize, usize)> {
+    let row = |row: usize| (0..=row).map(move |column| (row, column));
+    (0..width).flat_map(row).collect()
 }
 
 /// What has opened.
 struct Matrix<'a> {
     grid: &'a Grid,
-    sums: Sums,
-    /// The lower triangle, row by row.
+    first: First,
+    /// Of [`pairs`].
     products: Vec<Result<Product, Why>>,
 }
 
 impl Matrix<'_> {
     fn fields(&self) -> [(&'static str, Field); 5] {
-        let centres = self.sums.centres.iter();
+        let centres = self.first.centres.iter();
         let means = centres.map(|centre| centre.as_ref().map(|centre| centre.mean(self.grid)).map_err(|why| *why));
         let deviation = |column: usize| self.product(column, column)?.deviation(self.grid, 1);
         [
@@ -127,17 +123,21 @@ impl Matrix<'_> {
     }
 
     fn width(&self) -> usize {
-        self.sums.centres.len()
+        self.first.centres.len()
     }
 
+    /// A symmetric matrix. Each entry is computed once.
     fn square(&self, entry: impl Fn(usize, usize) -> Result<f64, Why>) -> Field {
-        let row = |row: usize| Field::doubles((0..self.width()).map(|column| entry(row, column)));
+        let entries: Vec<Result<f64, Why>> = pairs(self.width())
+            .into_iter()
+            .map(|(row, column)| entry(row, column))
+            .collect();
+        let row = |row: usize| Field::doubles((0..self.width()).map(|column| entries[place(row, column)]));
         Field::List((0..self.width()).map(row).collect())
     }
 
     fn product(&self, row: usize, column: usize) -> Result<&Product, Why> {
-        let (high, low) = (row.max(column), row.min(column));
-        self.products[high * (high + 1) / 2 + low].as_ref().map_err(|why| *why)
+        self.products[place(row, column)].as_ref().map_err(|why| *why)
     }
 
     fn correlation(&self, row: usize, column: usize) -> Result<f64, Why> {
@@ -150,24 +150,21 @@ impl Matrix<'_> {
 
     /// Two-sided, by t² = (n − 2)·r² / (1 − r²), exact up to the root.
     fn p(&self, row: usize, column: usize) -> Result<f64, Why> {
-        let (xx, yy, xy) = (
-            self.product(row, row)?,
-            self.product(column, column)?,
-            self.product(row, column)?,
-        );
-        let degrees = self.sums.samples[0]?.saturating_sub(2);
+        let [xx, yy, xy] = [(row, row), (column, column), (row, column)].map(|(row, column)| self.product(row, column));
+        let degrees = self.first.samples[0]?.saturating_sub(2);
         if degrees == 0 {
             return Err(Why::TooFewValues);
         }
-        let square = xy.quotient(xx).zip(xy.quotient(yy)).ok_or(Why::Constant)?;
-        let square = square.0.times(&square.1);
-        let one = Ratio::new(1, 1).ok_or(Why::Constant)?;
-        let rest = one.plus(&square.clone().negated());
+        let square = squared(xx?, yy?, xy?)?;
+        let rest = Ratio::whole(1).plus(&square.clone().negated());
         let Some(odds) = square.over(&rest) else { return Ok(0.0) };
-        let t = odds
-            .times(&Ratio::new(degrees, 1).ok_or(Why::TooFewValues)?)
-            .root()
-            .to_f64();
+        let t = odds.times(&Ratio::whole(degrees)).root().to_f64();
         student_both(t, degrees as f64).ok_or(Why::TooFewValues)
     }
+}
+
+/// Where an entry is in the lower triangle; the upper one is its mirror image.
+fn place(row: usize, column: usize) -> usize {
+    let (high, low) = (row.max(column), row.min(column));
+    high * (high + 1) / 2 + low
 }

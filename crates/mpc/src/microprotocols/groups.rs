@@ -6,15 +6,15 @@ use std::fmt;
 use zeroize::Zeroizing;
 
 use super::categories;
-use super::columns::{self, chosen, missing_counts, missing_rounds, most_rows, opened_missing, wrong_width};
+use super::columns::{self, Missing, most_rows, pass_bytes, wrong_width};
 use super::parameters::{Given, unusable};
 use super::summary::Summary;
-use crate::centred::{self, Column, Counting};
+use crate::centred::{Column, Counting};
 use crate::data::{self, Category, Cells, Kind, MISSING, Reason, Table};
 use crate::microprotocol::{Refusal, SeeRow, Shape};
 use crate::net::{Abort, Net};
 use crate::number::Grid;
-use crate::threshold::{self, Thresholds, Why};
+use crate::threshold::{Thresholds, Why};
 
 /// The parameter that declares them.
 pub(super) const GROUPS: &str = "groups";
@@ -65,18 +65,13 @@ impl Grouped {
             return Err(wrong_width(&(2..=2), table.columns.len()));
         }
         let places = places(grid, &table, 0, groups)?;
-        let complete = table.complete(&[0, 1]);
-        let samples = complete.iter().filter(|complete| **complete).count() as u64;
-        let of_group = |group: u32| {
-            let rows = places
-                .iter()
-                .zip(complete.iter())
-                .map(|(place, complete)| *complete && *place == group);
-            let rows: Zeroizing<Vec<bool>> = Zeroizing::new(rows.collect());
-            chosen(grid, &table.columns[1], &rows)
-        };
+        let columns = by_group(grid, &table.columns[1], &places, groups.len());
+        let samples = columns
+            .iter()
+            .map(|column| column.len() / grid.ring().limbs())
+            .sum::<usize>() as u64;
         Ok(Grouped {
-            columns: (0..groups.len() as u32).map(of_group).collect(),
+            columns,
             samples,
             missing: table.rows as u64 - samples,
             names: table.names,
@@ -89,12 +84,7 @@ impl Grouped {
 
     pub(super) fn shape(&self, grid: &Grid, parties: usize) -> Shape {
         let groups = self.columns.len();
-        let bytes = centred::message_bytes(grid, parties, groups, 1, groups);
-        columns::shape(
-            self.names.as_deref(),
-            2,
-            bytes.max(threshold::cells_message_bytes(parties, 1)),
-        )
+        columns::shape(self.names.as_deref(), 2, pass_bytes(grid, parties, groups, 1, groups))
     }
 }
 
@@ -131,10 +121,32 @@ pub(super) fn places(
     Ok(Zeroizing::new(codes.iter().map(place).collect()))
 }
 
+/// The numbers of a column by the places of their groups; rows that lack either are left out. Memory is taken at once, since what grows leaves copies of private values behind.
+pub(super) fn by_group(grid: &Grid, cells: &Cells, places: &[u32], groups: usize) -> Vec<Column> {
+    let limbs = grid.ring().limbs();
+    let Cells::Numbers { elements, present } = cells else {
+        return Vec::new();
+    };
+    let group_of = |row: usize| (present[row] && places[row] != MISSING).then_some(places[row] as usize);
+    let mut sizes = vec![0; groups];
+    (0..present.len())
+        .filter_map(group_of)
+        .for_each(|group| sizes[group] += limbs);
+    let mut columns: Vec<Column> = sizes
+        .into_iter()
+        .map(|size| Zeroizing::new(Vec::with_capacity(size)))
+        .collect();
+    for (row, element) in elements.chunks_exact(limbs).enumerate() {
+        if let Some(group) = group_of(row) {
+            columns[group].extend_from_slice(element);
+        }
+    }
+    columns
+}
+
 /// Rounds of [`open`].
 pub(super) fn rounds(parties: usize, thresholds: &Thresholds) -> u32 {
-    let thresholds = thresholds.of_groups();
-    centred::sums_rounds(parties, &thresholds) + missing_rounds(parties, &thresholds) + 1
+    columns::pass_rounds(parties, &thresholds.of_groups())
 }
 
 /// What has opened of all groups.
@@ -151,18 +163,17 @@ pub(super) async fn open(
     thresholds: &Thresholds,
     input: &Grouped,
 ) -> Result<Opened, Abort> {
-    let thresholds = thresholds.of_groups();
-    let own = [input.missing];
-    let columns = (&input.columns[..], Counting::Each);
     // Rows that are not complete have no group that could be too small.
-    let counts = (opened_missing(&thresholds, &own), 0);
-    let sums = centred::sums(net, grid, &thresholds, columns, counts).await?;
-    let missing = missing_counts(net, &thresholds, &[Ok(0)], (&own, &sums.counts)).await?;
-    let squares = centred::squares(net, grid, &input.columns, &sums.centres).await?;
-    let groups = sums.centres.iter().zip(&squares);
+    let missing = Missing {
+        counts: &[input.missing],
+        of_columns: 0,
+    };
+    let columns = (&input.columns[..], Counting::Each);
+    let pairs = columns::squares(input.columns.len());
+    let (first, squares) = columns::passes(net, grid, &thresholds.of_groups(), columns, missing, &pairs).await?;
     Ok(Opened {
-        groups: groups.map(|(centre, square)| Summary::new(centre, square)).collect(),
-        samples: sums.samples,
-        missing: missing[0],
+        groups: Summary::all(&first, &squares),
+        samples: first.samples,
+        missing: first.missing[0],
     })
 }

@@ -15,16 +15,15 @@ use num_bigint::BigInt;
 use zeroize::Zeroizing;
 
 use super::answer::{Answer, Field};
-use super::columns::{self, Rows, missing_counts, missing_rounds, opened_missing};
+use super::columns::{self, First, Rows};
 use super::parameters::Common;
-use crate::centred::{self, Centre, Counting, Product};
-use crate::data::{Kind, Table};
+use crate::centred::{Centre, Product};
 use crate::exact::{Ratio, unit};
 use crate::microprotocol::{Microprotocol, Refusal, Release, SeeRow, Shape};
 use crate::net::{Abort, Net};
 use crate::number::{Digits, Grid};
 use crate::opening::Opens;
-use crate::threshold::{self, Thresholds, Why};
+use crate::threshold::{Thresholds, Why};
 
 /// See the [module](self).
 #[derive(Debug)]
@@ -53,13 +52,11 @@ impl Microprotocol for StatisticsBivariate {
     }
 
     fn rounds(params: &Common, parties: usize, thresholds: &Thresholds) -> u32 {
-        let thresholds = params.thresholds.strictest(*thresholds);
-        centred::sums_rounds(parties, &thresholds) + missing_rounds(parties, &thresholds) + 1
+        columns::pass_rounds(parties, &params.thresholds.strictest(*thresholds))
     }
 
     fn shape(params: &Common, parties: usize, input: &Rows) -> Shape {
-        let bytes = centred::message_bytes(&params.grid, parties, 2, 1, 3);
-        input.shape(bytes.max(threshold::cells_message_bytes(parties, 1)))
+        input.shape(&params.grid, parties, 2, PAIRS.len())
     }
 
     fn digits(params: &Common) -> Option<Digits> {
@@ -67,38 +64,27 @@ impl Microprotocol for StatisticsBivariate {
     }
 
     fn samples(input: &Rows) -> Zeroizing<Vec<u64>> {
-        Zeroizing::new(vec![input.samples])
+        input.samples()
     }
 
     fn rows(params: &Common, texts: &[&str], see: &mut SeeRow<'_>) -> Result<(), Refusal> {
-        Ok(Table::show(&params.grid, texts, &|_, _| Kind::Numbers, see)?)
+        columns::show(&params.grid, texts, see)
     }
 
     async fn run(params: Common, input: Rows, net: &mut Net) -> Result<Answer, Abort> {
-        let grid = &params.grid;
         let thresholds = params.thresholds.strictest(net.session().thresholds);
-        let own = [input.missing];
-        let columns = (&input.columns[..], Counting::Rows);
-        let counts = (opened_missing(&thresholds, &own), 1);
-        let sums = centred::sums(net, grid, &thresholds, columns, counts).await?;
-        let missing = missing_counts(net, &thresholds, &sums.samples[..1], (&own, &sums.counts)).await?;
-        let pairs = [(0, 0), (1, 1), (0, 1)];
-        let products = centred::products(net, grid, &input.columns, &sums.centres, &pairs).await?;
-        Ok(answer(grid, sums.samples[0], missing[0], &sums.centres, &products))
+        let (first, products) = input.passes(net, &params.grid, &thresholds, &PAIRS).await?;
+        Ok(answer(&params.grid, &first, &products))
     }
 }
 
-fn answer(
-    grid: &Grid,
-    samples: Result<u64, Why>,
-    missing: Result<u64, Why>,
-    centres: &[Result<Centre, Why>],
-    products: &[Result<Product, Why>],
-) -> Answer {
+/// x with itself, y with itself, both.
+const PAIRS: [(usize, usize); 3] = [(0, 0), (1, 1), (0, 1)];
+
+fn answer(grid: &Grid, first: &First, products: &[Result<Product, Why>]) -> Answer {
     let both = || -> Result<Line<'_>, Why> {
-        let [x, y] = [&centres[0], &centres[1]].map(|centre| centre.as_ref().map_err(|why| *why));
-        let [xx, yy, xy] =
-            [&products[0], &products[1], &products[2]].map(|product| product.as_ref().map_err(|why| *why));
+        let [x, y] = [0, 1].map(|column| first.centres[column].as_ref().map_err(|why| *why));
+        let [xx, yy, xy] = [0, 1, 2].map(|pair| products[pair].as_ref().map_err(|why| *why));
         Ok(Line {
             x: x?,
             y: y?,
@@ -111,8 +97,8 @@ fn answer(
     let number = |value: &dyn Fn(Line<'_>) -> Result<f64, Why>| Field::Double(both().and_then(value));
     let intercept = || number(&|line| Ok(line.intercept()?.shifted(places).to_f64()));
     Answer::new(vec![
-        ("samples", Field::Count(samples)),
-        ("missing", Field::Count(missing)),
+        ("samples", Field::Count(first.samples[0])),
+        ("missing", Field::Count(first.missing[0])),
         ("mean_x", number(&|line| Ok(line.x.mean(grid)))),
         ("mean_y", number(&|line| Ok(line.y.mean(grid)))),
         ("variance_x", number(&|line| line.xx.mean(grid, 1))),
@@ -170,9 +156,13 @@ fn enough(square: &Product) -> Result<(), Why> {
 /// # Errors
 /// Fewer than two rows, or a column without variation.
 pub(super) fn correlation(xx: &Product, yy: &Product, xy: &Product) -> Result<f64, Why> {
-    enough(xx)?;
-    let square = xy.quotient(xx).zip(xy.quotient(yy));
-    let (one, other) = square.ok_or(Why::Constant)?;
-    let size = one.times(&other).root().to_f64();
+    let size = squared(xx, yy, xy)?.root().to_f64();
     Ok(if xy.is_negative() { -size } else { size })
+}
+
+/// r², exactly.
+pub(super) fn squared(xx: &Product, yy: &Product, xy: &Product) -> Result<Ratio, Why> {
+    enough(xx)?;
+    let (one, other) = xy.quotient(xx).zip(xy.quotient(yy)).ok_or(Why::Constant)?;
+    Ok(one.times(&other))
 }

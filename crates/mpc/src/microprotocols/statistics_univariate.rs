@@ -19,12 +19,11 @@ use num_bigint::BigInt;
 use zeroize::Zeroizing;
 
 use super::answer::{Answer, Answers, Field};
-use super::columns::{self, Columns, missing_counts, missing_rounds, opened_missing};
+use super::columns::{self, Columns, Missing, first_pass, first_rounds, pass_bytes, squares};
 use super::minimum_maximum::{self, check_size, extreme_keys, minimum_and_maximum, smallest_bytes, smallest_rounds};
 use super::parameters::{Canonical, DIGITS, Given, MIN_CELL, MIN_SAMPLES};
 use super::ranked;
 use crate::centred::{self, Centre, Column, Counting, Deviations, Product};
-use crate::data::{Kind, Table};
 use crate::exact::{Float, Ratio, element, integer, unit};
 use crate::keys::KeySpace;
 use crate::mask::{self, Prg};
@@ -33,7 +32,7 @@ use crate::net::{Abort, Net};
 use crate::number::{Digits, Grid, Total};
 use crate::opening::Opens;
 use crate::ring::Ring;
-use crate::threshold::{self, Thresholds, Why};
+use crate::threshold::{Thresholds, Why};
 
 const SQUARES: &str = "sums of squares about the means";
 const RECIPROCALS: &str = "sums of mean/x";
@@ -120,15 +119,14 @@ impl Microprotocol for StatisticsUnivariate {
         } else {
             0
         };
-        centred::sums_rounds(parties, &thresholds) + missing_rounds(parties, &thresholds) + extremes + 2
+        first_rounds(parties, &thresholds) + extremes + 2
     }
 
     fn shape(params: &Params, parties: usize, input: &Columns) -> Shape {
         let count = input.columns.len();
-        let mut bytes = centred::message_bytes(&params.grid, parties, count, count, 0)
+        let mut bytes = pass_bytes(&params.grid, parties, count, count, 0)
             .max(4 * count * second_ring(&params.grid).element_bytes())
-            .max(4 * count * POWERS.element_bytes())
-            .max(threshold::cells_message_bytes(parties, count));
+            .max(4 * count * POWERS.element_bytes());
         if params.extremes {
             bytes = bytes.max(smallest_bytes(&params.grid, parties, count));
         }
@@ -144,7 +142,7 @@ impl Microprotocol for StatisticsUnivariate {
     }
 
     fn rows(params: &Params, texts: &[&str], see: &mut SeeRow<'_>) -> Result<(), Refusal> {
-        Ok(Table::show(&params.grid, texts, &|_, _| Kind::Numbers, see)?)
+        columns::show(&params.grid, texts, see)
     }
 
     async fn run(params: Params, input: Columns, net: &mut Net) -> Result<Answers, Abort> {
@@ -156,13 +154,15 @@ impl Microprotocol for StatisticsUnivariate {
             missing,
             ..
         } = input;
-        let counts = (opened_missing(&thresholds, &missing), missing.len());
-        let sums = centred::sums(net, grid, &thresholds, (&columns, Counting::Each), counts).await?;
-        let missing = missing_counts(net, &thresholds, &sums.samples, (&missing, &sums.counts)).await?;
-        let second = second_pass(net, grid, &columns, &sums.centres).await?;
-        let powers = third_pass(net, grid, &columns, &sums.centres, &second).await?;
+        let missing = Missing {
+            counts: &missing,
+            of_columns: missing.len(),
+        };
+        let first = first_pass(net, grid, &thresholds, (&columns, Counting::Each), missing).await?;
+        let second = second_pass(net, grid, &columns, &first.centres).await?;
+        let powers = third_pass(net, grid, &columns, &first.centres, &second).await?;
         let extremes = if params.extremes(&thresholds) {
-            let enough: Vec<bool> = sums.samples.iter().map(Result::is_ok).collect();
+            let enough: Vec<bool> = first.samples.iter().map(Result::is_ok).collect();
             net.work_ahead(columns.iter().map(|column| column.len() * 4).sum())
                 .await;
             let mut keys = extreme_keys(&KeySpace::new(grid), &columns);
@@ -174,9 +174,9 @@ impl Microprotocol for StatisticsUnivariate {
             let hidden = || [Err(Why::ExtremesHidden), Err(Why::ExtremesHidden)];
             let described = Described {
                 grid,
-                samples: sums.samples[column],
-                missing: missing[column],
-                centre: &sums.centres[column],
+                samples: first.samples[column],
+                missing: first.missing[column],
+                centre: &first.centres[column],
                 second: &second[column],
                 powers: powers[column],
             };
@@ -217,10 +217,10 @@ async fn second_pass(
     let limbs = ring.limbs();
     net.work_ahead(columns.iter().map(|column| column.len() * 32).sum())
         .await;
-    let pairs: Vec<(usize, usize)> = (0..columns.len()).map(|column| (column, column)).collect();
+    let pairs = squares(columns.len());
     let mut vector = Zeroizing::new(vec![0; 4 * columns.len() * limbs]);
-    let (squares, others) = vector.split_at_mut(columns.len() * limbs);
-    centred::fill(grid, ring, squares, columns, centres, &pairs);
+    let (own, others) = vector.split_at_mut(columns.len() * limbs);
+    centred::fill(grid, ring, own, columns, centres, &pairs);
     let mut coins = Prg::new(&net.session().own_key("undefined means", 0));
     for ((column, centre), slots) in columns.iter().zip(centres).zip(others.chunks_exact_mut(3 * limbs)) {
         if let Some(mean) = positive_mean(centre)
@@ -301,12 +301,9 @@ async fn third_pass(
             && let Ok(variance) = square.exact_mean(0)
             && variance.is_positive()
         {
-            add_powers(
-                &mut Deviations::new(grid, &columns[column], centre),
-                centre.remainder(),
-                variance.root(),
-                slots,
-            );
+            let mut deviations = Deviations::new(grid, &columns[column], centre);
+            let most = libm::sqrt(centre.samples as f64) * (1.0 + 1e-9);
+            add_powers(&mut deviations, centre.remainder(), (variance.root(), most), slots)?;
         }
     }
     net.will_open(POWERS_OPEN);
@@ -316,16 +313,29 @@ async fn third_pass(
     Ok(opened.chunks_exact(4 * limbs).map(sums).collect())
 }
 
-fn add_powers(deviations: &mut Deviations<'_>, remainder: f64, deviation: Float, slots: &mut [u64]) {
+/// Adds powers of z = (x − mean)/σ of all numbers.
+///
+/// # Errors
+/// |z| beyond `most`, which is √n: of all numbers together none is farther from the mean. Somebody has made mean or variance up, to choose the scale on which powers of others' numbers open.
+fn add_powers(
+    deviations: &mut Deviations<'_>,
+    remainder: f64,
+    (deviation, most): (Float, f64),
+    slots: &mut [u64],
+) -> Result<(), Abort> {
     let limbs = POWERS.limbs();
     while let Some(distance) = deviations.next_float(remainder) {
         let z = distance.over(deviation).to_f64();
+        if z.abs() > most {
+            return Err(Abort::StoriesDiffer);
+        }
         let (square, cube) = (z * z, z * z * z);
         let powers = [cube, square * square, square * cube, cube * cube];
         for (power, slot) in powers.into_iter().zip(slots.chunks_exact_mut(limbs)) {
             Float::new(power).add_fixed(slot);
         }
     }
+    Ok(())
 }
 
 /// Everything that has opened of one column.
@@ -425,5 +435,28 @@ impl Described<'_> {
         let samples = BigInt::from(centre.samples);
         let mean_square = Ratio::new(square.about_zero(centre, centre), &samples * &samples).ok_or(Why::NoValues)?;
         Ok(mean_square.shifted(2 * unit(self.grid)).root().to_f64())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    /// The farthest that one of n numbers can be from the mean is √(n − 1) standard deviations.
+    #[test]
+    fn a_scale_that_no_data_have_is_noticed_before_powers_open() {
+        let grid = Grid::new(Digits::new(6, 0).unwrap());
+        let column = Zeroizing::new(vec![0_u64, 0, 0, 10]);
+        let first = Centre::of(4, 10);
+        let tried = |variance: Ratio| {
+            let mut slots = vec![0; 4 * POWERS.limbs()];
+            let mut deviations = Deviations::new(&grid, &column, &first);
+            add_powers(&mut deviations, first.remainder(), (variance.root(), 2.0), &mut slots).map(|()| slots)
+        };
+        // Σ(x − 2.5)² / 4 = 18.75.
+        let slots = tried(Ratio::new(75, 4).unwrap()).unwrap();
+        assert!(slots.iter().any(|word| *word != 0));
+        assert!(tried(Ratio::new(55, 4).unwrap()).is_err());
     }
 }

@@ -2,9 +2,10 @@
 
 use num_bigint::BigInt;
 
+use super::columns::First;
 use crate::centred::{Centre, Product};
 use crate::distributions::student_quantile;
-use crate::exact::{Ratio, element, unit};
+use crate::exact::{Ratio, unit};
 use crate::number::Grid;
 use crate::threshold::Why;
 
@@ -18,7 +19,13 @@ pub(super) struct Summary {
 }
 
 impl Summary {
-    pub(super) fn new(centre: &Result<Centre, Why>, square: &Result<Product, Why>) -> Result<Summary, Why> {
+    /// Of each column.
+    pub(super) fn all(first: &First, squares: &[Result<Product, Why>]) -> Vec<Result<Summary, Why>> {
+        let columns = first.centres.iter().zip(squares);
+        columns.map(|(centre, square)| Summary::new(centre, square)).collect()
+    }
+
+    fn new(centre: &Result<Centre, Why>, square: &Result<Product, Why>) -> Result<Summary, Why> {
         let centre = centre.as_ref().map_err(|why| *why)?;
         let square = square.as_ref().map_err(|why| *why)?;
         Ok(Summary {
@@ -33,9 +40,9 @@ impl Summary {
         let mut all = Summary {
             samples: 0,
             sum: BigInt::ZERO,
-            squares: zero()?,
+            squares: Ratio::whole(0),
         };
-        let mut between = zero()?;
+        let mut between = Ratio::whole(0);
         for part in parts {
             let part = match part {
                 Ok(part) => part,
@@ -75,8 +82,7 @@ impl Summary {
 
     /// With n − 1.
     pub(super) fn exact_variance(&self) -> Result<Ratio, Why> {
-        let degrees = Ratio::new(1, self.degrees()).ok_or(Why::TooFewValues)?;
-        Ok(self.squares.times(&degrees))
+        self.squares.clone().divided(self.degrees()).ok_or(Why::TooFewValues)
     }
 
     pub(super) fn deviation(&self, grid: &Grid) -> Result<f64, Why> {
@@ -85,8 +91,7 @@ impl Summary {
 
     /// Of the mean, squared.
     pub(super) fn squared_error(&self) -> Result<Ratio, Why> {
-        let share = Ratio::new(1, self.samples).ok_or(Why::NoValues)?;
-        Ok(self.exact_variance()?.times(&share))
+        self.exact_variance()?.divided(self.samples).ok_or(Why::NoValues)
     }
 
     pub(super) fn error(&self, grid: &Grid) -> Result<f64, Why> {
@@ -106,22 +111,7 @@ impl Summary {
     }
 }
 
-fn zero() -> Result<Ratio, Why> {
-    Ratio::new(0, 1).ok_or(Why::NoValues)
-}
-
 /// The root of what is in squared steps of the grid.
 pub(super) fn root(grid: &Grid, square: Ratio) -> f64 {
     square.shifted(2 * unit(grid)).root().to_f64()
-}
-
-/// A decimal that a parameter gives, in steps of the grid.
-pub(super) fn steps(grid: &Grid, decimal: &[u64]) -> BigInt {
-    debug_assert_eq!(decimal.len(), grid.ring().limbs(), "one element");
-    crate::exact::integer(decimal)
-}
-
-/// The decimal of some steps of the grid.
-pub(super) fn decimal(grid: &Grid, steps: &BigInt) -> String {
-    grid.to_decimal(&element(steps, grid.ring().limbs()))
 }

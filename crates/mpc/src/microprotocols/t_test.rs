@@ -17,19 +17,19 @@ use zeroize::Zeroizing;
 
 use super::answer::{Answer, Field};
 use super::categories;
-use super::columns::{self, Rows, missing_counts, missing_rounds, most_rows, opened_missing};
+use super::columns::{self, Rows, most_rows};
 use super::groups::{self, GROUPS, Grouped};
 use super::parameters::{Canonical, DIGITS, Given, MIN_CELL, MIN_SAMPLES, unusable};
-use super::summary::{Summary, decimal, root, steps};
-use crate::centred::{self, Column, Counting};
-use crate::data::{self, Category, Kind, Table};
+use super::summary::{Summary, root};
+use crate::centred::Column;
+use crate::data::{self, Category};
 use crate::distributions::{student_both, student_quantile, student_upper};
-use crate::exact::{Ratio, unit};
+use crate::exact::{Ratio, element, integer, unit};
 use crate::microprotocol::{Microprotocol, Refusal, Release, SeeRow, Shape};
 use crate::net::{Abort, Net};
 use crate::number::{Digits, Grid};
 use crate::opening::Opens;
-use crate::threshold::{self, Thresholds, Why};
+use crate::threshold::{Thresholds, Why};
 
 /// See the [module](self).
 #[derive(Debug)]
@@ -162,7 +162,7 @@ impl Microprotocol for TTest {
         Ok(Params {
             thresholds: given.thresholds()?,
             test,
-            mean: steps(&grid, &mean),
+            mean: integer(&mean),
             alternative: alternative.unwrap_or(Alternative::TwoSided),
             confidence: given.confidence()?,
             groups,
@@ -174,7 +174,12 @@ impl Microprotocol for TTest {
         let text = |text: &str| format!("\"{text}\"");
         let mut canonical = Canonical::new(&params.grid, &params.thresholds)
             .with("test", text(params.test.name()))
-            .with("mean", decimal(&params.grid, &params.mean))
+            .with(
+                "mean",
+                params
+                    .grid
+                    .to_decimal(&element(&params.mean, params.grid.ring().limbs())),
+            )
             .with("alternative", text(params.alternative.name()))
             .with("confidence", serde_json::Value::from(params.confidence).to_string());
         if params.test.compares_groups() {
@@ -205,16 +210,14 @@ impl Microprotocol for TTest {
         if params.test.compares_groups() {
             return groups::rounds(parties, &thresholds);
         }
-        centred::sums_rounds(parties, &thresholds) + missing_rounds(parties, &thresholds) + 1
+        columns::pass_rounds(parties, &thresholds)
     }
 
     fn shape(params: &Params, parties: usize, input: &Input) -> Shape {
         match input {
             Input::One(rows) => {
-                let bytes = centred::message_bytes(&params.grid, parties, 1, 1, 1);
                 let width = if params.test == Test::Paired { 2 } else { 1 };
-                let bytes = bytes.max(threshold::cells_message_bytes(parties, 1));
-                super::columns::shape(rows.names.as_deref(), width, bytes)
+                rows.shape(&params.grid, parties, width, 1)
             }
             Input::Two(grouped) => grouped.shape(&params.grid, parties),
         }
@@ -226,7 +229,7 @@ impl Microprotocol for TTest {
 
     fn samples(input: &Input) -> Zeroizing<Vec<u64>> {
         match input {
-            Input::One(rows) => Zeroizing::new(vec![rows.samples]),
+            Input::One(rows) => rows.samples(),
             Input::Two(grouped) => grouped.samples(),
         }
     }
@@ -235,7 +238,7 @@ impl Microprotocol for TTest {
         if params.test.compares_groups() {
             return groups::rows(&params.grid, texts, see);
         }
-        Ok(Table::show(&params.grid, texts, &|_, _| Kind::Numbers, see)?)
+        columns::show(&params.grid, texts, see)
     }
 
     async fn run(params: Params, input: Input, net: &mut Net) -> Result<Answer, Abort> {
@@ -271,20 +274,17 @@ fn differences(grid: &Grid, parties: usize, texts: &[&str]) -> Result<Rows, Refu
 
 async fn one(params: &Params, thresholds: &Thresholds, rows: &Rows, net: &mut Net) -> Result<Answer, Abort> {
     let grid = &params.grid;
-    let own = [rows.missing];
-    let columns = (&rows.columns[..], Counting::Rows);
-    let counts = (opened_missing(thresholds, &own), 1);
-    let sums = centred::sums(net, grid, thresholds, columns, counts).await?;
-    let missing = missing_counts(net, thresholds, &sums.samples, (&own, &sums.counts)).await?;
-    let squares = centred::squares(net, grid, &rows.columns, &sums.centres).await?;
-    let summary = Summary::new(&sums.centres[0], &squares[0]);
+    let (first, squares) = rows.passes(net, grid, thresholds, &[(0, 0)]).await?;
+    let summary = Summary::all(&first, &squares)
+        .pop()
+        .ok_or(Abort::Internal("no sample"))?;
     let of = |value: &dyn Fn(&Summary) -> Result<f64, Why>| {
         Field::Double(summary.as_ref().map_err(|why| *why).and_then(value))
     };
     let mut fields = vec![
         ("test", Field::Public(params.test.name().into())),
-        ("samples", Field::Count(sums.samples[0])),
-        ("missing", Field::Count(missing[0])),
+        ("samples", Field::Count(first.samples[0])),
+        ("missing", Field::Count(first.missing[0])),
         ("mean", of(&|summary| summary.mean(grid))),
         ("standard_deviation", of(&|summary| summary.deviation(grid))),
         ("standard_error", of(&|summary| summary.error(grid))),
@@ -354,9 +354,10 @@ fn compared(test: Test, groups: &[Result<Summary, Why>]) -> Result<Tested, Why> 
     let difference = difference(groups)?;
     if test == Test::TwoSample {
         let degrees = first.degrees() + second.degrees();
-        let share = |number: u64| Ratio::new(1, number).ok_or(Why::TooFewValues);
-        let variance = first.squares().plus(second.squares()).times(&share(degrees)?);
-        let shares = share(first.samples)?.plus(&share(second.samples)?);
+        let share = |ratio: Ratio, number: u64| ratio.divided(number).ok_or(Why::TooFewValues);
+        let variance = share(first.squares().plus(second.squares()), degrees)?;
+        let [one, other] = [first, second].map(|group| share(Ratio::whole(1), group.samples));
+        let shares = one?.plus(&other?);
         return Ok(Tested {
             difference,
             squared_error: variance.times(&shares),
@@ -366,7 +367,7 @@ fn compared(test: Test, groups: &[Result<Summary, Why>]) -> Result<Tested, Why> 
     // Welch and Satterthwaite.
     let (one, other) = (first.squared_error()?, second.squared_error()?);
     let sum = one.plus(&other);
-    let part = |error: &Ratio, degrees: u64| Some(error.times(error).times(&Ratio::new(1, degrees)?));
+    let part = |error: &Ratio, degrees: u64| error.times(error).divided(degrees);
     let parts = part(&one, first.degrees())
         .zip(part(&other, second.degrees()))
         .ok_or(Why::TooFewValues)?;
@@ -381,8 +382,7 @@ fn compared(test: Test, groups: &[Result<Summary, Why>]) -> Result<Tested, Why> 
 fn conclusion(params: &Params, tested: Result<Tested, Why>) -> [(&'static str, Field); 4] {
     let degrees = tested.as_ref().map(|tested| tested.degrees).map_err(|why| *why);
     let statistic = tested.as_ref().map_err(|why| *why).and_then(|tested| {
-        let mean = Ratio::new(params.mean.clone(), 1).ok_or(Why::NoValues)?;
-        let away = tested.difference.plus(&mean.negated());
+        let away = tested.difference.plus(&Ratio::whole(params.mean.clone()).negated());
         let square = away.times(&away).over(&tested.squared_error).ok_or(Why::Constant)?;
         let size = square.root().to_f64();
         Ok(if away.is_positive() { size } else { -size })

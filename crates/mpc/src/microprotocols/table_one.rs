@@ -22,17 +22,17 @@ use zeroize::Zeroizing;
 
 use super::answer::{Answer, Field};
 use super::categories;
-use super::columns::{self, chosen, missing_counts, missing_rounds, most_rows, opened_missing};
-use super::groups::places;
+use super::columns::{self, Missing, most_rows};
+use super::groups::{by_group, places};
 use super::parameters::{Canonical, DIGITS, Given, MIN_CELL, MIN_SAMPLES, unusable};
 use super::summary::Summary;
-use crate::centred::{self, Column, Counting};
-use crate::data::{Category, Cells, Kind, MISSING, Table};
+use crate::centred::{Column, Counting};
+use crate::data::{Category, Cells, Kind, Table};
 use crate::microprotocol::{Microprotocol, Refusal, Release, SeeRow, Shape};
 use crate::net::{Abort, Net};
 use crate::number::{Digits, Grid};
 use crate::opening::Opens;
-use crate::threshold::{self, Thresholds, Why};
+use crate::threshold::{Thresholds, Why};
 
 /// Most groups of all columns together.
 const MOST_CELLS: usize = 10_000;
@@ -149,11 +149,10 @@ impl Microprotocol for Table1 {
             ..unusable("", "the input has no names of columns")
         })?;
         table.even(grid)?;
-        let groups = params
-            .group
-            .as_ref()
-            .map(|group| of_rows(params, &table, names, group))
-            .transpose()?;
+        let places = match &params.group {
+            Some(group) => of_rows(params, &table, names, group)?,
+            None => Zeroizing::new(vec![0; table.rows]),
+        };
         let mut order: Vec<usize> = (0..names.len()).collect();
         order.retain(|column| matches!(table.columns[*column], Cells::Numbers { .. }));
         order.sort_by_key(|column| &names[*column]);
@@ -169,23 +168,16 @@ impl Microprotocol for Table1 {
                 ..unusable("", &message)
             });
         }
-        Ok(collect(
-            params,
-            &table,
-            &order,
-            groups.as_ref().map(|groups| &groups[..]),
-        ))
+        Ok(collect(params, &table, &order, &places))
     }
 
     fn rounds(params: &Params, parties: usize, thresholds: &Thresholds) -> u32 {
-        let thresholds = params.thresholds(thresholds);
-        centred::sums_rounds(parties, &thresholds) + missing_rounds(parties, &thresholds) + 1
+        columns::pass_rounds(parties, &params.thresholds(thresholds))
     }
 
     fn shape(params: &Params, parties: usize, input: &Input) -> Shape {
         let cells = input.cells.len();
-        let bytes = centred::message_bytes(&params.grid, parties, cells, cells + 1, cells);
-        let bytes = bytes.max(threshold::cells_message_bytes(parties, cells + 1));
+        let bytes = columns::pass_bytes(&params.grid, parties, cells, cells + 1, cells);
         columns::shape(Some(&input.names), input.names.len(), bytes)
     }
 
@@ -204,28 +196,25 @@ impl Microprotocol for Table1 {
     async fn run(params: Params, input: Input, net: &mut Net) -> Result<Answer, Abort> {
         let grid = &params.grid;
         let thresholds = params.thresholds(&net.session().thresholds);
-        let mut own = input.missing;
-        own.push(input.without_group);
-        let columns = (&input.cells[..], Counting::Each);
-        let counts = (opened_missing(&thresholds, &own), input.cells.len());
-        let sums = centred::sums(net, grid, &thresholds, columns, counts).await?;
+        let mut counts = input.missing;
         // Rows without a group belong to no cell that could have too few values.
-        let mut told = sums.samples.clone();
-        told.push(Ok(0));
-        let mut missing = missing_counts(net, &thresholds, &told, (&own, &sums.counts)).await?;
-        let without_group = missing
-            .pop()
-            .ok_or(Abort::Internal("no count of rows without a group"))?;
-        let squares = centred::squares(net, grid, &input.cells, &sums.centres).await?;
-        let summaries = sums.centres.iter().zip(&squares);
-        let cells: Vec<Cell> = summaries
-            .zip(sums.samples.iter().zip(missing))
-            .map(|((centre, square), (samples, missing))| Cell {
-                summary: Summary::new(centre, square),
-                samples: *samples,
-                missing,
-            })
-            .collect();
+        counts.push(input.without_group);
+        let missing = Missing {
+            counts: &counts,
+            of_columns: input.cells.len(),
+        };
+        let columns = (&input.cells[..], Counting::Each);
+        let pairs = columns::squares(input.cells.len());
+        let (first, squares) = columns::passes(net, grid, &thresholds, columns, missing, &pairs).await?;
+        let without_group = first.missing[input.cells.len()];
+        let opened = Summary::all(&first, &squares).into_iter();
+        let counts = first.samples.iter().zip(&first.missing);
+        let cell = |(summary, (samples, missing)): (Result<Summary, Why>, Counts<'_>)| Cell {
+            summary,
+            samples: *samples,
+            missing: *missing,
+        };
+        let cells: Vec<Cell> = opened.zip(counts).map(cell).collect();
         let columns = input.names.into_iter().zip(cells.chunks(params.groups()));
         let columns = columns.map(|(name, cells)| (name, Field::Object(describe(&params, cells))));
         let mut fields = vec![("columns", Field::Object(Answer::new(columns.collect())))];
@@ -236,6 +225,9 @@ impl Microprotocol for Table1 {
         Ok(Answer::new(fields))
     }
 }
+
+/// How many values, and how many are missing.
+type Counts<'a> = (&'a Result<u64, Why>, &'a Result<u64, Why>);
 
 fn read_group(text: &str) -> Result<Group, Refusal> {
     #[derive(Deserialize)]
@@ -271,31 +263,37 @@ fn of_rows(params: &Params, table: &Table, names: &[String], group: &Group) -> R
     places(&params.grid, table, column, &group.categories)
 }
 
-fn collect(params: &Params, table: &Table, order: &[usize], groups: Option<&[u32]>) -> Input {
-    let place = |row: usize| groups.map_or(0, |groups| groups[row]);
-    let mut cells = Vec::with_capacity(order.len() * params.groups());
-    let mut missing = Zeroizing::new(Vec::with_capacity(order.len() * params.groups() + 1));
+/// Without groups all rows are of one.
+fn collect(params: &Params, table: &Table, order: &[usize], places: &[u32]) -> Input {
+    let groups = params.groups();
+    let mut members = vec![0; groups];
+    let mut without_group = 0;
+    for place in places {
+        *members.get_mut(*place as usize).unwrap_or(&mut without_group) += 1;
+    }
+    let mut cells = Vec::with_capacity(order.len() * groups);
+    let mut missing = Zeroizing::new(Vec::with_capacity(order.len() * groups + 1));
     let mut samples = Zeroizing::new(Vec::with_capacity(order.len()));
     for column in order {
-        let mut all = 0;
-        for group in 0..params.groups() as u32 {
-            let of_group = |row: usize| place(row) == group;
-            let has = |row: usize| of_group(row) && table.columns[*column].has(row);
-            let rows: Zeroizing<Vec<bool>> = Zeroizing::new((0..table.rows).map(has).collect());
-            let count = rows.iter().filter(|has| **has).count();
-            let members = (0..table.rows).filter(|row| of_group(*row)).count();
-            missing.push((members - count) as u64);
-            cells.push(chosen(&params.grid, &table.columns[*column], &rows));
-            all += count as u64;
-        }
-        samples.push(all);
+        let of_groups = by_group(&params.grid, &table.columns[*column], places, groups);
+        let counts = of_groups
+            .iter()
+            .map(|values| (values.len() / params.grid.ring().limbs()) as u64);
+        missing.extend(
+            members
+                .iter()
+                .zip(counts.clone())
+                .map(|(members, count)| members - count),
+        );
+        samples.push(counts.sum());
+        cells.extend(of_groups);
     }
     let names = table.names.as_deref().unwrap_or_default();
     Input {
         names: order.iter().map(|column| names[*column].clone()).collect(),
         cells,
         missing,
-        without_group: (0..table.rows).filter(|row| place(*row) == MISSING).count() as u64,
+        without_group,
         samples,
     }
 }

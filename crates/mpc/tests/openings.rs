@@ -209,15 +209,18 @@ fn same(entry: &Entry, one: &Opened, other: &Opened) -> Result<(), String> {
                 .collect()
         };
         let is_random = |opening: &&Opening| matches!(declared(entry, opening.what), Some(Opens::Random(_)));
-        let raised = one
-            .iter()
-            .filter(is_random)
-            .any(|opening| zeros(opening).contains(&false));
-        for (one, other) in one.iter().zip(other) {
+        // What is uniform unless something is raised comes before that.
+        let raised = |place: usize| {
+            let next = one[place..].iter().find(is_random);
+            next.is_some_and(|opening| zeros(opening).contains(&false))
+        };
+        for (place, (one, other)) in one.iter().zip(other).enumerate() {
+            // With other coins it is another element: a constant would tell how many have raised it.
+            let fresh = one != other;
             let same = match declared(entry, one.what) {
-                Some(Opens::Random(_)) => zeros(one) == zeros(other),
-                Some(Opens::Unless(_)) if raised => true,
-                _ => one == other,
+                Some(Opens::Random(_)) => zeros(one) == zeros(other) && (fresh || !zeros(one).contains(&false)),
+                Some(Opens::Unless(_)) if raised(place) => fresh,
+                _ => !fresh,
             };
             if !same {
                 return Err(format!(
@@ -561,11 +564,7 @@ impl Microprotocol for Planted {
             Mistake::NotRandom | Mistake::Random => {
                 let raised = input.iter().any(|value| *value < 0);
                 let element = u64::from_le_bytes(net.session().own_key("flag", 0)[..8].try_into().unwrap());
-                let element = if mistake == Mistake::Random {
-                    element
-                } else {
-                    u64::MAX << 63
-                };
+                let element = if mistake == Mistake::Random { element } else { 1 };
                 net.will_open("whether some value is negative");
                 add(net, &[if raised { element } else { 0 }]).await?;
             }

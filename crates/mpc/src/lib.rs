@@ -2,7 +2,7 @@
 //! over [`net::Net`], and [`net::Machine`] turns it inside out into a state machine that a node, a simulator or a fuzzer drives.
 //!
 //! Read on: [`net`] (what a protocol may do), [`mask`] (secure addition), [`ot`] (oblivious transfer), [`circuit`] (comparison and whatever else circuits can
-//! do), [`threshold`] (counts that are compared before they open), [`order`] (values by their rank), [`microprotocols::secure_sum`] (a whole microprotocol), [`microprotocol`] (the table the node uses), [`number`] (decimal numbers as exact integers),
+//! do), [`threshold`] (counts that are compared before they open), [`order`] (values by their rank), [`centred`] (means, variances and covariances, exactly), [`sketch`] (names that nobody declared), [`opening`] (what opens, in words that tests compare), [`microprotocols::secure_sum`] (a whole microprotocol), [`microprotocol`] (the table the node uses), [`number`] (decimal numbers as exact integers), [`exact`] (their quotients, rounded once), [`distributions`],
 //! [`sim`] (tests with faults).
 //!
 //! Not supported yet: circuits against parties that deviate, parties that drop out.

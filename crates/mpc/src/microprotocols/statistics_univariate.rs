@@ -9,6 +9,7 @@
 //!   `null`, and nobody learns whose numbers these are or how many.
 //! - **Rounds** after the last input: 3, and 12 for the extremes of three parties; with a minimum of samples 17 more, and as many with a minimum for counts.
 //! - **Adversary**: semi-honest, any number of colluding parties.
+//!   A party that makes mean or variance up chooses the scale on which powers open: within what its peers' own numbers allow (|z| ≤ √n), or they stop.
 //! - **What each party sees**: masked vectors, uniformly random up to their sums ([`crate::mask`]); those sums are the declared outputs, or uniform where the flag says so. Each pass depends on the public results of
 //!   the one before only, so a simulator that has the outputs draws the passes one after the other.
 //! - **Not protected**: the outputs. A number far from all others shows in the higher moments, and one near 0 in the harmonic mean, also where extremes are hidden. Of few numbers, exact sums and sums of squares can be solved for. Columns with different numbers of samples tell how many of one are missing where the other is not.

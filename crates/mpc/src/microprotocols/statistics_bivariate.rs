@@ -3,7 +3,7 @@
 //! - **Declared outputs**, everything that opens: how many complete rows all parties have, and how many are not complete; the exact means, variances and covariance (as sums, and sums of squares and products
 //!   about the means). Where rules want a minimum of samples: whether it is reached; if not, nothing else opens. All other results follow from these.
 //! - **How**: two passes of masked sums ([`crate::centred`]); quotients are rounded once, so that offsets of the data cancel exactly.
-//! - **Rounds** after the last input: 2; with a minimum of samples 17 more for three parties.
+//! - **Rounds** after the last input: 2; with a minimum of samples 16 more for three parties.
 //! - **Adversary**: semi-honest, any number of colluding parties.
 //! - **What each party sees**: masked vectors, uniformly random up to their sums ([`crate::mask`]); those follow from the declared outputs, so a simulator that has them draws the rest.
 //! - **Not protected**: the outputs. Of two or three rows they can be solved for the rows.

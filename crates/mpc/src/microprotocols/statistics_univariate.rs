@@ -7,7 +7,7 @@
 //!   more about single numbers than the rounded moments do. Extremes by comparison ([`super::minimum_maximum`]).
 //! - **A number that is not greater than 0** makes harmonic and geometric mean undefined. Its party adds uniform ring elements to both sums and to a flag of at least 128 bits: a flag that is not 0 means
 //!   `null`, and nobody learns whose numbers these are or how many.
-//! - **Rounds** after the last input: 3, and 12 for the extremes of three parties; with a minimum of samples 17 more, and as many with a minimum for counts.
+//! - **Rounds** after the last input: 3, and 12 for the extremes of three parties; with a minimum of samples 16 more, with one for counts 17.
 //! - **Adversary**: semi-honest, any number of colluding parties.
 //!   A party that makes mean or variance up chooses the scale on which powers open: within what its peers' own numbers allow (|z| ≤ √n), or they stop.
 //! - **What each party sees**: masked vectors, uniformly random up to their sums ([`crate::mask`]); those sums are the declared outputs, or uniform where the flag says so. Each pass depends on the public results of

@@ -4,7 +4,7 @@
 //!   about the mean); how many rows are not complete. Where rules want a minimum of samples: whether it is reached, for each group; if not, nothing else of it opens. The test follows.
 //! - **How**: two passes of masked sums ([`crate::centred`]); t² is an exact quotient and rounded once.
 //! - **Source**: Student, *The probable error of a mean*, Biometrika 6, 1908; Welch, *The generalization of "Student's" problem*, Biometrika 34, 1947.
-//! - **Rounds** after the last input: 2; with a minimum of samples 17 more for three parties.
+//! - **Rounds** after the last input: 2; with a minimum of samples 16 more for three parties.
 //! - **Adversary**: semi-honest, any number of colluding parties.
 //! - **What each party sees**: masked vectors, uniformly random up to their sums ([`crate::mask`]); those follow from the declared outputs, so a simulator that has them draws the rest.
 //! - **Not protected**: the outputs.

@@ -4,7 +4,7 @@
 //!   the mean); how many rows have no group. Where rules want a minimum of samples: whether it is reached, for each group of a column; if not, nothing else of it opens. Where rules want a minimum for counts: whether a number of
 //!   missing values is small but not 0 (then it does not open), and whether it is 0.
 //! - **How**: two passes of masked sums ([`crate::centred`]). What is told of all groups together follows from the groups, exactly; if one is hidden, so is that.
-//! - **Rounds** after the last input: 2; with a minimum of samples 17 more for three parties, and as many with a minimum for counts.
+//! - **Rounds** after the last input: 2; with a minimum of samples 16 more for three parties, with one for counts 17.
 //! - **Adversary**: semi-honest, any number of colluding parties.
 //! - **What each party sees**: masked vectors, uniformly random up to their sums ([`crate::mask`]), and what comparisons open ([`crate::threshold`]); all of that follows from the declared outputs, so a simulator that has
 //!   them draws the rest.

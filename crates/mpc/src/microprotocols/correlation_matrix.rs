@@ -141,21 +141,27 @@ impl Matrix<'_> {
     }
 
     fn correlation(&self, row: usize, column: usize) -> Result<f64, Why> {
-        correlation(
+        let [xx, yy, xy] = self.products(row, column)?;
+        correlation(xx, yy, xy)
+    }
+
+    /// Of two columns: each with itself, both.
+    fn products(&self, row: usize, column: usize) -> Result<[&Product; 3], Why> {
+        Ok([
             self.product(row, row)?,
             self.product(column, column)?,
             self.product(row, column)?,
-        )
+        ])
     }
 
     /// Two-sided, by t² = (n − 2)·r² / (1 − r²), exact up to the root.
     fn p(&self, row: usize, column: usize) -> Result<f64, Why> {
-        let [xx, yy, xy] = [(row, row), (column, column), (row, column)].map(|(row, column)| self.product(row, column));
+        let [xx, yy, xy] = self.products(row, column)?;
         let degrees = self.first.samples[0]?.saturating_sub(2);
         if degrees == 0 {
             return Err(Why::TooFewValues);
         }
-        let square = squared(xx?, yy?, xy?)?;
+        let square = squared(xx, yy, xy)?;
         let rest = Ratio::whole(1).plus(&square.clone().negated());
         let Some(odds) = square.over(&rest) else { return Ok(0.0) };
         let t = odds.times(&Ratio::whole(degrees)).root().to_f64();

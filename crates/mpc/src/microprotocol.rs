@@ -133,6 +133,8 @@ pub trait Microprotocol: 'static {
     const OPENS: &'static [Opens];
     /// Whether it compares with the session's [`Thresholds`] before anything opens. If not, rules that need it refuse it.
     const COMPARES: bool;
+    /// Whether inputs are tables ([`data::Table`]): rows belong together, `null` is a missing value, and texts may be categories.
+    const TABLES: bool = false;
     /// Agreed by all, part of the task's descriptor.
     type Params: Clone + Send + Sync + 'static;
     /// This party's private input, parsed and validated.
@@ -211,6 +213,8 @@ pub struct Entry {
     pub opens: &'static [Opens],
     /// Whether it compares with thresholds before anything opens.
     pub compares: bool,
+    /// Whether inputs are tables, in which values may be missing.
+    pub tables: bool,
     configure: fn(&str) -> Result<Configured, Refusal>,
 }
 
@@ -228,6 +232,7 @@ impl Entry {
             aliases: M::ALIASES,
             opens: M::OPENS,
             compares: M::COMPARES,
+            tables: M::TABLES,
             configure: Configured::of::<M>,
         }
     }

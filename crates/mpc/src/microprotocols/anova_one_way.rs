@@ -46,6 +46,7 @@ impl Microprotocol for AnovaOneWay {
     const RELEASES: &'static [Release] = &[Release::Statistic, Release::Groups];
     const OPENS: &'static [Opens] = &columns::OPENS_PASSES;
     const COMPARES: bool = true;
+    const TABLES: bool = true;
     type Params = Params;
     type Input = Grouped;
     type Output = Answer;

@@ -36,6 +36,7 @@ impl Microprotocol for CorrelationMatrix {
     const RELEASES: &'static [Release] = &[Release::Statistic];
     const OPENS: &'static [Opens] = &columns::OPENS_PASSES;
     const COMPARES: bool = true;
+    const TABLES: bool = true;
     type Params = Common;
     type Input = Rows;
     type Output = Answer;

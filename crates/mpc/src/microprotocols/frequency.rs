@@ -37,6 +37,7 @@ impl Microprotocol for StatisticsFrequency {
     const RELEASES: &'static [Release] = &[Release::Cells, Release::Names];
     const OPENS: &'static [Opens] = &categories::OPENS;
     const COMPARES: bool = true;
+    const TABLES: bool = true;
     type Params = Params;
     type Input = Tally;
     type Output = Answer;

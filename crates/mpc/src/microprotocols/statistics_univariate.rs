@@ -86,6 +86,7 @@ impl Microprotocol for StatisticsUnivariate {
         ]
     };
     const COMPARES: bool = true;
+    const TABLES: bool = true;
     type Params = Params;
     type Input = Columns;
     type Output = Answers;

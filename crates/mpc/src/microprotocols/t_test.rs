@@ -129,6 +129,7 @@ impl Microprotocol for TTest {
     const RELEASES: &'static [Release] = &[Release::Statistic];
     const OPENS: &'static [Opens] = &columns::OPENS_PASSES;
     const COMPARES: bool = true;
+    const TABLES: bool = true;
     type Params = Params;
     type Input = Input;
     type Output = Answer;

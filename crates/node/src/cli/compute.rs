@@ -72,7 +72,7 @@ pub(crate) struct ComputeArgs {
     /// Numbers are written 1,5 and not 1.5
     #[arg(long)]
     decimal_comma: bool,
-    /// Leave empty cells out, and tell how many
+    /// Leave empty cells out, and tell how many (in statistics of tables they are missing values)
     #[arg(long)]
     skip_empty: bool,
     /// One number instead of a file, for trials: other users of the machine can see it
@@ -166,6 +166,9 @@ pub(crate) fn compute(args: ComputeArgs) -> Result<Exit, Failure> {
     let progress = Progress::new(args.verbose);
     if plan.input.skipped > 0 {
         progress.say(&format!("{} empty cells were left out", plan.input.skipped));
+    }
+    if plan.input.missing > 0 {
+        progress.say(&format!("{} empty cells are missing values", plan.input.missing));
     }
     let run = Run {
         plan,

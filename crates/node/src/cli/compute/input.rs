@@ -6,12 +6,13 @@ use std::path::Path;
 
 use fdrtd::invitation::Link;
 use fdrtd::url::NodeUrl;
+use fdrtd_mpc::microprotocol::Entry;
 use serde_json::{Map, Value, json};
 use zeroize::Zeroizing;
 
 use super::super::failure::{Failure, printable};
 use super::ComputeArgs;
-use super::table::{self, Format, Numbers};
+use super::table::{self, Format, Meaning, Numbers};
 
 /// Longest file of data, in bytes.
 const MAX_DATA: u64 = 1 << 30;
@@ -79,6 +80,7 @@ pub(super) fn numbers(args: &ComputeArgs) -> Result<Numbers, Failure> {
                 json,
                 count: 1,
                 skipped: 0,
+                missing: 0,
             }),
             Err(why) => {
                 let (_, hint) = why.text(args.decimal_comma);
@@ -97,6 +99,12 @@ pub(super) fn numbers(args: &ComputeArgs) -> Result<Numbers, Failure> {
         delimiter: args.delimiter.0,
         decimal_comma: args.decimal_comma,
         skip_empty: args.skip_empty,
+        meaning: match &args.microprotocol {
+            None => Meaning::Unknown,
+            // One that does not exist is refused by the node, which names those that are near.
+            Some(name) if Entry::find(name).is_some_and(|entry| entry.tables) => Meaning::Table,
+            Some(_) => Meaning::Mistake,
+        },
     };
     table::read(&text, &file, &args.column, &format)
 }

@@ -14,6 +14,18 @@ pub(super) struct Format {
     pub(super) delimiter: u8,
     pub(super) decimal_comma: bool,
     pub(super) skip_empty: bool,
+    pub(super) meaning: Meaning,
+}
+
+/// What a cell without a number means.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Meaning {
+    /// A mistake: the computation is of numbers, column by column. An empty cell may be left out.
+    Mistake,
+    /// A missing value, or a category: the computation is of tables, whose rows belong together.
+    Table,
+    /// One or the other: the computation is not known here.
+    Unknown,
 }
 
 /// The input of a task.
@@ -25,6 +37,8 @@ pub(super) struct Numbers {
     pub(super) count: usize,
     /// How many empty cells were left out.
     pub(super) skipped: usize,
+    /// How many empty cells are missing values.
+    pub(super) missing: usize,
 }
 
 /// Why a cell is no number.
@@ -41,7 +55,39 @@ struct Column {
     /// Its place in a row.
     at: usize,
     numbers: Zeroizing<String>,
+    /// Numbers or categories.
     count: usize,
+    missing: usize,
+}
+
+impl Column {
+    /// Appends a cell. `false` if it was left out.
+    fn push(&mut self, cell: &[u8], format: &Format) -> Result<bool, Refusal> {
+        let length = self.numbers.len();
+        if length > 0 {
+            self.numbers.push(',');
+        }
+        let table = format.meaning == Meaning::Table;
+        match number(cell, format.decimal_comma, &mut self.numbers) {
+            Ok(()) => self.count += 1,
+            Err(Refusal::Empty) if table => {
+                self.numbers.push_str("null");
+                self.missing += 1;
+            }
+            Err(Refusal::Empty) if format.skip_empty => {
+                self.numbers.truncate(length);
+                return Ok(false);
+            }
+            Err(Refusal::Text) if table => {
+                let text = str::from_utf8(cell.trim_ascii()).map_err(|_| Refusal::Text)?;
+                let text = Zeroizing::new(serde_json::to_string(text).map_err(|_| Refusal::Text)?);
+                self.numbers.push_str(&text);
+                self.count += 1;
+            }
+            Err(why) => return Err(why),
+        }
+        Ok(true)
+    }
 }
 
 /// Reads the chosen columns of a file with a header row; without a choice, the only one. `file` is its name for people.
@@ -68,10 +114,11 @@ pub(super) fn read(text: &[u8], file: &str, wanted: &[String], format: &Format) 
         // In a file of one column an empty cell is an empty line, which CSV readers pass over.
         if header.len() == 1 && last_end.is_some() {
             let blank = blank_lines(text, start);
-            if blank > 0 && !format.skip_empty {
-                return Err(refused(file, &columns[0], line() - blank, Refusal::Empty, format));
+            for _ in 0..blank {
+                let taken = columns[0].push(b"", format);
+                let taken = taken.map_err(|why| refused(file, &columns[0], line() - blank, why, format))?;
+                skipped += usize::from(!taken);
             }
-            skipped += blank;
         }
         last_end = Some(start);
         if record.len() != header.len() {
@@ -79,18 +126,8 @@ pub(super) fn read(text: &[u8], file: &str, wanted: &[String], format: &Format) 
         }
         for column in &mut columns {
             let cell = record.get(column.at).unwrap_or_default();
-            let length = column.numbers.len();
-            if column.count > 0 {
-                column.numbers.push(',');
-            }
-            match number(cell, format.decimal_comma, &mut column.numbers) {
-                Ok(()) => column.count += 1,
-                Err(Refusal::Empty) if format.skip_empty => {
-                    column.numbers.truncate(length);
-                    skipped += 1;
-                }
-                Err(why) => return Err(refused(file, column, line(), why, format)),
-            }
+            let taken = column.push(cell, format);
+            skipped += usize::from(!taken.map_err(|why| refused(file, column, line(), why, format))?);
         }
     }
     if unclosed(&text[last_end.unwrap_or_default()..], format.delimiter) {
@@ -106,6 +143,12 @@ pub(super) fn read(text: &[u8], file: &str, wanted: &[String], format: &Format) 
         return Err(unusable(
             format!("{file} has no rows below its first line"),
             "the first line holds the names of the columns, the others the data",
+        ));
+    }
+    if skipped > 0 && columns.len() > 1 && format.meaning == Meaning::Unknown {
+        return Err(unusable(
+            format!("{file} has empty cells, and the computation is not named"),
+            "name it on the command line: whether an empty cell may be left out, or its whole row, depends on that",
         ));
     }
     assemble(&columns, file, skipped, wanted.len() > 1)
@@ -256,6 +299,7 @@ fn choose(header: &ByteRecord, file: &str, wanted: &[String], delimiter: u8) -> 
             at,
             numbers: Zeroizing::default(),
             count: 0,
+            missing: 0,
         });
     }
     Ok(columns)
@@ -331,6 +375,7 @@ fn assemble(columns: &[Column], file: &str, skipped: usize, named: bool) -> Resu
         json,
         count: columns.iter().map(|column| column.count).sum(),
         skipped,
+        missing: columns.iter().map(|column| column.missing).sum(),
     })
 }
 

@@ -6,6 +6,7 @@ const PLAIN: Format = Format {
     delimiter: b',',
     decimal_comma: false,
     skip_empty: false,
+    meaning: Meaning::Mistake,
 };
 
 fn columns(names: &[&str]) -> Vec<String> {
@@ -50,6 +51,35 @@ fn several_columns_become_an_object() {
     assert_eq!(*read.json, r#"{"columns":{"age":[31,40],"b\"m,i":[20.5]}}"#);
     assert_eq!((read.count, read.skipped), (3, 1));
     assert!(refusal(text, &["age", "1"], &PLAIN).contains("twice"));
+}
+
+#[test]
+fn of_tables_rows_stay_together_and_texts_are_categories() {
+    let text = "arm,age,bmi\na,31,\n\"b \"\"x\"\"\",,22.5\n1,40,07\n";
+    let table = Format {
+        meaning: Meaning::Table,
+        skip_empty: true,
+        ..PLAIN
+    };
+    let all = columns(&["arm", "age", "bmi"]);
+    let read_as = |format: &Format| read(text.as_bytes(), "a.csv", &all, format);
+    let read = read_as(&table).unwrap();
+    assert_eq!(
+        *read.json,
+        r#"{"columns":{"arm":["a","b \"x\"",1],"age":[31,null,40],"bmi":[null,22.5,7]}}"#
+    );
+    assert_eq!((read.count, read.skipped, read.missing), (7, 0, 2));
+    let blank = Format {
+        skip_empty: false,
+        ..table
+    };
+    assert_eq!(json("age\n31\n\n40\n", &["age"], &blank), "[31,null,40]");
+    // As many cells are empty in both columns: left out one by one, ages would stand beside others' figures.
+    let unknown = Format {
+        meaning: Meaning::Unknown,
+        ..table
+    };
+    assert!(refusal("age,bmi\n31,\n,22.5\n40,30\n", &["age", "bmi"], &unknown).contains("not named"));
 }
 
 #[test]
@@ -229,7 +259,7 @@ fn rows_of_another_length_and_no_rows() {
 proptest! {
     #[test]
     fn anything_is_read_or_refused(text in "[-+0-9.,;xe \"\r\n]{0,60}", skip_empty: bool, decimal_comma: bool) {
-        let format = Format { delimiter: b';', decimal_comma, skip_empty };
+        let format = Format { delimiter: b';', decimal_comma, skip_empty, meaning: Meaning::Mistake };
         if let Ok(numbers) = read(text.as_bytes(), "a.csv", &columns(&["1"]), &format) {
             let list: Vec<serde_json::Number> = serde_json::from_str(&numbers.json).unwrap();
             prop_assert_eq!(list.len(), numbers.count);

@@ -175,6 +175,7 @@ def test_one_way_is_one_way(node: Any) -> None:
     assert refusal(anna.call("KeyValueStorage", "retrieve", {}, callback)) == refused
     point = anna.make("Broadcast", {"tokens": ["x"]})
     barrier = anna.make("Barrier", {"tokens": ["x"]})
+    wanted = network(node) | {"myself": reference}
     for service, function, parameters, at in (
         ("KeyValueStorage", "create", {"value": reference}, None),
         ("KeyValueStorage", "create", {"value": [{"x": reference}]}, None),
@@ -184,6 +185,8 @@ def test_one_way_is_one_way(node: Any) -> None:
         ("Simon", "create", {"microprotocol": "SecureSum", "network": network(node), "parameters": reference}, None),
         ("Simon", "create", {"microprotocol": reference, "network": network(node)}, None),
         ("Simon", "invitations", {"microprotocol": reference}, None),
+        ("Simon", "compute", {"microprotocol": reference, "data": 1, "network": network(node)}, None),
+        ("Simon", "compute", {"microprotocol": "SecureSum", "data": 1, "network": wanted}, None),
     ):
         answer = anna.call(service, function, parameters, at)
         assert refusal(answer) == refused, (service, function, answer)

@@ -236,6 +236,14 @@ def test_what_is_stored_one_way_is_for_tasks_only(face: Face) -> None:
     broadcast = face.create(microservice="Broadcast")
     none(face.call(broadcast, "create", "one way"))
     face.call(broadcast, "send", "one way", message={"deep": [reference]}).problem(403, "VALUE_ONE_WAY")
+    number = face.upload(4711, one_way=True)
+    wanted = {"nodes": ["http://localhost:1/a", "http://localhost:1/b"], "myself": {"representation_uuid": number}}
+    for other in ({"network": wanted}, {"parameters": {"digits_after": reference}}, {"policy": reference}):
+        # Of what a computation takes, the data alone are shown to nobody.
+        call = {"microprotocol": "SecureSum", "data": 1, "network": {"nodes": [], "myself": 0}, **other}
+        refused = face.call(face.create(protocol="Simon"), "compute", **call)
+        refused.problem(403, "VALUE_ONE_WAY")
+        assert b"4711" not in refused.body
     task = open_task(face)
     none(face.call(task, "input", data=reference))
     none(face.release(task))

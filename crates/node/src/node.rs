@@ -79,6 +79,11 @@ impl Service {
             Service::Simon => Simon::PUBLIC,
         }
     }
+
+    /// Whether this parameter becomes the input of a task. Any other might show a value to somebody, or keep a copy that can be retrieved.
+    pub(crate) fn takes_input(self, function: &str, parameter: &str) -> bool {
+        self == Service::Simon && matches!((function, parameter), ("input" | "compute", "data" | "source"))
+    }
 }
 
 /// See the [module](self).
@@ -308,20 +313,16 @@ impl Node {
         service.public().contains(&function)
     }
 
-    /// The value that an object stands for as a parameter of the function `purpose`.
+    /// The value that an object stands for; `as_input` if it becomes the input of a task, see [`takes_input`](Service::takes_input).
     pub(crate) fn value_of(
         &self,
         service: Service,
         who: &Principal,
         callback: &Callback,
-        purpose: (Service, &str),
+        as_input: bool,
     ) -> Result<ValueText, Problem> {
         match service {
-            // Any other function might show it to somebody, or keep a copy that can be retrieved.
-            Service::KeyValueStorage => {
-                let as_input = matches!(purpose, (Service::Simon, "input" | "compute"));
-                self.kv.value_text(who, callback, as_input)
-            }
+            Service::KeyValueStorage => self.kv.value_text(who, callback, as_input),
             _ => Err(Problem::input(
                 "REFERENCE_INVALID",
                 "this handle does not stand for a value",

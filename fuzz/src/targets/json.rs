@@ -47,8 +47,8 @@ pub(super) fn json(data: &[u8]) {
     let names: HashSet<&str> = found.iter().map(|(name, _)| &**name).collect();
     if let Ok(mut parameters) = Parameters::parse("create", text) {
         assert_eq!(names.len(), found.len(), "no name stands twice");
-        parameters.resolve(&HANDLES, &LIMITS, |_| panic_free()).ok();
-        parameters.resolve(&REPRESENTATIONS, &LIMITS, |_| panic_free()).ok();
+        parameters.resolve(&HANDLES, &LIMITS, |_, _| panic_free()).ok();
+        parameters.resolve(&REPRESENTATIONS, &LIMITS, |_, _| panic_free()).ok();
         for name in ["data", "value", "timeout", "tokens"] {
             if let Some(raw) = parameters.optional(name) {
                 let _ = (

@@ -101,10 +101,15 @@ async fn call(node: &Node, who: &Principal, text: &str) -> Result<Response, Prob
     let service = service_of(node, &call.handle)?;
     let mut parameters = Parameters::parse(&call.function, call.parameters)?;
     if node.is_public(service, &call.function) {
-        parameters.resolve(&HANDLES, &node.config.limits.json(), |reference: &ObjectRef| {
-            let from = service_of(node, &reference.handle)?;
-            node.value_of(from, who, &reference.callback, (service, &call.function))
-        })?;
+        parameters.resolve(
+            &HANDLES,
+            &node.config.limits.json(),
+            |parameter, reference: &ObjectRef| {
+                let from = service_of(node, &reference.handle)?;
+                let as_input = service.takes_input(&call.function, parameter);
+                node.value_of(from, who, &reference.callback, as_input)
+            },
+        )?;
     }
     let reply = node
         .call(service, who, &call.function, parameters, call.callback.as_ref())

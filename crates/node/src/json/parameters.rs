@@ -55,7 +55,7 @@ impl Parameters {
         })
     }
 
-    /// Replaces the object references in all parameters, see [`resolve`].
+    /// Replaces the object references in all parameters, see [`resolve`]; `look_up` is told in which.
     ///
     /// # Errors
     /// Those of [`resolve`]; the bound on the size holds for all parameters together.
@@ -63,12 +63,12 @@ impl Parameters {
         &mut self,
         form: &Form<R>,
         limits: &Limits,
-        mut look_up: impl FnMut(&R) -> Result<Arc<Zeroizing<String>>, Problem>,
+        mut look_up: impl FnMut(&str, &R) -> Result<Arc<Zeroizing<String>>, Problem>,
     ) -> Result<(), Problem> {
         let mut total = 0;
-        for (_, entry) in &mut self.entries {
+        for (name, entry) in &mut self.entries {
             let Some(raw) = entry else { continue };
-            if let Some(resolved) = resolve(form, raw, REFERENCE_DEPTH, limits, &mut look_up)? {
+            if let Some(resolved) = resolve(form, raw, REFERENCE_DEPTH, limits, |found: &R| look_up(name, found))? {
                 *raw = resolved;
             }
             total += raw.len();
@@ -409,7 +409,7 @@ mod tests {
         let mut given = parse(r#"{"value": 1, "data": {"handle": "h", "callback": 1}}"#);
         let erased: Arc<Zeroizing<String>> = Arc::new("[2]".to_owned().into());
         given
-            .resolve(&super::super::HANDLES, &Limits::default(), |_| Ok(Arc::clone(&erased)))
+            .resolve(&super::super::HANDLES, &Limits::default(), |_, _| Ok(Arc::clone(&erased)))
             .unwrap();
         let texts: [Zeroizing<String>; 2] = ["value", "data"].map(|name| given.required(name).unwrap().into_text());
         assert_eq!(texts.each_ref().map(|text| text.as_str()), ["1", "[2]"]);
@@ -543,7 +543,7 @@ mod tests {
             r#"{{"value": {reference}, "storage": "s", "data": [{reference}]}}"#
         ));
         given
-            .resolve(&super::super::HANDLES, &Limits::default(), |_| {
+            .resolve(&super::super::HANDLES, &Limits::default(), |_, _| {
                 Ok(Arc::new("0.10".to_owned().into()))
             })
             .unwrap();
@@ -556,7 +556,7 @@ mod tests {
     fn the_parameters_themselves_are_no_reference() {
         let mut given = parse(r#"{"handle": "h", "callback": 1}"#);
         given
-            .resolve(&super::super::HANDLES, &Limits::default(), |_| Err(too_large(0)))
+            .resolve(&super::super::HANDLES, &Limits::default(), |_, _| Err(too_large(0)))
             .unwrap();
         assert_eq!(given.required("handle").unwrap().text(), "\"h\"");
     }
@@ -568,7 +568,7 @@ mod tests {
         let half = Arc::new(Zeroizing::new(format!("[{}]", " ".repeat((64 << 20) / 2))));
         assert_eq!(
             given
-                .resolve(&super::super::HANDLES, &Limits::default(), |_| Ok(half.clone()))
+                .resolve(&super::super::HANDLES, &Limits::default(), |_, _| Ok(half.clone()))
                 .unwrap_err()
                 .status,
             413

@@ -360,22 +360,29 @@ impl Node {
             }
         };
         let mut parameters = Parameters::parse(function.name, kwargs)?;
-        // Any other function might show a value to somebody, or keep a copy that can be retrieved.
-        let as_input = matches!((thing, function.name), (Thing::Task(_), "input"))
-            || matches!((thing, function.name), (Thing::Service(Service::Simon), "compute"));
-        parameters.resolve(&REPRESENTATIONS, &self.config.limits.json(), |uuid: &String| {
-            let found = match self.representation(who, uuid)? {
-                Representation::Thing(thing) => self.text_of(who, thing, as_input)?,
-                Representation::Method(..) => None,
-            };
-            found.ok_or_else(|| {
-                Problem::input(
-                    "REFERENCE_INVALID",
-                    "this representation does not stand for a value",
-                    "hand over what upload returned, or the value itself",
-                )
-            })
-        })?;
+        let service = match thing {
+            Thing::Service(service) => Some(service),
+            Thing::Task(_) => Some(Service::Simon),
+            _ => None,
+        };
+        parameters.resolve(
+            &REPRESENTATIONS,
+            &self.config.limits.json(),
+            |parameter, uuid: &String| {
+                let as_input = service.is_some_and(|service| service.takes_input(function.name, parameter));
+                let found = match self.representation(who, uuid)? {
+                    Representation::Thing(thing) => self.text_of(who, thing, as_input)?,
+                    Representation::Method(..) => None,
+                };
+                found.ok_or_else(|| {
+                    Problem::input(
+                        "REFERENCE_INVALID",
+                        "this representation does not stand for a value",
+                        "hand over what upload returned, or the value itself",
+                    )
+                })
+            },
+        )?;
         if let Some(args) = args {
             parameters.add_positional(function.parameters, args)?;
         }

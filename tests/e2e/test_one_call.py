@@ -234,6 +234,8 @@ def test_another_input(parties: list[Party], pool: ThreadPoolExecutor) -> None:
         return problem if "task" in problem else None
 
     problem = until(named, "the task has its name")
+    # Nor is it a retry under other rules: the result would not be one that they allow.
+    parties[0].compute(1, "another", policy={"min_samples_own": 2}).problem(409, "BUSY", "another policy")
     [task] = [task["task"] for task in parties[0].tasks() if task["state"] == "created"]
     assert problem["task"] == task
     # It can be ended, by those who have a name.

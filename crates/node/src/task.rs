@@ -63,7 +63,8 @@ pub struct Task {
     task_id: Uuid,
     /// Its microprotocol's name in the table.
     pub microprotocol: &'static str,
-    policy: Policy,
+    /// The rules under which its owner takes part.
+    pub(crate) policy: Policy,
     mode: Mode,
     configured: Arc<Configured>,
     core: Mutex<Core>,

@@ -409,7 +409,9 @@ mod tests {
         let mut given = parse(r#"{"value": 1, "data": {"handle": "h", "callback": 1}}"#);
         let erased: Arc<Zeroizing<String>> = Arc::new("[2]".to_owned().into());
         given
-            .resolve(&super::super::HANDLES, &Limits::default(), |_, _| Ok(Arc::clone(&erased)))
+            .resolve(&super::super::HANDLES, &Limits::default(), |_, _| {
+                Ok(Arc::clone(&erased))
+            })
             .unwrap();
         let texts: [Zeroizing<String>; 2] = ["value", "data"].map(|name| given.required(name).unwrap().into_text());
         assert_eq!(texts.each_ref().map(|text| text.as_str()), ["1", "[2]"]);

@@ -68,7 +68,7 @@ impl Simon {
             meeting: asked.meeting,
             me: asked.me.index(),
         };
-        let (caller, new) = self.runs.attach(place, self.runs.hash(&asked.input))?;
+        let (caller, new) = self.runs.attach(place, self.runs.given(&asked.input, &asked.policy))?;
         let first = asked.descriptor.nodes[0].to_string();
         if new {
             let (simon, who, run) = (self.clone(), who.clone(), Arc::clone(&caller.run));

@@ -1,6 +1,7 @@
 //! Computations in one call that are under way, or whose answer nobody has yet.
 //!
-//! A caller who asks again for the same with the same input joins the run that is there. What is kept of the input is a hash under a key of this process.
+//! A caller who asks again for the same with the same input under the same rules joins the run that is there. What is kept of the input is a hash under a
+//! key of this process.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -9,6 +10,7 @@ use tokio::sync::watch;
 use uuid::Uuid;
 
 use crate::descriptor::Meeting;
+use crate::policy::Policy;
 use crate::problem::Problem;
 use crate::services::Principal;
 use crate::task::Task;
@@ -38,10 +40,17 @@ pub(super) struct Place {
     pub(super) me: usize,
 }
 
+/// What must be the same for a call to be a retry.
+#[derive(PartialEq)]
+pub(super) struct Given {
+    input: blake3::Hash,
+    policy: Policy,
+}
+
 /// One computation of one party.
 pub(super) struct Run {
     place: Place,
-    input: blake3::Hash,
+    given: Given,
     stage: watch::Sender<Stage>,
     /// Who waits for it.
     callers: watch::Sender<usize>,
@@ -68,38 +77,41 @@ impl Runs {
             runs: Mutex::default(),
         }));
         for (meeting, task) in tasks.with_meetings() {
-            if let Some(input) = task.map_input(|text| runs.hash(text)) {
+            if let Some(given) = task.map_input(|text| runs.given(text, &task.policy)) {
                 let me = task.me().index();
                 let who = task.owner.clone();
-                let run = Run::new(Place { who, meeting, me }, input, Stage::Found(task));
+                let run = Run::new(Place { who, meeting, me }, given, Stage::Found(task));
                 runs.lock().insert(run.place.clone(), run);
             }
         }
         runs
     }
 
-    /// What is kept of an input.
-    pub(super) fn hash(&self, input: &str) -> blake3::Hash {
-        blake3::keyed_hash(&self.0.key, input.as_bytes())
+    /// What is kept of an input, and the rules under which it is given.
+    pub(super) fn given(&self, input: &str, policy: &Policy) -> Given {
+        Given {
+            input: blake3::keyed_hash(&self.0.key, input.as_bytes()),
+            policy: policy.clone(),
+        }
     }
 
     /// The run at that place, and whether it is a new one, which somebody has to drive.
     ///
     /// # Errors
-    /// 409 if there is one with another input.
-    pub(super) fn attach(&self, place: Place, input: blake3::Hash) -> Result<(Caller, bool), Problem> {
+    /// 409 if there is one with another input, or under other rules.
+    pub(super) fn attach(&self, place: Place, given: Given) -> Result<(Caller, bool), Problem> {
         let mut runs = self.lock();
         let mut replaced = None;
         if let Some(run) = runs.get(&place) {
             let there = run.standing();
             match there {
-                Standing::Open | Standing::Done if run.input == input => return Ok((self.caller(run), false)),
+                Standing::Open | Standing::Done if run.given == given => return Ok((self.caller(run), false)),
                 Standing::Open if *run.callers.borrow() > 0 || run.is_computing() => return Err(another_input(run)),
                 // Whoever asked for it has gone, or it has no result.
                 Standing::Open | Standing::Done | Standing::Failed => replaced = runs.remove(&place),
             }
         }
-        let run = Run::new(place.clone(), input, Stage::Looking);
+        let run = Run::new(place.clone(), given, Stage::Looking);
         let caller = self.caller(&run);
         runs.insert(place, run);
         drop(runs);
@@ -184,10 +196,10 @@ enum Standing {
 }
 
 impl Run {
-    fn new(place: Place, input: blake3::Hash, stage: Stage) -> Arc<Run> {
+    fn new(place: Place, given: Given, stage: Stage) -> Arc<Run> {
         Arc::new(Run {
             place,
-            input,
+            given,
             stage: watch::Sender::new(stage),
             callers: watch::Sender::new(0),
         })
@@ -249,7 +261,7 @@ impl Drop for Caller {
 fn another_input(run: &Run) -> Problem {
     let problem = Problem::state(
         "BUSY",
-        "you are computing this with the same parties already, with another input, and it is not over",
+        "you are computing this with the same parties already, with another input or another policy, and it is not over",
         "wait for its result, or end it (POST {base}/tasks/{id}/cancel); computations that go on at the same time need a uuid of their own in their network",
     );
     match &*run.stage.borrow() {

@@ -177,16 +177,14 @@ impl Pending {
 
     /// In what a computation in one call differs from the wanted one that somebody wants of the same nodes.
     pub(super) fn difference(&self, wanted: &Descriptor) -> Option<Field> {
-        let sorted = |nodes: &[NodeUrl]| {
-            let mut nodes = nodes.to_vec();
-            nodes.sort();
-            nodes
+        // Everybody who waits looks at this whenever anything arrives, so nothing is copied for what is of other nodes. None stands twice in a list.
+        let same_nodes = |nodes: &[NodeUrl]| {
+            nodes.len() == wanted.nodes.len() && wanted.nodes.iter().all(|node| nodes.contains(node))
         };
-        let nodes = sorted(&wanted.nodes);
         let words = self.0.values().flatten();
         let found = words.filter_map(|word| word.invitation.as_ref().map(|(descriptor, _)| descriptor));
         found
-            .filter(|found| found.meeting.is_some() && sorted(&found.nodes) == nodes)
+            .filter(|found| found.meeting.is_some() && same_nodes(&found.nodes))
             .find_map(|found| {
                 let wanted = Descriptor {
                     task: found.task,

@@ -234,10 +234,16 @@ impl Simon {
         let mut similar = None;
         loop {
             let mut unsure = false;
+            // Of those whose word is still there: anybody can go on sending others.
+            let before = std::mem::take(&mut strangers);
             similar = self.tasks.pending_difference(mine).or(similar);
             for found in self.tasks.pending_at(mine) {
                 let sender = (found.descriptor.task, found.from.clone());
-                if strangers.contains(&sender) || self.tasks.taken(&found.descriptor.task).is_err() {
+                if before.contains(&sender) {
+                    strangers.insert(sender);
+                    continue;
+                }
+                if self.tasks.taken(&found.descriptor.task).is_err() {
                     continue;
                 }
                 let promised = Promised {

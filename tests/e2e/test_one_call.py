@@ -133,6 +133,24 @@ def test_who_calls_first_makes_no_difference(
     assert all_the_same(futures) == whole(3)
 
 
+def asked_who_it_is(node: Node) -> int:
+    lines = ask(node, "GET", "/metrics", token=node.operator())[2].decode().splitlines()
+    found = [line for line in lines if line.startswith('fdrtd_http_requests_total{route="/identity"')]
+    return sum(int(float(line.split()[-1])) for line in found)
+
+
+def test_a_node_does_not_ask_itself_each_time(parties: list[Party], pool: ThreadPoolExecutor) -> None:
+    """Without a public URL it looks whether it is there, and believes that for a minute."""
+    for number in range(6):
+        futures = [pool.submit(party.result, number, "who") for party in parties]
+        assert all_the_same(futures) == whole(3 * number)
+        if number == 0:
+            before = [asked_who_it_is(party.node) for party in parties]
+    # Another minute may have begun.
+    after = [asked_who_it_is(party.node) for party in parties]
+    assert all(later <= earlier + 2 for earlier, later in zip(before, after)), (before, after)
+
+
 def test_the_same_uuid_and_the_same_input_again(parties: list[Party], pool: ThreadPoolExecutor) -> None:
     """Each call is a computation of its own once the one before was answered."""
     before = len(parties[0].tasks())

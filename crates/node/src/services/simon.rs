@@ -9,8 +9,8 @@ mod invited;
 mod network;
 mod runs;
 
-use std::sync::Arc;
-use std::time::Duration;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 use fdrtd_mpc::microprotocol::{ALL, Configured, Entry, Refusal};
 use fdrtd_mpc::net::{MAX_PARTIES, Party};
@@ -21,7 +21,7 @@ use zeroize::Zeroizing;
 
 use crate::descriptor::{Descriptor, Durations, Invitation, MAX_BYTES, PROTOCOL};
 use crate::identity::PeerKey;
-use crate::json::{Parameters, Raw, nearest};
+use crate::json::{Parameters, nearest};
 use crate::peer::PeerError;
 use crate::policy::{Changes, Other, Permit, Policy, Question};
 use crate::problem::{Problem, Side, quoted};
@@ -38,6 +38,9 @@ use runs::Runs;
 /// How long `create` and `join` wait for the other nodes' keys; whoever is slower is looked for in the background.
 const FIRST_LOOK: Duration = Duration::from_millis(1_500);
 
+/// How long a URL that led to this node is believed to do so still. If it no longer does, the others find another key there, and the task ends.
+const STILL_MYSELF: Duration = Duration::from_secs(60);
+
 /// The longest of each duration, in seconds: 30 days.
 const LONGEST: f64 = 30.0 * 24.0 * 3600.0;
 
@@ -51,6 +54,8 @@ pub struct Simon {
     tasks: Tasks,
     /// URLs under which this node is known to others, if configured.
     public_urls: Vec<NodeUrl>,
+    /// The URL that has led to this node last, and when that was asked.
+    myself: Arc<Mutex<Option<(NodeUrl, Instant)>>>,
     /// What is computed in one call.
     runs: Runs,
 }
@@ -133,6 +138,7 @@ impl Simon {
         Simon {
             tasks,
             public_urls,
+            myself: Arc::default(),
             runs,
         }
     }
@@ -247,17 +253,7 @@ impl Simon {
     async fn create(&self, who: &Principal, mut parameters: Parameters, mode: Mode) -> Result<Reply, Problem> {
         let entry = find_microprotocol(&parameters.required("microprotocol")?.string()?)?;
         let network = read_network(&parameters.required("network")?)?;
-        let chosen = match parameters.optional("parameters") {
-            Some(raw) => {
-                raw.object()?;
-                raw.into_text()
-            }
-            None => Zeroizing::new("{}".to_owned()),
-        };
-        let durations = match parameters.optional("durations") {
-            Some(raw) => read_durations(&raw)?,
-            None => Durations::default(),
-        };
+        let (chosen, durations) = (read_chosen(&mut parameters)?, read_durations(&mut parameters)?);
         let policy = self.read_policy(&mut parameters)?;
         parameters.finish()?;
         let configured = entry.configure(&chosen).map_err(refused)?;
@@ -454,9 +450,17 @@ impl Simon {
         if let Some(index) = nodes.iter().position(|node| self.public_urls.contains(node)) {
             return Err(not_me(Some(index)));
         }
+        let asked = Instant::now();
+        let is_still = |(url, asked): &(NodeUrl, Instant)| *url == nodes[me.index()] && asked.elapsed() < STILL_MYSELF;
+        if self.last_myself().as_ref().is_some_and(is_still) {
+            return Ok(());
+        }
         let context = self.tasks.context();
         match context.peers.look_up(&nodes[me.index()]).await {
-            Ok(key) if key == context.identity.key() => Ok(()),
+            Ok(key) if key == context.identity.key() => {
+                *self.last_myself() = Some((nodes[me.index()].clone(), asked));
+                Ok(())
+            }
             Ok(_) => {
                 let looks = nodes
                     .iter()
@@ -481,6 +485,10 @@ impl Simon {
                 ),
             )),
         }
+    }
+
+    fn last_myself(&self) -> MutexGuard<'_, Option<(NodeUrl, Instant)>> {
+        self.myself.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The other parties' keys, as far as they can be had at once.
@@ -643,8 +651,20 @@ pub(crate) fn find_microprotocol(name: &str) -> Result<&'static Entry, Problem> 
     })
 }
 
-fn read_durations(raw: &Raw) -> Result<Durations, Problem> {
+/// The microprotocol's parameters, an object, as the text that came.
+fn read_chosen(parameters: &mut Parameters) -> Result<Zeroizing<String>, Problem> {
+    let Some(raw) = parameters.optional("parameters") else {
+        return Ok(Zeroizing::new("{}".to_owned()));
+    };
+    raw.object()?;
+    Ok(raw.into_text())
+}
+
+fn read_durations(parameters: &mut Parameters) -> Result<Durations, Problem> {
     let mut durations = Durations::default();
+    let Some(raw) = parameters.optional("durations") else {
+        return Ok(durations);
+    };
     for (name, seconds) in raw.object()? {
         let slot = match name.as_str() {
             "join" => &mut durations.join,

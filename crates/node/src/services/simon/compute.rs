@@ -17,8 +17,8 @@ use zeroize::Zeroizing;
 
 use super::network::{Network, read_network};
 use super::runs::{Caller, Place, Run, Runs, Stage};
-use super::{Holding, Promised, Simon, find_microprotocol, input_text, read_durations, refused};
-use crate::descriptor::{Descriptor, Durations, Field, Meeting, PROTOCOL};
+use super::{Holding, Promised, Simon, find_microprotocol, input_text, read_chosen, read_durations, refused};
+use crate::descriptor::{Descriptor, Field, Meeting, PROTOCOL};
 use crate::identity::PeerKey;
 use crate::json::Parameters;
 use crate::policy::{Policy, Question};
@@ -81,17 +81,7 @@ impl Simon {
         let entry = find_microprotocol(&parameters.required("microprotocol")?.string()?)?;
         let input = input_text(&mut parameters)?;
         let Network { nodes, myself, uuid } = read_network(&parameters.required("network")?)?;
-        let chosen = match parameters.optional("parameters") {
-            Some(raw) => {
-                raw.object()?;
-                raw.into_text()
-            }
-            None => Zeroizing::new("{}".to_owned()),
-        };
-        let durations = match parameters.optional("durations") {
-            Some(raw) => read_durations(&raw)?,
-            None => Durations::default(),
-        };
+        let (chosen, durations) = (read_chosen(&mut parameters)?, read_durations(&mut parameters)?);
         let policy = self.read_policy(&mut parameters)?;
         parameters.finish()?;
         let canonical = entry.configure(&chosen).map_err(refused)?.canonical;

@@ -32,9 +32,9 @@ def pool() -> Iterator[ThreadPoolExecutor]:
 class Party:
     """One party of computations: its node, its place, a client."""
 
-    def __init__(self, node: Node, urls: list[str], myself: int) -> None:
+    def __init__(self, node: Node, urls: list[str], myself: int, credentials: str | None = None) -> None:
         self.node = node
-        self.face = Face(node)
+        self.face = Face(node, credentials)
         self.network: dict[str, Any] = {"nodes": urls, "myself": myself}
         self.method = self.face.attribute(self.face.create(protocol="Simon"), "compute").value()["uuid"]
 
@@ -240,6 +240,25 @@ def test_an_answer_that_nobody_took_is_kept(parties: list[Party], pool: ThreadPo
     futures = [pool.submit(party.result, 7, "lost") for party in parties]
     assert all_the_same(futures) == whole(21)
     assert len(parties[0].tasks()) == before + 2
+
+
+def test_what_was_deleted_is_given_to_nobody(parties: list[Party], pool: ThreadPoolExecutor) -> None:
+    """Its answer was not taken; its owner has deleted the task, so the same call is another computation."""
+    node = parties[0].node
+    owner = Party(node, parties[0].network["nodes"], 0, node.operator())
+    before = {task["task"] for task in owner.tasks()}
+    none(owner.compute(7, "deleted", timeout=0))
+    assert all_the_same([pool.submit(party.result, 7, "deleted") for party in parties[1:]]) == whole(21)
+    until(lambda: owner.open() == 0, "it has ended")
+    [task] = {task["task"] for task in owner.tasks()} - before
+    made = owner.face.made(owner.face.create(protocol="Simon"), "get_task", task_id=task)
+    none(owner.face.release(made))
+    answer = owner.compute(7, "deleted", timeout=0.5)
+    none(answer)
+    assert "the others call compute" in answer.header("fdrtd-waiting")
+    [new] = {task["task"] for task in owner.tasks()} - before
+    assert new != task
+    assert ask(node, "POST", f"/tasks/{new}/cancel", token=node.operator())[0] == 204
 
 
 def test_another_input(parties: list[Party], pool: ThreadPoolExecutor) -> None:

@@ -222,6 +222,11 @@ impl Task {
         matches!(self.lock().session.end(), Some(End::Done { .. }))
     }
 
+    /// Whether nothing of it is to be there any more.
+    pub(crate) fn is_deleted(&self) -> bool {
+        self.lock().deleted
+    }
+
     /// Whether its data are being exchanged.
     pub(crate) fn is_computing(&self) -> bool {
         self.lock().session.running()

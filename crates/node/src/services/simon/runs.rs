@@ -155,14 +155,14 @@ impl Runs {
         abandoned
     }
 
-    /// Forgets those whose task is kept no longer.
+    /// Forgets those whose task is kept no longer, or was deleted.
     pub(super) fn sweep(&self) -> usize {
         let mut runs = self.lock();
         let before = runs.len();
         runs.retain(|_, run| match &*run.stage.borrow() {
             Stage::Looking => true,
             Stage::Failed(_) => false,
-            Stage::Found(task) => task.ended().is_none_or(|ended| ended.elapsed() < task.kept()),
+            Stage::Found(task) => !task.is_deleted() && task.ended().is_none_or(|ended| ended.elapsed() < task.kept()),
         });
         before - runs.len()
     }
@@ -227,7 +227,7 @@ impl Run {
             Stage::Looking => Standing::Open,
             Stage::Failed(_) => Standing::Failed,
             Stage::Found(task) if task.ended().is_none() => Standing::Open,
-            Stage::Found(task) if task.is_done() => Standing::Done,
+            Stage::Found(task) if task.is_done() && !task.is_deleted() => Standing::Done,
             Stage::Found(_) => Standing::Failed,
         }
     }

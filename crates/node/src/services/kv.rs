@@ -361,8 +361,11 @@ impl KeyValueStorage {
             (entry, self.store.delete(KIND, uuid.to_string()))
         };
         if let Err(error) = deleted.await {
-            // It would come back with the next start; so it stays, and can be deleted again.
-            self.state().insert(uuid, entry);
+            // It would come back with the next start; so it stays, and can be deleted again. What has taken its place meanwhile is newer.
+            let mut state = self.state();
+            if !state.entries.contains_key(&uuid) {
+                state.insert(uuid, entry);
+            }
             return Err(error.into());
         }
         Ok(Some(()))

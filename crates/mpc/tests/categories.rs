@@ -17,7 +17,7 @@ use fdrtd_mpc::microprotocol::{Column, Entry, Release};
 use fdrtd_mpc::net::{Abort, HEADER, KIND};
 use fdrtd_mpc::sim::{self, End, Fault, FaultAt};
 use fdrtd_mpc::sketch;
-use fdrtd_mpc::threshold::{Cell, Thresholds, suppress, suppress_table};
+use fdrtd_mpc::threshold::{Cell, Thresholds, enough_rounds, suppress, suppress_table};
 use proptest::prelude::*;
 use serde_json::{Value, json};
 use simulated::{machines, result, result_with, simulate, texts};
@@ -719,6 +719,33 @@ fn with_faults_nobody_confirms_a_wrong_result() {
             }
         }
     }
+}
+
+/// Whether there are enough samples decides which messages come next. Whoever tells it differently to two others must not make these take each other for dishonest.
+#[test]
+fn who_tells_different_stories_about_enough_samples_blames_nobody_else() {
+    let few = Thresholds {
+        samples_total: 5,
+        ..Thresholds::default()
+    };
+    let inputs = lists(&[r#"["a", "a", "b"]"#, r#"["b", 1]"#, r#"["a"]"#]);
+    let run = |faults: &[FaultAt]| sim::run(machines(FREQUENCY, "{}", &inputs, 5, few), 9, faults);
+    assert!(matches!(&run(&[]).ends[0], End::Confirmed(_)));
+    // Its share of the bit is the last message of that comparison.
+    let index = enough_rounds(3, &few) as usize - 1;
+    let fault = Fault::Equivocate(0);
+    let outcome = run(&[FaultAt {
+        from: 0,
+        to: 2,
+        index,
+        fault,
+    }]);
+    for end in &outcome.ends[1..] {
+        assert_eq!(*end, End::Aborted(Abort::StoriesDiffer), "{:?}", outcome.ends);
+    }
+    // And nobody has sent names.
+    let longest = outcome.delivered.iter().map(|(_, _, message)| message.len()).max();
+    assert!(longest.unwrap() < sketch::SIZES[0] * 128);
 }
 
 /// Other bytes than a party's in the place of its table: read or refused, without a panic, and nobody confirms what others do not.

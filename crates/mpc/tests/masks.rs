@@ -1,14 +1,16 @@
-//! The masks: equal outputs give equally distributed views (exhaustively, in a small ring), and known answers for the real ring.
+//! The masks: equal outputs give equally distributed views (exhaustively, in a small ring), and known answers for the real ring; in a field, that every pair masks, and no two sums alike.
 
 #![allow(missing_docs, clippy::unwrap_used)]
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
-use fdrtd_mpc::mask;
+use curve25519_dalek::scalar::Scalar;
+use fdrtd_mpc::mask::{self, field};
 use fdrtd_mpc::microprotocol::Entry;
-use fdrtd_mpc::net::Party;
+use fdrtd_mpc::net::{HEADER, Machine, Party, Session};
 use fdrtd_mpc::ring::Ring;
-use fdrtd_mpc::sim;
+use fdrtd_mpc::sim::{self, End};
+use zeroize::Zeroizing;
 
 const N: usize = 3;
 
@@ -118,4 +120,117 @@ fn known_answers() {
         .filter(|line| !line.starts_with('#'))
         .collect();
     assert_eq!(messages, expected);
+}
+
+/// The lower party of a pair adds what the higher one subtracts, for every pair and every element.
+#[test]
+fn in_a_field_every_pair_masks_with_both_signs() {
+    const PARTIES: usize = 4;
+    let mask = |a: Party, b: Party, element: u64| {
+        let (low, high) = (a.min(b).index() as u64, a.max(b).index() as u64);
+        Scalar::from(1_000_000 * (low + 1) + 1_000 * high + element)
+    };
+    for party in Party::all(PARTIES) {
+        let inputs = [3_u8, 5].map(Scalar::from);
+        let mut vector = inputs;
+        let mut asked = [0; PARTIES];
+        field::apply(party, PARTIES, &mut vector, |peer| {
+            asked[peer.index()] += 1;
+            mask(party, peer, asked[peer.index()])
+        });
+        for (element, (masked, input)) in (1..).zip(vector.iter().zip(&inputs)) {
+            let peers = Party::all(PARTIES).filter(|peer| *peer != party);
+            let expected = peers.fold(*input, |sum, peer| {
+                if party < peer {
+                    sum + mask(party, peer, element)
+                } else {
+                    sum - mask(party, peer, element)
+                }
+            });
+            assert_eq!(*masked, expected, "{party}");
+        }
+    }
+}
+
+/// Each party's messages when all add the same vectors, which are small, twice in one session.
+fn field_sums(sessions: Vec<Session>) -> Vec<Vec<Vec<u8>>> {
+    let vector = |me: usize| -> Vec<Scalar> { (0..9_u64).map(|element| Scalar::from(element + me as u64)).collect() };
+    let (parties, all) = (sessions.len(), sessions.len() as u64);
+    let expected: Vec<Scalar> = (0..9)
+        .map(|element| Scalar::from(all * element + all * (all - 1) / 2))
+        .collect();
+    let machine = |session: Session| {
+        let (own, expected) = (vector(session.me.index()), expected.clone());
+        Machine::new(session, move |mut net| async move {
+            for _ in 0..2 {
+                match field::sum(&mut net, Zeroizing::new(own.clone())).await {
+                    Ok(sum) => assert_eq!(sum, expected),
+                    Err(abort) => return (net, Err(abort)),
+                }
+            }
+            (net, Ok("{}".to_owned()))
+        })
+    };
+    let outcome = sim::run(sessions.into_iter().map(machine).collect(), 1, &[]);
+    assert_eq!(outcome.ends, vec![End::Confirmed("{}".to_owned()); parties]);
+    let sent = |from: usize| {
+        let to = usize::from(from == 0);
+        let channel = outcome
+            .delivered
+            .iter()
+            .filter(|(a, b, _)| (a.index(), b.index()) == (from, to));
+        // Without the closing digest.
+        channel
+            .take(2)
+            .map(|(_, _, message)| message[HEADER..].to_vec())
+            .collect()
+    };
+    (0..parties).map(sent).collect()
+}
+
+#[test]
+fn in_a_field_no_mask_serves_twice() {
+    let messages = field_sums(sim::sessions(3, 1));
+    let elements: Vec<&[u8]> = messages
+        .iter()
+        .flatten()
+        .flat_map(|message| message.chunks_exact(32))
+        .collect();
+    let distinct: BTreeSet<&[u8]> = elements.iter().copied().collect();
+    assert_eq!((elements.len(), distinct.len()), (3 * 2 * 9, 3 * 2 * 9));
+    // Nor do small inputs make small elements, or differ by what small inputs differ by.
+    let element = |bytes: &[u8]| Scalar::from_canonical_bytes(bytes.try_into().unwrap()).unwrap();
+    let small = |element: Scalar| element.as_bytes()[8..].iter().all(|byte| *byte == 0);
+    for (index, one) in elements.iter().enumerate() {
+        assert!(!small(element(one)) && !small(-element(one)));
+        for other in &elements[..index] {
+            let difference = element(one) - element(other);
+            assert!(!small(difference) && !small(-difference), "masked alike");
+        }
+    }
+}
+
+/// Whoever knows all other masks cannot take one off that two parties share, and another secret gives other masks everywhere.
+#[test]
+fn in_a_field_the_secret_of_each_pair_masks_all_of_both() {
+    const PARTIES: usize = 4;
+    let before = field_sums(sim::sessions(PARTIES, 1));
+    for low in 0..PARTIES {
+        for high in low + 1..PARTIES {
+            let mut sessions = sim::sessions(PARTIES, 1);
+            sessions[low].pairs[high][0] ^= 1;
+            sessions[high].pairs[low][0] ^= 1;
+            let after = field_sums(sessions);
+            for party in 0..PARTIES {
+                for (one, other) in before[party].iter().zip(&after[party]) {
+                    let mut elements = one.chunks_exact(32).zip(other.chunks_exact(32));
+                    if party == low || party == high {
+                        assert!(elements.all(|(one, other)| one != other), "{low} and {high}: {party}");
+                    } else {
+                        assert!(elements.all(|(one, other)| one == other), "{low} and {high}: {party}");
+                    }
+                }
+            }
+        }
+    }
 }

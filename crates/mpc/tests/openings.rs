@@ -215,10 +215,13 @@ fn same(entry: &Entry, one: &Opened, other: &Opened) -> Result<(), String> {
             next.is_some_and(|opening| zeros(opening).contains(&false))
         };
         for (place, (one, other)) in one.iter().zip(other).enumerate() {
-            // With other coins it is another element: a constant would tell how many have raised it.
             let fresh = one != other;
+            // With other coins each is another element: constants would tell how many have raised one.
+            let mut pairs = one.elements.iter().zip(&other.elements).zip(zeros(one));
             let same = match declared(entry, one.what) {
-                Some(Opens::Random(_)) => zeros(one) == zeros(other) && (fresh || !zeros(one).contains(&false)),
+                Some(Opens::Random(_)) => {
+                    zeros(one) == zeros(other) && pairs.all(|((one, other), zero)| zero || one != other)
+                }
                 Some(Opens::Unless(_)) if raised(place) => fresh,
                 _ => !fresh,
             };

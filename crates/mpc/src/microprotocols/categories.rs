@@ -101,7 +101,7 @@ impl Params {
         let thresholds = self.thresholds.strictest(*thresholds);
         let (find, cells) = match &self.declared {
             Some(_) => (0, self.most_cells()),
-            None => (sketch::rounds(), 1),
+            None => (sketch::rounds() + u32::from(thresholds.want_samples()), 1),
         };
         find + threshold::enough_rounds(parties, &thresholds) + threshold::cells_rounds(parties, thresholds.cell, cells)
     }
@@ -371,6 +371,10 @@ pub(super) async fn open(
 ) -> Result<Opened, Abort> {
     let thresholds = params.thresholds.strictest(net.session().thresholds);
     let enough = threshold::enough(net, &thresholds, &[tally.samples]).await? == [true];
+    if params.declared.is_none() && thresholds.want_samples() {
+        // Here, and here only, that bit decides which messages come next.
+        net.agree().await?;
+    }
     let names = match &params.declared {
         Some(declared) => declared.clone(),
         None if enough => sketch::find(net, &tally.proposed(thresholds.cell.max(1))).await?,

@@ -6,7 +6,7 @@
 //! - **How**: as [`super::frequency`]. With small cells others are hidden so that the small ones do not follow from the totals of rows and columns, whoever knows these from elsewhere ([`crate::threshold::suppress_table`]). If any cell is hidden so is all that follows
 //!   from the table: totals, samples, modes, tests. The numbers of others and of missing values are hidden if they are small, and hide no cell: whoever knows the number of all rows from elsewhere may compute them.
 //! - **Statistics** are computed from the counts that have opened ([`crate::association`]).
-//! - **Rounds** after the last input: 1; with a minimum 17 for three parties; two more to find the categories, or four.
+//! - **Rounds** after the last input: 1; with a minimum 17 for three parties; two more to find the categories, or four, and one before them where samples are compared, too.
 //! - **Adversary**: semi-honest, any number of colluding parties.
 //! - **What each party sees**: see [`crate::threshold`], [`crate::mask`] and [`crate::sketch`]: masked or shared values, and what is declared.
 //! - **Not protected**: counts and names that open. An empty cell is shown as 0.

@@ -6,7 +6,7 @@
 //! - **How**: each party counts for itself; counts are added under masks ([`crate::mask`]), or, with a minimum, in a circuit that compares them first ([`crate::threshold`]). A small count is not hidden alone: another one that counts some is hidden with it.
 //!   Then all that follows from the counts is hidden, too: samples, mode. The number of missing values is hidden if it is small, and hides nothing: whoever knows the number of all rows from elsewhere may compute it.
 //!   Categories that are not declared are found by a summed sketch ([`crate::sketch`]): a party proposes those that at least as many *of its own* samples have as a cell has to count, one at least. All values whose category nobody proposes are `other`.
-//! - **Rounds** after the last input: 1; with a minimum 17 for three parties; two more to find the categories, or four.
+//! - **Rounds** after the last input: 1; with a minimum 17 for three parties; two more to find the categories, or four, and one before them where samples are compared, too.
 //! - **Adversary**: semi-honest, any number of colluding parties.
 //! - **What each party sees**: see [`crate::threshold`], [`crate::mask`] and [`crate::sketch`]: masked or shared values, and what is declared.
 //! - **Not protected**: counts and names that open. An empty category is shown as 0: nobody has such a value.

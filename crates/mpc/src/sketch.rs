@@ -427,6 +427,22 @@ mod tests {
         assert!(peel(&hash, table, 1).is_none());
     }
 
+    /// Several names in one cell look like another one now and then. These two comparisons tell that apart.
+    #[test]
+    fn a_cell_is_that_of_one_name_only_if_place_and_check_are_those_of_the_name() {
+        let hash = hash(SIZES[0]);
+        let good = encode(0, &text("a")).unwrap();
+        let of_good = hash.of(&good);
+        let alone = |places: [usize; HASHES], check: Scalar| {
+            let mut table = vec![Scalar::ZERO; hash.size * ELEMENTS];
+            Cells { places, check }.add(&mut table, &good, &Scalar::from(5_u8));
+            alone(&hash, &table, &places).len()
+        };
+        assert_eq!(alone(of_good.places, of_good.check), HASHES);
+        assert_eq!(alone(of_good.places, of_good.check + Scalar::ONE), 0);
+        assert_eq!(alone(of_good.places.map(|place| place ^ 1), of_good.check), 0);
+    }
+
     proptest! {
         #[test]
         fn any_sum_is_survived(cells in proptest::collection::vec((0..384_usize * ELEMENTS, any::<[u8; 32]>()), 0..40), names in 0..40_i64) {

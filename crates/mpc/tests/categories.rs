@@ -567,6 +567,29 @@ fn too_few_samples_open_nothing() {
     assert!(!found.to_string().contains("\"a\""));
 }
 
+#[test]
+fn a_small_count_is_not_hidden_alone() {
+    let inputs = texts(&[
+        json!(["a", "a", "a", "b", "c"]),
+        json!(["a", "a", "b", "b", "c", "c", "c", "c"]),
+    ]);
+    let parameters = r#"{"categories": ["c", "empty", "b", "nobody", "a"]}"#;
+    let found = result_with(FREQUENCY, parameters, &inputs, cell(5));
+    assert_eq!(found["counts"], json!([5, 0, null, 0, null]));
+    for field in [
+        "counts[2]",
+        "counts[4]",
+        "histogram.a",
+        "histogram.b",
+        "samples",
+        "mode",
+        "modes",
+    ] {
+        assert_eq!(found["reasons"][field], json!("FEW_IN_CELL"), "{field}");
+    }
+    assert_eq!(found["reasons"].as_object().unwrap().len(), 7);
+}
+
 /// A name that only a few of each party's samples have is proposed by nobody, however many they are together.
 #[test]
 fn rare_names_stay_at_home() {

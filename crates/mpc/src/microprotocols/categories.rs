@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 
 use serde_json::Value;
 use serde_json::value::RawValue;
-use zeroize::Zeroizing;
+use zeroize::{Zeroize, Zeroizing};
 
 use super::answer::Field;
 use super::parameters::{Canonical, DIGITS, Given, MIN_CELL, MIN_SAMPLES, unusable};
@@ -167,6 +167,12 @@ pub struct Tally {
     counts: BTreeMap<[u32; MOST_VARIABLES], u64>,
     samples: u64,
     missing: u64,
+}
+
+impl Drop for Tally {
+    fn drop(&mut self) {
+        self.counts.values_mut().for_each(Zeroize::zeroize);
+    }
 }
 
 impl std::fmt::Debug for Tally {

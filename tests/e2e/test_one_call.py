@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import itertools
 import json
@@ -15,7 +16,7 @@ from urllib.parse import urlsplit
 
 import pytest
 from access import ask
-from harness import DURATIONS, Node, nodes, until, urls_of
+from harness import DURATIONS, Node, nodes, stopping_node, until, urls_of
 from test_handles import Answer, Wire
 from test_representations import Face, none, tasks_of
 
@@ -240,6 +241,22 @@ def test_an_answer_that_nobody_took_is_kept(parties: list[Party], pool: ThreadPo
     futures = [pool.submit(party.result, 7, "lost") for party in parties]
     assert all_the_same(futures) == whole(21)
     assert len(parties[0].tasks()) == before + 2
+
+
+def test_what_is_being_computed_is_not_replaced(tmp_path: Path, pool: ThreadPoolExecutor) -> None:
+    """Its caller has gone and a party has fallen over in the middle: until that is known, another input is too late."""
+    with nodes(tmp_path, 2) as started, contextlib.ExitStack() as ends:
+        third = stopping_node(tmp_path / "third", 2, "data")
+        ends.callback(third.kill)
+        parties = parties_of([*started, third])
+        durations = DURATIONS | {"silence": 30}
+        gone = parties[0].begin(1, "middle", durations=durations)
+        for party in parties[1:]:
+            pool.submit(party.compute, 1, "middle", durations=durations)
+        until(lambda: [task["state"] for task in parties[0].tasks()] == ["running"], "it computes")
+        gone.close()
+        for _ in range(20):
+            parties[0].compute(2, "middle", durations=durations).problem(409, "BUSY", "another input")
 
 
 def test_what_was_deleted_is_given_to_nobody(parties: list[Party], pool: ThreadPoolExecutor) -> None:

@@ -102,8 +102,9 @@ class _Writer:
         raise InputError(
             f"{path or 'the value'} is {what}",
             code="NOT_A_NUMBER",
-            hint="JSON has no NaN and no infinities: leave the row out, or put a number there; statistics of tables count "
-            "missing values that are None in plain lists: frame.astype(object).where(frame.notna(), None).to_dict('list')",
+            hint="JSON has no NaN and no infinities: leave the row out, or put a number there; "
+            "statistics of tables count missing values that are None in plain lists: "
+            "frame.astype(object).where(frame.notna(), None).to_dict('list')",
             extra={"at": path, "count": more + 1},
         )
 

@@ -1,4 +1,4 @@
-//! KeyValueStorage: keeps a JSON value, as the text that came, and gives it back to its owner. What generation 0.6 does besides is in [`storages`].
+//! KeyValueStorage: keeps a JSON value, as the text that came, and gives it back to its owner. What generation 0.6 does besides is in `storages`.
 //!
 //! What was stored one way goes back to nobody, its owner included: it can be the input of a task, replaced and deleted.
 //!

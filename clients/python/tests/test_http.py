@@ -279,6 +279,7 @@ def test_a_connection_that_comes_late(
 
     def node_comes_up(seconds: float) -> None:
         interface._url = f"{server.url}/"
+        interface.close()
 
     monkeypatch.setattr(time, "sleep", node_comes_up)
     server.script(Reply(200, "[]"))

@@ -70,7 +70,7 @@ class HttpInterface:
         token: str | None = None,
     ) -> None:
         parts = _parse_url(url)
-        self._url = parts.geturl()
+        self._url, self._path = parts.geturl(), parts.path
         self._connect_timeout, self._read_timeout = _parse_timeout(timeout)
         self._verify, ca_file = _parse_verify(verify, ca_file)
         self._ca_file, self._ca_source = _find_ca_file(ca_file) if parts.scheme == "https" else (None, None)
@@ -95,7 +95,7 @@ class HttpInterface:
                 stacklevel=2,
             )
         self._lock = threading.Lock()
-        self._pool: urllib3.PoolManager | None = None
+        self._pool: urllib3.HTTPConnectionPool | None = None
         self._pool_owner = 0
 
     @property
@@ -132,7 +132,7 @@ class HttpInterface:
         with self._lock:
             pool, self._pool = self._pool, None
         if pool is not None:
-            pool.clear()
+            pool.close()
 
     def __enter__(self) -> HttpInterface:
         return self
@@ -166,7 +166,7 @@ class HttpInterface:
         try:
             response = self._connections().request(
                 method,
-                self._url + path,
+                self._path + path,
                 body=None if body is None else body.encode("ascii"),
                 headers=headers,
                 timeout=timeout,
@@ -180,14 +180,14 @@ class HttpInterface:
             raise redirected(self._url, method, response.status, response.headers.get("Location", ""))
         return Answer(response.status, response.headers, response.data)
 
-    def _connections(self) -> urllib3.PoolManager:
+    def _connections(self) -> urllib3.HTTPConnectionPool:
         import urllib3
 
         with self._lock:
             # A forked child must not talk on its parent's sockets.
             if self._pool is None or self._pool_owner != os.getpid():
-                context = self._tls_context() if self._url.startswith("https:") else None
-                self._pool = urllib3.PoolManager(num_pools=1, maxsize=32, ssl_context=context)
+                tls = {"ssl_context": self._tls_context()} if self._url.startswith("https:") else {}
+                self._pool = urllib3.connection_from_url(self._url, maxsize=32, **tls)
                 self._pool_owner = os.getpid()
             return self._pool
 

@@ -30,7 +30,7 @@ from harness import Node, urls_of  # noqa: E402
 RUNS = 200
 WARM_UP = 20
 # Until the others wait at their nodes: the figure is about what comes after the last call, not about who is first.
-PAUSE = 0.03
+PAUSE = 0.01
 ROWS = 100
 MANY = 1_000_000
 

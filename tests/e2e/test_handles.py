@@ -37,6 +37,7 @@ TITLES = {
     426: "Upgrade Required",
     429: "Too Many Requests",
     503: "Service Unavailable",
+    507: "Insufficient Storage",
 }
 
 # The catalogue in its order, as recorded; Simon is ours.

@@ -211,6 +211,20 @@ def test_a_result_that_was_given_stays(tmp_path: Path) -> None:
             assert receipts[victim]["id"] in audit(three[victim], "show")
 
 
+def test_a_node_that_is_stopped_keeps_the_signatures_it_has(tmp_path: Path) -> None:
+    """Stopped as soon as it has them; then the others are gone, and cannot be asked again."""
+    with nodes(tmp_path, 3) as three:
+        tasks = make_task(three, urls_of(three))
+        for index, task in enumerate(tasks):
+            task.input(data=index)
+        receipt = until(partial(complete, tasks[0]), "all have signed")
+        assert three[0].stop() == 0
+        for node in three[1:]:
+            node.kill()
+        three[0].start()
+        assert tasks[0].receipt() == receipt
+
+
 def complete(task: Any) -> dict[str, Any] | None:
     with contextlib.suppress(fdrtd.Error):
         receipt: dict[str, Any] = task.receipt()

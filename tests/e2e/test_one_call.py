@@ -381,6 +381,29 @@ def test_what_one_party_does_wrong_ends_it_for_all(parties: list[Party], pool: T
     assert all_the_same(futures) == whole(3)
 
 
+@pytest.mark.parametrize("victim", [0, 1])
+def test_a_full_storage_ends_it_for_all(tmp_path: Path, pool: ThreadPoolExecutor, victim: int) -> None:
+    """The others may have been told that its input is there; nothing of it has left."""
+    config = tmp_path / "config"
+    config.write_text('[storage]\nmax_bytes = 100000\nsync = "process"\n')
+    with nodes(tmp_path, 2, f"--config={config}") as started:
+        parties = parties_of(started)
+        storage = started[victim].api().select_microservice(microservice="KeyValueStorage")
+        kept = [storage.create(value="x" * 30_000) for _ in range(3)]
+        for _ in range(5):
+            other = pool.submit(parties[1 - victim].compute, 1, "full")
+            if victim == 1:
+                until(lambda: parties[0].open() == 1, "party 0 waits")
+            parties[victim].compute([1] * 20_000, "full").problem(507, "STORAGE_FULL")
+            assert parties[victim].tasks() == []
+            if victim == 1:
+                problem = other.result().problem(409, "TASK_FAILED")
+                assert problem["cause"] == problem["cause"] | {"code": "NO_ROOM", "party": 1}
+        kept.pop().delete()
+        futures = [pool.submit(party.result, 1, "full") for party in parties]
+        assert all_the_same(futures)["result"] == {"samples": 2, "sum": 2}
+
+
 def test_orders_of_nodes_differ(parties: list[Party], pool: ThreadPoolExecutor) -> None:
     turned = {"nodes": [*parties[0].network["nodes"]][::-1], "myself": 1, "uuid": "order"}
     first = pool.submit(parties[0].compute, 1, "order", durations=SHORT)

@@ -519,7 +519,7 @@ impl Task {
                 }
             });
         } else if signed {
-            self.keep_record();
+            self.keep_signatures();
         } else if entered {
             self.keep_record_of_run();
         }

@@ -174,14 +174,15 @@ impl Tasks {
                     tasks.greet(&task, known);
                 }
                 Some(prepared) => {
-                    // Nobody has been told that there is such a task, and a Hello says nothing of the input: it need not wait for the disk.
+                    // Nobody has been told that there is such a task, so Hello and Ready need not wait for the disk; its data do.
                     tasks.greet(&task, known);
+                    task.give(prepared);
                     if let Err(problem) = written.await {
                         task.stillborn();
                         tasks.remove(&task);
                         return Err(problem);
                     }
-                    task.give(prepared);
+                    task.recorded();
                 }
             }
             tasks.context.metrics.task_created(task.microprotocol);

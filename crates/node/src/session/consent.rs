@@ -40,6 +40,8 @@ pub(super) struct Gate {
     /// Something is recorded before the first data.
     wants_clearance: bool,
     cleared: Option<[u8; 32]>,
+    /// The record of the input is being written.
+    unrecorded: bool,
     /// For the owner alone.
     declined: Option<Declined>,
 }
@@ -53,6 +55,22 @@ impl Session {
     /// Does not send data before [`Session::clear`].
     pub fn require_clearance(&mut self) {
         self.gate.wants_clearance = true;
+    }
+
+    /// Does not send data before [`Session::recorded`]: of the input that is given now there is no record yet.
+    pub fn require_record(&mut self) {
+        self.gate.unrecorded = true;
+    }
+
+    /// The input would survive a fall.
+    pub fn recorded(&mut self, now: Millis) {
+        self.gate.unrecorded = false;
+        self.start_if_all_ready(now);
+    }
+
+    /// Whether the record of the input is being written.
+    pub(super) fn is_unrecorded(&self) -> bool {
+        self.gate.unrecorded
     }
 
     /// Whether all have joined, this party has its input, and only consent is missing.
@@ -69,7 +87,8 @@ impl Session {
     /// The session for which all are ready, if only clearance is missing.
     pub fn awaits_clearance(&self) -> Option<[u8; 32]> {
         let sid = self.ready?;
-        (matches!(self.phase, Phase::Gathering) && self.lacks_clearance(&sid) && self.all_agree()).then_some(sid)
+        let awaits = matches!(self.phase, Phase::Gathering) && self.lacks_clearance(&sid) && !self.is_unrecorded();
+        (awaits && self.all_agree()).then_some(sid)
     }
 
     /// The release of that session is recorded.

@@ -200,7 +200,7 @@ impl Session {
             return self.lost(reason);
         }
         let Some(sid) = self.ready else { return };
-        if !self.all_agree() || self.lacks_clearance(&sid) {
+        if !self.all_agree() || self.is_unrecorded() || self.lacks_clearance(&sid) {
             return;
         }
         let waiting = Party::all(self.peers.len()).filter(|party| *party != self.me).collect();

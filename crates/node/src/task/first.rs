@@ -12,6 +12,7 @@ use crate::descriptor::Descriptor;
 use crate::policy::Permit;
 use crate::problem::Problem;
 use crate::reason::Reason;
+use crate::session::Session;
 
 /// See the [module](self).
 pub(crate) struct First {
@@ -69,9 +70,17 @@ impl Task {
         });
     }
 
-    /// Gives an input that was read and recorded.
+    /// Gives an input that was read, and whose record is being written: the others are told that it is there, but its data wait for [`Task::recorded`].
     pub(crate) fn give(self: &Arc<Self>, prepared: Prepared) {
-        self.with(|session, now| session.give_input(prepared, now));
+        self.with(|session, now| {
+            session.require_record();
+            session.give_input(prepared, now);
+        });
+    }
+
+    /// The input that was given would survive a fall.
+    pub(crate) fn recorded(self: &Arc<Self>) {
+        self.with(Session::recorded);
     }
 
     /// What `look` makes of its input, if it has one and it is the only one.

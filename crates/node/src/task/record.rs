@@ -29,6 +29,9 @@ pub(crate) const RECORD: &str = "task";
 /// Computations that take no longer leave a record of their end only.
 const SHORT_RUN: Duration = Duration::from_millis(50);
 
+/// How long the last signatures of a receipt may wait to be written.
+const SIGNATURES_WAIT: Duration = Duration::from_millis(50);
+
 /// What of a task survives a restart. Encrypted by the store.
 #[derive(Serialize, Deserialize)]
 pub(crate) struct Record {
@@ -217,6 +220,18 @@ impl Task {
                 if task.ended().is_none() {
                     task.keep_record();
                 }
+            });
+        }
+    }
+
+    /// Writes the receipt that is complete now, in a moment: other answers are more urgent, and whoever falls over before asks for the signatures again.
+    pub(super) fn keep_signatures(self: &Arc<Self>) {
+        if !self.context.store.is_ephemeral() {
+            let task = Arc::clone(self);
+            let mut stopping = self.context.stopping.subscribe();
+            tokio::spawn(async move {
+                let _ = tokio::time::timeout(SIGNATURES_WAIT, stopping.wait_for(|stopping| *stopping)).await;
+                task.keep_record();
             });
         }
     }

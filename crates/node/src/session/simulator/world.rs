@@ -69,6 +69,8 @@ pub(super) fn prepared(parties: usize, text: &str) -> Prepared {
 /// What a node would find in its store after a restart.
 #[derive(Clone)]
 enum Record {
+    /// It fell over before anything was written.
+    Nothing,
     Waiting { input: Option<String> },
     Running,
     Ended(End),
@@ -83,6 +85,8 @@ pub(super) struct Node {
     /// What the user will give.
     pub(super) input: String,
     given: bool,
+    /// The record of its task and input is being written.
+    writing: bool,
     /// Work that takes its time.
     job: Option<Job>,
     /// The last record that was waited for, and those written since, which a fall may lose.
@@ -129,6 +133,7 @@ enum Step {
     Find(usize, usize),
     Input(usize),
     Compute(usize),
+    Record(usize),
     Consent(usize),
     Clear(usize),
     Restart(usize),
@@ -182,6 +187,7 @@ impl World {
             unknown: Vec::new(),
             input: (index * 7 + 10).to_string(),
             given: false,
+            writing: false,
             job: None,
             records: Vec::new(),
             heard: BTreeMap::new(),
@@ -320,6 +326,9 @@ impl World {
             if node.job.is_some() {
                 steps.push(Step::Compute(me));
             }
+            if open && node.writing {
+                steps.push(Step::Record(me));
+            }
             if let Some(session) = node.session.as_ref().filter(|_| self.gated.contains(&me)) {
                 if session.awaits_consent() {
                     steps.push(Step::Consent(me));
@@ -361,8 +370,12 @@ impl World {
             Step::Deliver(from, to) => self.deliver(from, to),
             Step::Join(me) => self.join(me),
             Step::Find(me, other) => self.find(me, other),
-            Step::Input(me) => self.give_input(me),
+            Step::Input(me) => {
+                let written = !self.random.one_in(3);
+                self.take_input(me, written);
+            }
             Step::Compute(me) => self.compute(me),
+            Step::Record(me) => self.record(me),
             Step::Consent(me) => self.decide(me, false),
             Step::Clear(me) => self.decide(me, true),
             Step::Restart(me) => {
@@ -421,6 +434,7 @@ impl World {
     fn decide(&mut self, me: usize, clearance: bool) {
         let now = self.now;
         let declines = self.declines == Some((me, clearance));
+        assert!(!(clearance && self.nodes[me].writing), "a release of what there is no record of");
         let session = self.session(me);
         if declines {
             session.decline(Declined {
@@ -461,13 +475,34 @@ impl World {
     }
 
     pub(super) fn give_input(&mut self, me: usize) {
+        self.take_input(me, true);
+    }
+
+    /// `written`: its record comes first; else the task, its input and their record come at once, as with `compute`.
+    fn take_input(&mut self, me: usize, written: bool) {
         let (parties, now) = (self.parties(), self.now);
         let text = self.nodes[me].input.clone();
         self.nodes[me].given = true;
-        self.nodes[me].records = vec![Record::Waiting {
+        let record = Record::Waiting {
             input: Some(text.clone()),
-        }];
+        };
+        if written {
+            self.nodes[me].records = vec![record];
+        } else {
+            self.nodes[me].records = vec![Record::Nothing, record];
+            self.nodes[me].writing = true;
+            self.session(me).require_record();
+        }
         self.session(me).give_input(prepared(parties, &text), now);
+        self.settle(me);
+    }
+
+    /// What was given is written.
+    fn record(&mut self, me: usize) {
+        let now = self.now;
+        self.nodes[me].writing = false;
+        self.nodes[me].records.retain(|record| !matches!(record, Record::Nothing));
+        self.session(me).recorded(now);
         self.settle(me);
     }
 
@@ -600,10 +635,16 @@ impl World {
         if node.records.is_empty() {
             return;
         }
+        node.writing = false;
         let record = node.records[self.random.below(node.records.len())].clone();
+        if matches!(record, Record::Nothing) {
+            // Whoever called calls again.
+            (node.records, node.given, node.ended) = (Vec::new(), false, false);
+            return;
+        }
         let mut session = self.new_session(me, self.descriptor.clone());
         match &record {
-            Record::Waiting { input: None } => {}
+            Record::Nothing | Record::Waiting { input: None } => {}
             Record::Waiting { input: Some(text) } => {
                 session.give_input(prepared(self.parties(), text), self.now);
             }

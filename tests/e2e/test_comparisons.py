@@ -161,7 +161,7 @@ def test_parameters_that_cannot_be_used(shared: list[Node]) -> None:
         ("KthElement", {"rank": 0}, "rank is a whole number from 1"),
         ("Quantiles", {"probabilities": [1.5]}, "from 0 to 1"),
         ("Histogram", {"edges": [2, 1]}, "edges[1] is not greater"),
-        ("SecureMedian", {"rank": 3}, "has no parameter of this name"),
+        ("SecureMedian", {"rank": 3}, 'has no parameter "rank"'),
     ]:
         call = lambda m=microprotocol, p=parameters: simon.create(microprotocol=m, parameters=p, network=where)  # noqa: E731
         assert words in refused(call, "PARAMETERS_UNUSABLE")["message"]

@@ -27,13 +27,14 @@ impl Given {
         let members: BTreeMap<String, Box<RawValue>> =
             serde_json::from_str(json).map_err(|_| unusable("", "parameters are a JSON object"))?;
         if let Some(name) = members.keys().find(|name| !known.contains(&name.as_str())) {
+            let name: String = name.chars().take(64).collect();
             let mut known = known.to_vec();
             known.sort_unstable();
             let message = format!(
-                "{microprotocol} has no parameter of this name; it knows {}",
+                "{microprotocol} has no parameter {name:?}; it knows {}",
                 known.join(", ")
             );
-            return Err(unusable(&name.chars().take(64).collect::<String>(), &message));
+            return Err(unusable(&name, &message));
         }
         Ok(Given { microprotocol, members })
     }

@@ -168,7 +168,11 @@ pub(crate) fn compute(args: ComputeArgs) -> Result<Exit, Failure> {
         progress.say(&format!("{} empty cells were left out", plan.input.skipped));
     }
     if plan.input.missing > 0 {
-        progress.say(&format!("{} empty cells are missing values", plan.input.missing));
+        let missing = match plan.input.missing {
+            1 => "1 empty cell is a missing value".to_owned(),
+            count => format!("{count} empty cells are missing values"),
+        };
+        progress.say(&missing);
     }
     let run = Run {
         plan,

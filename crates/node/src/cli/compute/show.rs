@@ -126,6 +126,13 @@ impl Shown {
         text
     }
 
+    fn list(&self) -> Option<&[Shown]> {
+        match self {
+            Shown::List(list) => Some(list),
+            _ => None,
+        }
+    }
+
     fn get(&self, name: &str) -> Option<&Shown> {
         let Shown::Members(members) = self else { return None };
         members
@@ -195,21 +202,91 @@ fn values_of(result: &Shown) -> String {
     let Shown::Members(values) = result else {
         return cell(result);
     };
+    let are_rows = values.iter().all(|(_, value)| is_group(value) && !is_deep(value));
+    if are_rows && !values.is_empty() {
+        let values: Vec<_> = values.iter().map(|(name, value)| (printable(name), value)).collect();
+        return rows(&values);
+    }
     let mut text = String::new();
-    if !values.is_empty() && values.iter().all(|(_, value)| matches!(value, Shown::Members(_))) {
-        text.push_str(&rows(values));
-    } else {
-        let names = values.iter().map(|(name, _)| name.chars().count());
-        let width = names.max().unwrap_or(0).max(7);
-        for (name, value) in values {
-            text.push_str(&format!("{:width$}  {}\n", printable(name), cell(value)));
+    let names = values.iter().map(|(name, _)| name.chars().count());
+    let width = names.max().unwrap_or(0).max(7);
+    for (name, value) in values {
+        let name = printable(name);
+        if let Some(lines) = matrix(value, result) {
+            text.push_str(&format!("{name}\n{}", aligned(&lines)));
+        } else if is_deep(value) {
+            let mut groups = Vec::new();
+            find_groups("", value, result, &mut groups);
+            text.push_str(&format!("{name}\n{}", rows(&groups)));
+        } else {
+            text.push_str(&format!("{name:width$}  {}\n", cell(value)));
         }
     }
     text
 }
 
+/// The cells of a table, with the names of its rows and columns as the result tells them.
+fn matrix(value: &Shown, result: &Shown) -> Option<Vec<Vec<String>>> {
+    let columns = result.get("columns")?.list()?;
+    let names = result.get("rows").map_or(Some(columns), Shown::list)?;
+    let lines = value.list().filter(|lines| lines.len() == names.len())?;
+    let head = std::iter::once(String::new()).chain(columns.iter().map(cell));
+    let mut table = vec![head.collect::<Vec<_>>()];
+    for (name, line) in names.iter().zip(lines) {
+        let line = line.list().filter(|line| line.len() == columns.len())?;
+        table.push(std::iter::once(cell(name)).chain(line.iter().map(cell)).collect());
+    }
+    Some(table)
+}
+
+fn is_group(value: &Shown) -> bool {
+    matches!(value, Shown::Members(_))
+}
+
+/// Whether it consists of groups, which would not fit into a line.
+fn is_deep(value: &Shown) -> bool {
+    let Shown::Members(members) = value else { return false };
+    let of_groups = |value: &Shown| is_group(value) || value.list().is_some_and(are_groups);
+    !members.is_empty() && members.iter().all(|(_, value)| of_groups(value))
+}
+
+fn are_groups(list: &[Shown]) -> bool {
+    !list.is_empty() && list.iter().all(is_group)
+}
+
+/// Finds the groups at the bottom, each with its way there as a name.
+///
+/// What the groups of a list are called is said by the list of that name in the result.
+fn find_groups<'a>(path: &str, value: &'a Shown, result: &Shown, found: &mut Vec<(String, &'a Shown)>) {
+    let way = |name: String| {
+        if path.is_empty() {
+            name
+        } else {
+            format!("{path} {name}")
+        }
+    };
+    match value {
+        Shown::Members(members) if is_deep(value) => {
+            for (name, value) in members {
+                let name = printable(name);
+                let Some(list) = value.list() else {
+                    find_groups(&way(name), value, result, found);
+                    continue;
+                };
+                let names = result.get(&name).and_then(Shown::list);
+                let names = names.filter(|names| names.len() == list.len());
+                for (at, value) in list.iter().enumerate() {
+                    let name = names.map_or_else(|| format!("{name}[{at}]"), |names| cell(&names[at]));
+                    find_groups(&way(name), value, result, found);
+                }
+            }
+        }
+        _ => found.push((path.to_owned(), value)),
+    }
+}
+
 /// Named groups of equal form: a line each.
-fn rows(values: &[(String, Shown)]) -> String {
+fn rows(values: &[(String, &Shown)]) -> String {
     let mut heads: Vec<&str> = Vec::new();
     for (_, group) in values {
         let Shown::Members(members) = group else { continue };
@@ -227,12 +304,17 @@ fn rows(values: &[(String, Shown)]) -> String {
     for (name, group) in values {
         // What one column lacks (reasons, mostly) is left empty.
         let cells = heads.iter().map(|head| group.get(head).map(cell).unwrap_or_default());
-        lines.push(std::iter::once(printable(name)).chain(cells).collect());
+        lines.push(std::iter::once(name.clone()).chain(cells).collect());
     }
+    aligned(&lines)
+}
+
+/// Lines of equally many cells: names on the left, all others to the right.
+fn aligned(lines: &[Vec<String>]) -> String {
     let width = |at: usize| lines.iter().map(|line| line[at].chars().count()).max().unwrap_or(0);
-    let widths: Vec<usize> = (0..=heads.len()).map(width).collect();
+    let widths: Vec<usize> = (0..lines.first().map_or(0, Vec::len)).map(width).collect();
     let mut text = String::new();
-    for line in &lines {
+    for line in lines {
         let padded = line.iter().zip(&widths).enumerate().map(|(at, (cell, width))| {
             if at == 0 {
                 format!("{cell:width$}")
@@ -299,6 +381,37 @@ mod tests {
             "parties  2\n   samples  median                                  reasons\nb        4       2\n\
              a     null    null  samples FEW_SAMPLES, median FEW_SAMPLES"
         );
+    }
+
+    #[test]
+    fn tables_have_their_rows_and_columns() {
+        let contingency = r#"{"inputs": 3, "result": {"samples": 8, "modes": [["a", "f"]], "rows": ["a", 1], "columns": ["f", "m"],
+            "table": [[4, 0], [null, 2]], "chi_square": {"statistic": 2.5, "p": 0.1}}}"#;
+        assert_eq!(
+            table(contingency),
+            "parties  3\nsamples     8\nmodes       a f\nrows        a 1\ncolumns     f m\n\
+             table\n      f  m\na     4  0\n1  null  2\nchi_square  statistic 2.5, p 0.1"
+        );
+        let correlation = r#"{"inputs": 3, "result": {"columns": ["x", "y"], "means": [1, 2], "p": [[0, 0.5], [0.5, 0]], "odd": [[1]]}}"#;
+        assert_eq!(
+            table(correlation),
+            "parties  3\ncolumns  x y\nmeans    1 2\np\n     x    y\nx    0  0.5\ny  0.5    0\nodd      1"
+        );
+    }
+
+    #[test]
+    fn groups_within_columns_are_lines() {
+        let group = r#"{"n": 4, "interval": [1, 2]}"#;
+        let columns = format!(r#"{{"age": {{"all": {{"n": 8, "mean": 2}}, "groups": [{group}, {group}]}}}}"#);
+        let result = format!(r#"{{"inputs": 3, "result": {{"columns": {columns}, "groups": ["a", "b"]}}}}"#);
+        let lines = "columns\n         n  mean  interval\nage all  8     2\nage a    4             1 2\nage b    4             1 2\n";
+        assert_eq!(table(&result), format!("parties  3\n{lines}groups   a b"));
+        // Without names they have numbers.
+        let result = format!(r#"{{"inputs": 3, "result": {{"columns": {columns}}}}}"#);
+        assert!(table(&result).contains("age groups[1]"));
+        // What is beside them is not lost.
+        let odd = r#"{"inputs": 3, "result": {"columns": {"all": {"n": 8}, "note": "few"}, "samples": 3}}"#;
+        assert_eq!(table(odd), "parties  3\ncolumns  all n 8, note few\nsamples  3");
     }
 
     #[test]

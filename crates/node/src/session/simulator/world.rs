@@ -71,7 +71,9 @@ pub(super) fn prepared(parties: usize, text: &str) -> Prepared {
 enum Record {
     /// It fell over before anything was written.
     Nothing,
-    Waiting { input: Option<String> },
+    Waiting {
+        input: Option<String>,
+    },
     Running,
     Ended(End),
 }
@@ -434,7 +436,10 @@ impl World {
     fn decide(&mut self, me: usize, clearance: bool) {
         let now = self.now;
         let declines = self.declines == Some((me, clearance));
-        assert!(!(clearance && self.nodes[me].writing), "a release of what there is no record of");
+        assert!(
+            !(clearance && self.nodes[me].writing),
+            "a release of what there is no record of"
+        );
         let session = self.session(me);
         if declines {
             session.decline(Declined {
@@ -501,7 +506,9 @@ impl World {
     fn record(&mut self, me: usize) {
         let now = self.now;
         self.nodes[me].writing = false;
-        self.nodes[me].records.retain(|record| !matches!(record, Record::Nothing));
+        self.nodes[me]
+            .records
+            .retain(|record| !matches!(record, Record::Nothing));
         self.session(me).recorded(now);
         self.settle(me);
     }

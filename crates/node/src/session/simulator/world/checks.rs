@@ -35,7 +35,10 @@ impl World {
     fn note_end(&mut self, me: usize) {
         let node = &mut self.nodes[me];
         let session = node.session.as_ref().unwrap();
-        assert!(!(node.writing && session.running()), "data do not wait for the record of the input");
+        assert!(
+            !(node.writing && session.running()),
+            "data do not wait for the record of the input"
+        );
         if session.running() && !node.records.iter().any(|record| matches!(record, Record::Running)) {
             node.records.push(Record::Running);
         }

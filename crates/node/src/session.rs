@@ -366,8 +366,8 @@ impl Session {
                 let missing = |party: &Party| {
                     let index = party.index();
                     let at_odds = *party != self.me && self.ready.is_some() && !self.agrees(*party);
-                    let own_consent = *party == self.me && self.lacks_consent();
-                    !self.has_input(index) || self.peers[index].away || at_odds || own_consent
+                    let own = *party == self.me && (self.lacks_consent() || self.is_unrecorded());
+                    !self.has_input(index) || self.peers[index].away || at_odds || own
                 };
                 let missing = Party::all(self.peers.len()).filter(missing);
                 (Stage::Input, missing.map(Party::index).collect())

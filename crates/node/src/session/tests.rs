@@ -136,6 +136,26 @@ fn three_parties_have_the_sum() {
 }
 
 #[test]
+fn data_wait_for_the_record_of_the_input_and_nothing_else_does() {
+    let mut table = Table::new();
+    table.meet();
+    table.sessions[1].require_record();
+    for me in 0..N {
+        table.input(me, "1");
+    }
+    table.run();
+    let of_one = || table.sent.iter().filter(|(from, ..)| *from == 1);
+    assert!(of_one().any(|(_, _, message)| message[0] == READY));
+    assert!(of_one().all(|(_, _, message)| !is_data(message)));
+    // All others have begun; this party waits for itself.
+    assert!(table.sessions[0].running() && table.sessions[2].running());
+    assert_eq!(table.sessions[1].waiting_for(), (Stage::Input, vec![1]));
+    table.sessions[1].recorded(0);
+    table.run();
+    assert!(table.is_done());
+}
+
+#[test]
 fn everything_agreed_on_is_in_the_session_id() {
     let of = |change: fn(&mut Session)| {
         let mut table = Table::new();

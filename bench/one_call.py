@@ -6,6 +6,8 @@ Needs the release build: `make bench` makes it and runs this after the other fig
 from __future__ import annotations
 
 import contextlib
+import http.client
+import json
 import multiprocessing
 import os
 import random
@@ -18,6 +20,7 @@ from collections.abc import Callable, Iterator
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import fdrtd
 
@@ -79,6 +82,16 @@ class Client:
         self.handle = api.select_microservice(protocol="Simon")
         self.representation = api.create(protocol="Simon")
         self.data: Any = None
+        self.connection = http.client.HTTPConnection(urlsplit(urls[myself]).netloc)
+
+    def plain(self, arguments: dict[str, Any]) -> Any:
+        """The same call without our client: one request, as any program makes it."""
+        body = json.dumps(
+            {"handle": self.handle["handle"], "function": "compute", "parameters": {"data": self.data, **arguments}}
+        )
+        path = urlsplit(self.urls[self.myself]).path
+        self.connection.request("POST", f"{path}/", body, {"Content-Type": "application/json"})
+        return json.loads(self.connection.getresponse().read())
 
     def prepare(self, row: Row, count: int, uploaded: bool) -> None:
         source = random.Random(self.myself)
@@ -90,7 +103,9 @@ class Client:
         """When it was called, and when the result was there."""
         arguments["network"] = {"nodes": self.urls, "myself": self.myself}
         begin = time.perf_counter()
-        if way == "handle":
+        if way == "a plain request":
+            result = self.plain(arguments)
+        elif way == "handle":
             result = self.handle.compute(data=self.data, **arguments)
         elif way == "representation":
             result = self.api.download(self.representation.compute(data=self.data, **arguments))
@@ -167,7 +182,11 @@ def few_rows(clients: Clients, computations: list[Computation], note: str = "") 
     parties = len(clients.pipes)
     for microprotocol, row, parameters, wanted in computations:
         clients.prepare(row, ROWS)
-        ways = ["handle", "representation", "fdrtd.compute"] if microprotocol == "SecureSum" else ["handle"]
+        ways = (
+            ["handle", "a plain request", "representation", "fdrtd.compute"]
+            if microprotocol == "SecureSum"
+            else ["handle"]
+        )
         for way in ways:
             for _ in range(WARM_UP):
                 clients.once(way, microprotocol, parameters)

@@ -287,6 +287,21 @@ def test_a_connection_that_comes_late(
     interface.close()
 
 
+def test_another_thread_closes_in_between(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    with fdrtd.HttpInterface(server.url) as interface:
+        connections = interface._connections
+
+        def closed_at_once() -> Any:
+            monkeypatch.setattr(interface, "_connections", connections)
+            pool = connections()
+            interface.close()
+            return pool
+
+        monkeypatch.setattr(interface, "_connections", closed_at_once)
+        server.script(Reply(200, "[]"))
+        assert interface.request("POST", "{}").status == 200
+
+
 def test_unknown_host(pauses: list[float], monkeypatch: pytest.MonkeyPatch) -> None:
     def unknown(*args: Any, **kwargs: Any) -> NoReturn:
         raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")

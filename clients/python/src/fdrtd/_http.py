@@ -173,6 +173,9 @@ class HttpInterface:
                 retries=False,
                 redirect=False,
             )
+        except urllib3.exceptions.ClosedPoolError:
+            # Another thread has closed it before there was a connection: nothing was sent.
+            return self._request_once(method, body, path, read_timeout)
         except (urllib3.exceptions.HTTPError, OSError) as error:
             # Not chained: the transport's long traceback says no more than its text, which is kept.
             raise explain(error, self._url, self._connect_timeout, self._trusted) from None

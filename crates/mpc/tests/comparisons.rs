@@ -10,7 +10,7 @@ use fdrtd_mpc::sim::{self, End, FaultAt, Outcome};
 use fdrtd_mpc::threshold::Thresholds;
 use proptest::prelude::*;
 use serde_json::{Value, json};
-use simulated::{machines, result, result_with, simulate, texts};
+use simulated::{lists, machines, result, result_with, simulate, texts};
 
 /// The pooled numbers in order.
 fn pooled(inputs: &[Vec<i64>]) -> Vec<i64> {
@@ -36,7 +36,6 @@ fn three_numbers() {
 
 #[test]
 fn numbers_that_an_earlier_system_got_wrong() {
-    let lists = |lists: &[&str]| lists.iter().map(|list| (*list).to_owned()).collect::<Vec<_>>();
     // It never ended.
     let median = |inputs: &[&str]| result("SecureMedian", "{}", &lists(inputs))["median"].clone();
     assert_eq!(median(&["[-1.15,-2.35,4.05]", "[0.25,-0.55]"]), json!(-0.55));

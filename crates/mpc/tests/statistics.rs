@@ -7,7 +7,7 @@ mod simulated;
 use fdrtd_mpc::microprotocol::Entry;
 use fdrtd_mpc::threshold::Thresholds;
 use serde_json::{Value, json};
-use simulated::{result, result_with, texts};
+use simulated::{lists, result, result_with, texts};
 
 /// To 13 digits: so good are the tails that p-values come from.
 #[track_caller]
@@ -17,10 +17,6 @@ fn close(found: &Value, expected: f64) {
         .unwrap_or_else(|| panic!("{found} where {expected} is expected"));
     let apart = (number - expected).abs();
     assert!(apart <= 1e-13 * expected.abs(), "{number:e} {expected:e}");
-}
-
-fn lists(lists: &[&str]) -> Vec<String> {
-    lists.iter().map(|list| (*list).to_owned()).collect()
 }
 
 #[test]

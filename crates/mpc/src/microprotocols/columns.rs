@@ -287,12 +287,9 @@ pub(super) async fn first_pass(
     let compared = thresholds.cell > 1;
     let counts = if compared { &[] } else { missing.counts };
     let sums = centred::sums(net, grid, thresholds, columns, (counts, missing.of_columns)).await?;
-    let may_open = |place: usize| {
-        let of_column = place < missing.of_columns;
-        of_column
-            .then(|| sums.samples.get(place).copied())
-            .flatten()
-            .unwrap_or(Ok(0))
+    let may_open = |place: usize| match sums.samples.get(place) {
+        Some(samples) if place < missing.of_columns => *samples,
+        _ => Ok(0),
     };
     let opened: Vec<Option<u64>> = if compared {
         // What must not open is computed as if nobody had any.

@@ -57,6 +57,11 @@ pub(crate) fn result(name: &str, parameters: &str, inputs: &[String]) -> Value {
     result_with(name, parameters, inputs, Thresholds::default())
 }
 
+/// Inputs that are written as they are.
+pub(crate) fn lists(inputs: &[&str]) -> Vec<String> {
+    inputs.iter().map(|input| (*input).to_owned()).collect()
+}
+
 pub(crate) fn texts<T: serde::Serialize>(inputs: &[T]) -> Vec<String> {
     inputs
         .iter()

@@ -1,9 +1,5 @@
 //! What frequencies and contingency tables send: sizes and order of messages, sketches of names, faults and hostile peers.
 
-#![allow(missing_docs, clippy::unwrap_used, clippy::panic)]
-
-mod simulated;
-
 use std::collections::{BTreeMap, BTreeSet};
 
 use fdrtd_mpc::microprotocol::Entry;
@@ -12,21 +8,9 @@ use fdrtd_mpc::sim::{self, End, Fault, FaultAt};
 use fdrtd_mpc::sketch;
 use fdrtd_mpc::threshold::{Thresholds, enough_rounds};
 use serde_json::json;
-use simulated::{machines, result, simulate, texts};
 
-const FREQUENCY: &str = "StatisticsFrequency";
-const CONTINGENCY: &str = "StatisticsContingency";
-
-fn cell(least: u64) -> Thresholds {
-    Thresholds {
-        cell: least,
-        ..Thresholds::default()
-    }
-}
-
-fn lists(inputs: &[&str]) -> Vec<String> {
-    inputs.iter().map(|input| (*input).to_owned()).collect()
-}
+use crate::simulated::{lists, machines, result, simulate, texts};
+use crate::{CONTINGENCY, FREQUENCY, cell};
 
 /// Sizes and order of messages are those of the public parameters, and of the names that open.
 #[test]

@@ -8,7 +8,9 @@
     clippy::needless_range_loop
 )]
 
+#[path = "../simulated/mod.rs"]
 mod simulated;
+mod wire;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -18,7 +20,7 @@ use fdrtd_mpc::sketch;
 use fdrtd_mpc::threshold::{Cell, Thresholds, suppress, suppress_table};
 use proptest::prelude::*;
 use serde_json::{Value, json};
-use simulated::{result, result_with, texts};
+use simulated::{lists, result, result_with, texts};
 
 const FREQUENCY: &str = "StatisticsFrequency";
 const CONTINGENCY: &str = "StatisticsContingency";
@@ -28,10 +30,6 @@ fn cell(least: u64) -> Thresholds {
         cell: least,
         ..Thresholds::default()
     }
-}
-
-fn lists(inputs: &[&str]) -> Vec<String> {
-    inputs.iter().map(|input| (*input).to_owned()).collect()
 }
 
 #[test]

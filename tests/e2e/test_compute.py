@@ -62,7 +62,7 @@ def test_three_parties_with_files_of_different_kinds(network: Path, tmp_path: Pa
     assert ended[0].out == ended[1].out == '{"inputs":3,"result":{"samples":5,"sum":73.9}}'
     assert ended[2].out == "parties  3\nsamples  5\nsum      73.9"
     assert "invitation: fdrtd:" in ended[0].err
-    assert "1 empty cells were left out" in ended[1].err
+    assert "1 empty cell was left out" in ended[1].err
     # Nobody is at a terminal: no progress.
     assert ended[2].err == ""
 

@@ -165,14 +165,16 @@ pub(crate) fn compute(args: ComputeArgs) -> Result<Exit, Failure> {
     let client = args.node.client(plan.network.as_ref().map(Network::own_node))?;
     let progress = Progress::new(args.verbose);
     if plan.input.skipped > 0 {
-        progress.say(&format!("{} empty cells were left out", plan.input.skipped));
+        progress.say(&match plan.input.skipped {
+            1 => "1 empty cell was left out".to_owned(),
+            count => format!("{count} empty cells were left out"),
+        });
     }
     if plan.input.missing > 0 {
-        let missing = match plan.input.missing {
+        progress.say(&match plan.input.missing {
             1 => "1 empty cell is a missing value".to_owned(),
             count => format!("{count} empty cells are missing values"),
-        };
-        progress.say(&missing);
+        });
     }
     let run = Run {
         plan,

@@ -198,6 +198,9 @@ impl<'de> Visitor<'de> for InOrder {
     }
 }
 
+/// What results call their tables. Other lists of lists may have as many members by chance: two modes of a table of two rows and two columns do.
+const TABLES: [&str; 4] = ["table", "covariance", "correlation", "p"];
+
 fn values_of(result: &Shown) -> String {
     let Shown::Members(values) = result else {
         return cell(result);
@@ -212,7 +215,7 @@ fn values_of(result: &Shown) -> String {
     let width = names.max().unwrap_or(0).max(7);
     for (name, value) in values {
         let name = printable(name);
-        if let Some(lines) = matrix(value, result) {
+        if let Some(lines) = matrix(value, result).filter(|_| TABLES.contains(&name.as_str())) {
             text.push_str(&format!("{name}\n{}", aligned(&lines)));
         } else if is_deep(value) {
             let mut groups = Vec::new();
@@ -385,11 +388,11 @@ mod tests {
 
     #[test]
     fn tables_have_their_rows_and_columns() {
-        let contingency = r#"{"inputs": 3, "result": {"samples": 8, "modes": [["a", "f"]], "rows": ["a", 1], "columns": ["f", "m"],
+        let contingency = r#"{"inputs": 3, "result": {"samples": 8, "modes": [["a", "f"], [1, "m"]], "rows": ["a", 1], "columns": ["f", "m"],
             "table": [[4, 0], [null, 2]], "chi_square": {"statistic": 2.5, "p": 0.1}}}"#;
         assert_eq!(
             table(contingency),
-            "parties  3\nsamples     8\nmodes       a f\nrows        a 1\ncolumns     f m\n\
+            "parties  3\nsamples     8\nmodes       a f 1 m\nrows        a 1\ncolumns     f m\n\
              table\n      f  m\na     4  0\n1  null  2\nchi_square  statistic 2.5, p 0.1"
         );
         let correlation = r#"{"inputs": 3, "result": {"columns": ["x", "y"], "means": [1, 2], "p": [[0, 0.5], [0.5, 0]], "odd": [[1]]}}"#;

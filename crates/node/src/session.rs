@@ -17,8 +17,8 @@
 //! sessions this party holds together with that peer.
 //!
 //! **Rules.** When all have joined, every party computes the strictest of all rules. One that says no whatever the data are ends the task for all, with the
-//! same reason everywhere. What depends on this party's data, and its owner's consent, comes before Ready; the record of the release before
-//! the first data. To the others a party says no more than that it has declined.
+//! same reason everywhere. What depends on this party's data, and its owner's consent, comes before Ready; the records of its
+//! input and of the release before the first data. To the others a party says no more than that it has declined.
 //!
 //! **The end.** A result is confirmed by everybody's closing digest. One digest that differs, or a peer that breaks the protocol, and there is none. A
 //! party that leaves when the result is there does not keep the others from comparing theirs; a result that could not be confirmed by all is given

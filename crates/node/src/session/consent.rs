@@ -1,4 +1,4 @@
-//! What this party looks at before it says that it is ready, and before its first data: rules, its owner's consent, the record of the release.
+//! What this party looks at before it says that it is ready (rules, its owner's consent) and before its first data (the records of its input and of the release).
 
 use super::{Millis, Phase, Session};
 use crate::policy::{Effective, Rule};

@@ -75,7 +75,7 @@ impl std::fmt::Debug for Context {
 /// A point at which a test's node falls over, as if its machine had lost power.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum StopAt {
-    /// When it would send its data; the others have its seal.
+    /// When it would send its data; the others have its Ready.
     Data,
     /// When it would send its closing digest; its data have been delivered.
     Closing,

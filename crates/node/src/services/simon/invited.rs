@@ -8,7 +8,8 @@ use futures_util::future::join_all;
 use serde_json::{Value, json};
 
 use super::network::{Network, check_nodes, compare_nodes, read_network};
-use super::{FIRST_LOOK, Holding, Simon, find_microprotocol, parse_invitation, refused};
+use super::parties::FIRST_LOOK;
+use super::{Holding, Simon, find_microprotocol, parse_invitation, refused};
 use crate::descriptor::{Descriptor, Field, Invitation, PROTOCOL};
 use crate::identity::PeerKey;
 use crate::invitation::Link;

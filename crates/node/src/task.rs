@@ -285,6 +285,8 @@ impl Task {
             // Before it is greeted: whoever is not on the list learns no rules.
             self.check_peer(session, party, key);
             session.set_key(party, key);
+            // Its Hello may be all that this party's Ready waits for.
+            self.context.bases.offer(session, now);
             if session.end().is_none() {
                 // Wanted and known at once: whoever is wanted is let go at the end.
                 let descriptor = session.descriptor();

@@ -73,6 +73,22 @@ impl World {
         self.urls.push(url);
     }
 
+    /// Connects all, one after the other. Two nodes that dial each other at once end one of their connections, and whatever they hold together with it.
+    async fn connect(&self) {
+        for me in 0..PARTIES {
+            for other in 0..me {
+                let [own, theirs] = [me, other].map(|index| self.context(index).identity.key());
+                let peers = &self.context(me).peers;
+                assert_eq!(peers.resolve(&self.urls[other]).await.unwrap(), theirs);
+                peers.want(theirs, &self.urls[other], [0; 16]);
+                let connected = || peers.status(theirs).connected && self.context(other).peers.status(own).connected;
+                while !connected() {
+                    tokio::task::yield_now().await;
+                }
+            }
+        }
+    }
+
     fn context(&self, me: usize) -> &Arc<Context> {
         self.nodes[me].simon.tasks().context()
     }
@@ -140,6 +156,7 @@ impl World {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_is_kept_serves_the_next_task() {
     let world = World::new().await;
+    world.connect().await;
     let warm = async || {
         let results = world.compute(&Params::default()).await;
         let of = |(me, result): (usize, &Value)| {

@@ -27,6 +27,8 @@ STOPPING = TARGET / "examples" / "stopping_node"
 # For a node without a data directory that has an operator nevertheless.
 OPERATOR = "--operator-token-file={directory}/operator.token"
 LISTENS = re.compile(r"fdrtd node (\S+) listens on (\S+)")
+# URLs of all nodes so far. The system gives a port again, and a node that outlives others remembers their keys.
+TAKEN: set[str] = set()
 
 # Short enough for tests, long enough for a busy machine.
 DURATIONS = {"join": 60, "input": 60, "run": 60, "silence": 20}
@@ -56,6 +58,11 @@ class Node:
         directory.mkdir(parents=True, exist_ok=True)
         self.log = directory / "log"
         self.start()
+        if self.url in TAKEN:
+            self.kill()
+            self.listen = listen
+            self.start()
+        TAKEN.add(self.url)
 
     def start(self) -> None:
         """Starts (or starts again, on the same port) and waits until it listens."""

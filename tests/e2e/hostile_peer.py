@@ -417,7 +417,8 @@ class Peer:
                 pass
 
         self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.url = f"http://127.0.0.1:{self.server.server_port}/hostile"
+        # A port comes again; with a path of its own nobody takes this peer for an earlier one with another key.
+        self.url = f"http://127.0.0.1:{self.server.server_port}/hostile-{secrets.token_hex(4)}"
         threading.Thread(target=self.server.serve_forever, args=(0.01,), daemon=True).start()
         self.links: list[Link] = []
 

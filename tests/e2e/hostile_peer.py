@@ -31,7 +31,7 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 PROTOCOL = 1
 PATTERN = b"Noise_XX_25519_AESGCM_SHA256"
-HELLO, READY, DATA, ABORT = 1, 2, 3, 4
+HELLO, READY, DATA, ABORT, RECEIPT = 1, 2, 3, 4, 5
 MIDDLE, FIRST, LAST, ONLY, GIVE_UP = 0, 1, 2, 3, 4
 RING = 1 << 128
 GRID = 10**12

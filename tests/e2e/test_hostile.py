@@ -26,6 +26,7 @@ from hostile_peer import (
     ONLY,
     PROTOCOL,
     READY,
+    RECEIPT,
     Channel,
     Closed,
     Handshake,
@@ -572,16 +573,18 @@ def test_a_story_after_the_end_changes_nothing(two: list[Node]) -> None:
         s.both(abort({"code": "STORIES_DIFFER"}, ME))
         s.both(b"\x09")
         s.both(s.part.frame(2, bytes(32)))
-        # Signatures of the receipt that do not hold, each of which asks for one in return.
+        for party in s.links:
+            s.part.receive(party, RECEIPT)
+        # Signatures that do not hold, each of which asks for one in return.
         for _ in range(100):
-            s.both(b"\x05\x01" + bytes(64))
-        s.both(b"\x05")
+            s.both(bytes([RECEIPT, 1]) + bytes(64))
+        s.both(bytes([RECEIPT]))
         other_nonce(s)
         # Whoever comes back after the end is told that it was started anew.
         for party in s.links:
             told = s.part.receive(party, ABORT)
             assert b"PEER_RESTARTED" in told
-            signatures = [message for _, message in s.links[party].inbox if message[:1] == b"\x05"]
+            signatures = [message for _, message in s.links[party].inbox if message[:1] == bytes([RECEIPT])]
             assert 1 <= len(signatures) <= 20
         s.is_right()
 

@@ -63,6 +63,12 @@ def configured(directory: Path, text: str) -> str:
     return f"--config={config}"
 
 
+def signed(task: Any) -> bool:
+    """The signatures of the receipt are the last messages."""
+    complete: bool = task.progress()["receipt"]["complete"]
+    return complete
+
+
 @pytest.fixture
 def own(tmp_path: Path) -> Iterator[list[Node]]:
     """Three nodes whose figures nobody else changes."""
@@ -92,6 +98,7 @@ def test_many_tasks_at_once(own: list[Node]) -> None:
     results = at_once(lambda which: which[1].result(timeout=60), everything)
     assert results == [{"inputs": 3, "result": {"samples": 3, "sum": 1001001 * i}} for i, _ in everything]
 
+    at_once(lambda which: until(partial(signed, which[1]), "all have signed"), everything)
     assert at_once(lambda which: which[1].progress()["messages"]["data"], everything) == [DATA_MESSAGES] * 3 * MANY
     for node in own:
         assert metric(node, "fdrtd_task_messages_total") == MESSAGES * MANY
@@ -115,6 +122,8 @@ def test_messages_of_one_task(own: list[Node]) -> None:
             task.input(data=value)
         assert [task.result(timeout=60) for task in tasks] == [RESULT] * 3
         assert [task.progress()["messages"]["data"] for task in tasks] == [DATA_MESSAGES] * 3
+        for task in tasks:
+            until(partial(signed, task), "all have signed")
         assert [metric(node, "fdrtd_task_messages_total") for node in own] == [MESSAGES * count] * 3
 
 

@@ -433,6 +433,11 @@ impl Task {
         self.with(|session, _| session.cancel());
     }
 
+    /// Tells the others that this party has signed the receipt, if there is one and they have not been told.
+    pub(crate) fn exchange_signatures(self: &Arc<Self>) {
+        self.with(|session, _| session.exchange_signatures());
+    }
+
     /// Ends when all that was done to it so far would survive a fall.
     ///
     /// # Errors
@@ -519,6 +524,7 @@ impl Task {
                 if written.await.is_err() {
                     tracing::error!(task = %task.id(), "the end of the task could not be written; whoever asks for the result tries again");
                 }
+                task.exchange_signatures_soon().await;
             });
         } else if signed {
             self.keep_signatures();

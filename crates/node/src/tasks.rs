@@ -280,6 +280,8 @@ impl Tasks {
     /// When it may come back with the next start, since the storage failed.
     pub async fn delete(&self, task: &Arc<Task>, who: &Principal) -> Result<(), StoreError> {
         task.cancel(who);
+        // Before the peers are let go: nobody else should lack the signature because this caller is quick.
+        task.exchange_signatures();
         self.dismiss(task);
         if task.ended().is_some_and(|ended| ended.elapsed() < task.kept()) {
             self.lock().bury(task, self.quota.tasks);

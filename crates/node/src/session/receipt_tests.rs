@@ -43,6 +43,8 @@ fn session(me: usize, task: u8) -> Session {
 struct World {
     sessions: Vec<Session>,
     signed: [bool; PARTIES],
+    /// Has signed, and does not exchange signatures yet.
+    busy: Option<usize>,
     /// From, to, message.
     carried: VecDeque<(usize, usize, Bytes)>,
     /// How many signatures were sent.
@@ -55,6 +57,7 @@ impl World {
         let mut world = World {
             sessions: (0..PARTIES).map(|me| session(me, task)).collect(),
             signed: [false; PARTIES],
+            busy: None,
             carried: VecDeque::new(),
             told: 0,
         };
@@ -82,6 +85,9 @@ impl World {
         }
         if session.end().is_some() && !std::mem::replace(&mut self.signed[me], true) {
             session.sign_receipt(&identity(me));
+        }
+        if self.busy != Some(me) {
+            session.exchange_signatures();
         }
         for (to, bytes) in session.outgoing() {
             self.told += usize::from(bytes[0] == RECEIPT);
@@ -112,6 +118,7 @@ impl World {
         let receipt = self.sessions[me].receipt().unwrap().shown(true).to_string();
         let task = self.sessions[me].descriptor().task.as_bytes()[0];
         self.sessions[me] = session(me, task);
+        self.busy = self.busy.filter(|busy| *busy != me);
         self.sessions[me].restore(end, None);
         self.sessions[me].restore_receipt(Receipt::parse(&receipt).unwrap());
         self.carried.retain(|(from, to, _)| *from != me && *to != me);
@@ -170,6 +177,35 @@ fn signatures_that_come_before_the_own_result_count() {
     assert!(world.sessions[0].receipt().is_none());
     world.carry(|_, _, _| true);
     world.assert_complete();
+}
+
+#[test]
+fn signatures_that_come_while_answers_are_more_urgent_count() {
+    for busy in 0..PARTIES {
+        let mut world = World::new(7);
+        world.busy = Some(busy);
+        world.carry(|_, _, _| true);
+        assert_eq!(
+            world.receipt(busy).signed(),
+            [busy],
+            "its own, which is in the record of the end"
+        );
+        for me in (0..PARTIES).filter(|me| *me != busy) {
+            assert!(!world.receipt(me).has(busy));
+            world.ask(me);
+        }
+        world.carry(|_, _, _| true);
+        assert_eq!(world.receipt(busy).signed(), [busy]);
+        world.busy = None;
+        world.collect(busy);
+        world.carry(|_, _, _| true);
+        world.assert_complete();
+        // Once is enough, but for those who have asked.
+        let told = world.told;
+        world.collect(busy);
+        assert_eq!(world.told, told);
+        assert_eq!(told, PARTIES * (PARTIES - 1) + 2 * (PARTIES - 1));
+    }
 }
 
 #[test]

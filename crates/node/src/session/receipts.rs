@@ -1,5 +1,7 @@
 //! After a confirmed result: every party signs the receipt and tells the others. A party that lacks a signature asks for it with its own.
 //!
+//! The own signature is in the record of the result; the others hear of it a moment later, when whoever waits for the result has it.
+//!
 //! Nothing here can take the result back, and no message is answered by one that asks: there are no loops.
 
 use bytes::Bytes;
@@ -19,7 +21,9 @@ const QUESTIONS: u8 = 8;
 #[derive(Default)]
 pub(super) struct Receipts {
     receipt: Option<Receipt>,
-    /// By party: what came before the own result was confirmed, and how often it was answered and asked.
+    /// The own signature is with the others, and theirs are looked at.
+    exchanged: bool,
+    /// By party: what came before that, and how often it was answered and asked.
     peers: Vec<Exchange>,
 }
 
@@ -77,14 +81,21 @@ impl Session {
         }
     }
 
-    /// Signs the receipt that was just made, and tells the others.
+    /// Signs the receipt that was just made.
     pub fn sign_receipt(&mut self, identity: &Identity) {
         let own = self.me.index();
-        let Some(receipt) = &mut self.receipts.receipt else {
+        if let Some(receipt) = &mut self.receipts.receipt {
+            receipt.sign(own, identity);
+            self.receipts.peers.resize(self.peers.len(), Exchange::default());
+        }
+    }
+
+    /// Tells the others the own signature, and takes theirs from then on. Doing it again changes nothing.
+    pub fn exchange_signatures(&mut self) {
+        if self.receipts.receipt.is_none() || std::mem::replace(&mut self.receipts.exchanged, true) {
             return;
-        };
-        receipt.sign(own, identity);
-        self.receipts.peers.resize(self.peers.len(), Exchange::default());
+        }
+        let own = self.me.index();
         for party in Party::all(self.peers.len()).filter(|party| party.index() != own) {
             self.tell_signature(party, false);
             if let Some(early) = self.receipts.peers[party.index()].early.take() {
@@ -100,8 +111,11 @@ impl Session {
             for (peer, key) in self.peers.iter_mut().zip(receipt.keys()) {
                 peer.key = Some(*key);
             }
-            self.receipts.peers = vec![Exchange::default(); self.peers.len()];
-            self.receipts.receipt = Some(receipt);
+            self.receipts = Receipts {
+                receipt: Some(receipt),
+                exchanged: true,
+                peers: vec![Exchange::default(); self.peers.len()],
+            };
         }
     }
 
@@ -126,7 +140,8 @@ impl Session {
     pub(super) fn receive_receipt(&mut self, from: Party, message: &Bytes) -> Result<(), Malformed> {
         let (lacking, signature) = decode(message)?;
         let index = from.index();
-        if matches!(self.phase, Phase::Running(_)) {
+        let is_early = self.receipts.receipt.is_some() && !self.receipts.exchanged;
+        if is_early || matches!(self.phase, Phase::Running(_)) {
             self.receipts.peers.resize(self.peers.len(), Exchange::default());
             // The last one counts; there is room for one.
             self.receipts.peers[index].early = Some(message.clone());

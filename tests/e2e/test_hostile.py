@@ -511,11 +511,14 @@ def test_two_stories_are_found_out(two: list[Node], digest: str) -> None:
         for party, story in stories.items():
             s.part.send(party, story)
         if digest != "none":
+            mirrored = {}
             for party, story in stories.items():
                 s.part.vectors[ME] = story
-                mirrored = s.part.receive(party, DATA)
-                assert mirrored == s.part.closing(s.part.result())
-                s.part.send(party, mirrored if digest != "its own" else s.part.closing('{"samples":3,"sum":1}'))
+                mirrored[party] = s.part.receive(party, DATA)
+                assert mirrored[party] == s.part.closing(s.part.result())
+            # Only now: the first to notice tells the other, who then says no more.
+            for party, closing in mirrored.items():
+                s.part.send(party, closing if digest != "its own" else s.part.closing('{"samples":3,"sum":1}'))
         s.ends("STORIES_DIFFER", None)
 
 

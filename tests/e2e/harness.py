@@ -226,3 +226,11 @@ def own_address() -> str | None:
         except OSError:
             return None
         return str(way.getsockname()[0])
+
+
+def signed(task: Any) -> dict[str, Any] | None:
+    """Its receipt, if all have signed. The signatures are the last messages of a task."""
+    with contextlib.suppress(fdrtd.Error):
+        receipt: dict[str, Any] = task.receipt()
+        return receipt if receipt["complete"] else None
+    return None

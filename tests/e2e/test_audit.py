@@ -17,7 +17,7 @@ from typing import Any
 
 import fdrtd
 import pytest
-from harness import BINARY, Node, all_joined, make_task, nodes, until, urls_of
+from harness import BINARY, Node, all_joined, make_task, nodes, signed, until, urls_of
 
 SECRET = 4711001
 
@@ -51,13 +51,6 @@ def get(url: str, token: str | None = None) -> tuple[int, Any]:
         return refused.code, json.load(refused)
 
 
-def complete(task: Any) -> dict[str, Any] | None:
-    with contextlib.suppress(fdrtd.Error):
-        receipt: dict[str, Any] = task.receipt()
-        return receipt if receipt["complete"] else None
-    return None
-
-
 @pytest.fixture
 def done(tmp_path: Path) -> Iterator[tuple[list[Node], list[Any]]]:
     """Three nodes and a task that has its result."""
@@ -81,7 +74,7 @@ def test_the_audit_tells_what_was_done_and_no_value(done: tuple[list[Node], list
         assert "peer.first-use" in whole
         assert str(SECRET + index) not in whole
         assert str(3 * SECRET + 3) not in whole
-        receipt = until(partial(complete, task), "all have signed")
+        receipt = until(partial(signed, task), "all have signed")
         assert entries(node, "--task", id_of_task)[-1]["detail"]["receipt"] == receipt["id"]
         assert "samples" not in whole
     tasks[0].delete()
@@ -175,7 +168,7 @@ def test_an_ephemeral_node_has_an_audit_too(tmp_path: Path) -> None:
 
 def test_all_parties_hold_the_same_receipt(done: tuple[list[Node], list[Any]], tmp_path: Path) -> None:
     three, tasks = done
-    receipts = [until(partial(complete, task), "all have signed") for task in tasks]
+    receipts = [until(partial(signed, task), "all have signed") for task in tasks]
     assert receipts[0] == receipts[1] == receipts[2]
     assert tasks[1].progress()["receipt"] == {"complete": True, "id": receipts[0]["id"], "signed": [0, 1, 2]}
     task, result = tmp_path / "receipt.json", tmp_path / "result.json"
@@ -219,7 +212,7 @@ def test_who_deletes_a_task_at_once_has_signed(shared: list[Node]) -> None:
         for task in tasks[1:]:
             task.result(timeout=60)
             task.delete()
-        until(partial(complete, tasks[0]), "all have signed")
+        until(partial(signed, tasks[0]), "all have signed")
 
 
 def test_no_result_no_receipt(shared: list[Node]) -> None:
@@ -235,7 +228,7 @@ def test_no_result_no_receipt(shared: list[Node]) -> None:
 
 def test_backup_and_restore(done: tuple[list[Node], list[Any]], tmp_path: Path) -> None:
     (node, *_), (task, *_) = done
-    receipt = until(partial(complete, task), "all have signed")
+    receipt = until(partial(signed, task), "all have signed")
     result = task.result()
     storage = node.api().select_microservice(microservice="KeyValueStorage")
     deleted, kept = storage.create(value=1), storage.create(value=2)
@@ -258,7 +251,7 @@ def test_backup_and_restore(done: tuple[list[Node], list[Any]], tmp_path: Path) 
         late.retrieve()
     assert task.result() == result
     # Signatures that were not written yet when the backup was made are asked for again.
-    assert until(partial(complete, task), "all have signed") == receipt
+    assert until(partial(signed, task), "all have signed") == receipt
     audit(node, "verify", "--against", export)
     assert "node.restore" in [entry["action"] for entry in entries(node)]
 

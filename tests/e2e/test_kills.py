@@ -18,7 +18,7 @@ from typing import Any
 
 import fdrtd
 import pytest
-from harness import BINARY, DURATIONS, Node, make_task, nodes, until, urls_of
+from harness import BINARY, DURATIONS, Node, make_task, nodes, signed, until, urls_of
 
 KILLS = int(os.environ.get("FDRTD_KILLS", "10"))
 KEPT = 40
@@ -205,7 +205,7 @@ def test_a_result_that_was_given_stays(tmp_path: Path) -> None:
             three[victim].restart()
             assert tasks[victim].result(timeout=60) == result
             assert tasks[victim].progress()["receipt"] is not None
-            receipts = [until(partial(complete, task), "all have signed") for task in tasks]
+            receipts = [until(partial(signed, task), "all have signed") for task in tasks]
             assert receipts[0] == receipts[1] == receipts[2]
             audit(three[victim], "verify")
             assert receipts[victim]["id"] in audit(three[victim], "show")
@@ -217,16 +217,9 @@ def test_a_node_that_is_stopped_keeps_the_signatures_it_has(tmp_path: Path) -> N
         tasks = make_task(three, urls_of(three))
         for index, task in enumerate(tasks):
             task.input(data=index)
-        receipt = until(partial(complete, tasks[0]), "all have signed")
+        receipt = until(partial(signed, tasks[0]), "all have signed")
         assert three[0].stop() == 0
         for node in three[1:]:
             node.kill()
         three[0].start()
         assert tasks[0].receipt() == receipt
-
-
-def complete(task: Any) -> dict[str, Any] | None:
-    with contextlib.suppress(fdrtd.Error):
-        receipt: dict[str, Any] = task.receipt()
-        return receipt if receipt["complete"] else None
-    return None

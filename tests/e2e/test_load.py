@@ -14,7 +14,7 @@ from typing import Any
 
 import fdrtd
 import pytest
-from harness import DURATIONS, OPERATOR, Node, all_joined, has_input, make_task, nodes, until, urls_of
+from harness import DURATIONS, OPERATOR, Node, all_joined, has_input, make_task, nodes, signed, until, urls_of
 
 RESULT = {"inputs": 3, "result": {"samples": 3, "sum": 31}}
 VALUES = (10, 7, 14)
@@ -61,12 +61,6 @@ def configured(directory: Path, text: str) -> str:
     config = directory / "fdrtd.toml"
     config.write_text(text)
     return f"--config={config}"
-
-
-def signed(task: Any) -> bool:
-    """The signatures of the receipt are the last messages."""
-    complete: bool = task.progress()["receipt"]["complete"]
-    return complete
 
 
 @pytest.fixture

@@ -210,7 +210,8 @@ impl Session {
             away: false,
             early: Vec::new(),
         };
-        let peers = (0..descriptor.nodes.len()).map(peer).collect();
+        let parties = descriptor.nodes.len();
+        let peers = (0..parties).map(peer).collect();
         Session {
             text: descriptor.text(),
             question: Question::of(&descriptor),
@@ -231,7 +232,7 @@ impl Session {
             since: now,
             outgoing: Vec::new(),
             sent: 0,
-            receipts: Receipts::default(),
+            receipts: Receipts::new(parties),
         }
     }
 

@@ -18,13 +18,22 @@ const ANSWERS: u8 = 8;
 const QUESTIONS: u8 = 8;
 
 /// What a session does about its receipt.
-#[derive(Default)]
 pub(super) struct Receipts {
     receipt: Option<Receipt>,
     /// The own signature is with the others, and theirs are looked at.
     exchanged: bool,
     /// By party: what came before that, and how often it was answered and asked.
     peers: Vec<Exchange>,
+}
+
+impl Receipts {
+    pub(super) fn new(parties: usize) -> Receipts {
+        Receipts {
+            receipt: None,
+            exchanged: false,
+            peers: vec![Exchange::default(); parties],
+        }
+    }
 }
 
 #[derive(Clone, Default)]
@@ -86,7 +95,6 @@ impl Session {
         let own = self.me.index();
         if let Some(receipt) = &mut self.receipts.receipt {
             receipt.sign(own, identity);
-            self.receipts.peers.resize(self.peers.len(), Exchange::default());
         }
     }
 
@@ -111,11 +119,8 @@ impl Session {
             for (peer, key) in self.peers.iter_mut().zip(receipt.keys()) {
                 peer.key = Some(*key);
             }
-            self.receipts = Receipts {
-                receipt: Some(receipt),
-                exchanged: true,
-                peers: vec![Exchange::default(); self.peers.len()],
-            };
+            self.receipts.receipt = Some(receipt);
+            self.receipts.exchanged = true;
         }
     }
 
@@ -140,9 +145,8 @@ impl Session {
     pub(super) fn receive_receipt(&mut self, from: Party, message: &Bytes) -> Result<(), Malformed> {
         let (lacking, signature) = decode(message)?;
         let index = from.index();
-        let is_early = self.receipts.receipt.is_some() && !self.receipts.exchanged;
-        if is_early || matches!(self.phase, Phase::Running(_)) {
-            self.receipts.peers.resize(self.peers.len(), Exchange::default());
+        let signed = self.receipts.receipt.is_some();
+        if matches!(self.phase, Phase::Running(_)) || (signed && !self.receipts.exchanged) {
             // The last one counts; there is room for one.
             self.receipts.peers[index].early = Some(message.clone());
             return Ok(());

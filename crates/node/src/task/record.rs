@@ -29,10 +29,6 @@ pub(crate) const RECORD: &str = "task";
 /// Computations that take no longer leave a record of their end only.
 const SHORT_RUN: Duration = Duration::from_millis(50);
 
-/// How long the exchange of signatures waits for answers with the result, here and at the others: where several nodes share a machine, they
-/// would share it with them. By then the last party has its result, too, unless the network is slow, and then it makes no difference.
-const ANSWERS_FIRST: Duration = Duration::from_millis(5);
-
 /// How long the last signatures of a receipt may wait to be written.
 const SIGNATURES_WAIT: Duration = Duration::from_millis(50);
 
@@ -228,14 +224,6 @@ impl Task {
         }
     }
 
-    /// After the end: tells the others that this party has signed the receipt. In a moment: answers are more urgent.
-    pub(super) async fn exchange_signatures_soon(self: &Arc<Self>) {
-        if self.lock().session.receipt().is_some() {
-            self.pause(ANSWERS_FIRST).await;
-            self.exchange_signatures();
-        }
-    }
-
     /// Writes the receipt that is complete now, in a moment: other answers are more urgent, and whoever falls over before asks for the signatures again.
     pub(super) fn keep_signatures(self: &Arc<Self>) {
         if !self.context.store.is_ephemeral() {
@@ -245,12 +233,6 @@ impl Task {
                 task.keep_record();
             });
         }
-    }
-
-    /// Lets a moment go by, unless the node stops.
-    async fn pause(&self, moment: Duration) {
-        let mut stopping = self.context.stopping.subscribe();
-        let _ = tokio::time::timeout(moment, stopping.wait_for(|stopping| *stopping)).await;
     }
 
     /// Writes what must survive a restart, together with entries in the audit; the future ends when all are written.
